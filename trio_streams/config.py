@@ -1,0 +1,78 @@
+"""Limits and timeouts, each with its unit in its name.
+
+Every buffer of the library is bounded by a field here; defaults are for a service that meets strangers.
+Configurations are frozen and validated when they are made, so that a wrong one fails where it was written.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import attrs
+
+__all__ = ["ITEM_OVERHEAD_BYTES", "MAX_FRAME_PAYLOAD_BYTES", "ConnectionConfig", "StreamLimits"]
+
+ITEM_OVERHEAD_BYTES: Final = 64
+"""What an item costs beyond its bytes: CPython spends 33 bytes on a `bytes` object and up to 31 around it.
+
+Credit counts an item as its length plus this, so that a million empty items are not free.
+"""
+
+MAX_FRAME_PAYLOAD_BYTES: Final = 16_384
+"""The most payload one frame carries: what HTTP/2 defaults to, and a fraction of a millisecond of a slow link."""
+
+
+def _at_least(minimum: float) -> object:
+    def check(instance: object, attribute: attrs.Attribute[float], value: float) -> None:
+        if value != value or value < minimum:
+            raise ValueError(f"{attribute.name} must be at least {minimum}, not {value!r}")
+
+    return check
+
+
+@attrs.frozen(kw_only=True)
+class StreamLimits:
+    """What one receive half may hold for a reader that does not read.
+
+    Attributes:
+      window_items: items the peer may send beyond what was consumed.
+      window_bytes: bytes (each item costs its length plus 64) the peer may send beyond what was consumed. The
+        item that crosses the limit is still taken, so that an item larger than the window can pass.
+    """
+
+    window_items: int = attrs.field(default=256, validator=_at_least(1))
+    window_bytes: int = attrs.field(default=262_144, validator=_at_least(1))
+
+
+@attrs.frozen(kw_only=True)
+class ConnectionConfig:
+    """Limits and timeouts of one connection.
+
+    Attributes:
+      stream: the windows a new stream starts with.
+      connection_window_bytes: bytes that all streams together may hold unread.
+      max_streams: streams the peer may have open at once; one counts until its handler's `finally` is done.
+      max_item_bytes: the largest item accepted from the peer or sent to it.
+      max_send_buffer_bytes: bytes queued for the carrier before senders wait; a stream with nothing queued may
+        always queue one item, so that a full buffer never locks out a more urgent stream.
+      max_control_bytes: bytes of answers owed to the peer (pongs, resets, grants); past them, reading pauses.
+      connect_timeout: seconds to establish a carrier.
+      handshake_timeout: seconds for the peer's hello.
+      idle_timeout: seconds of silence after which the connection is lost; None for never. A ping goes out at
+        half of it.
+      close_timeout: seconds for the last bytes to leave when a connection closes.
+    """
+
+    stream: StreamLimits = attrs.field(factory=StreamLimits)
+    connection_window_bytes: int = attrs.field(default=16_777_216, validator=_at_least(1))
+    max_streams: int = attrs.field(default=1_024, validator=_at_least(1))
+    max_item_bytes: int = attrs.field(default=16_777_216, validator=_at_least(1))
+    max_send_buffer_bytes: int = attrs.field(default=1_048_576, validator=_at_least(1))
+    max_control_bytes: int = attrs.field(default=262_144, validator=_at_least(1_024))
+    connect_timeout: float = attrs.field(default=10.0, validator=_at_least(0))
+    handshake_timeout: float = attrs.field(default=10.0, validator=_at_least(0))
+    idle_timeout: float | None = attrs.field(
+        default=60.0,
+        validator=attrs.validators.optional(_at_least(0.001)),  # type: ignore[arg-type]
+    )
+    close_timeout: float = attrs.field(default=2.0, validator=_at_least(0))

@@ -1,0 +1,44 @@
+"""What a multiplexer asks of a wire format: bytes for records, records for bytes, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol, TypeAlias
+
+from trio_streams.core.errors import ProtocolError
+from trio_streams.core.records import Record
+from trio_streams.core.stream_machine import Piece
+
+__all__ = ["Frame", "Wire"]
+
+Frame: TypeAlias = "list[bytes] | Piece | Record | ProtocolError"
+"""A run of whole items, a piece of a large one, a record, or, as the last of all, what is wrong with the input."""
+
+
+class Wire(Protocol):
+    """One wire format; it keeps the state of one direction of input."""
+
+    preface: bytes
+    """What each side sends before its first frame."""
+
+    max_frame_bytes: int
+    """The most payload one frame carries."""
+
+    def encode(self, stream_id: int, record: Record) -> bytes:
+        """A record as a whole frame. Raises LocalProtocolError where it does not fit into one."""
+        ...
+
+    def encode_run(self, stream_id: int, items: Sequence[bytes]) -> bytes:
+        """A run of whole items as one frame."""
+        ...
+
+    def encode_piece(self, stream_id: int, piece: Piece) -> bytes:
+        """A piece of a large item as one frame."""
+        ...
+
+    def decode(self, chunk: bytes) -> list[tuple[int, Frame]]:
+        """Every frame that is complete with this chunk, with its stream; 0 is the connection itself.
+
+        It never raises for the peer's fault: the error comes last in the list, and nothing is decoded after it.
+        """
+        ...
