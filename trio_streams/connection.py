@@ -1,0 +1,331 @@
+"""A connection: the streams over one machine, without the carrier under it.
+
+The driver feeds the machine and calls `dispatch`; users open streams and accept them. This file awaits only things
+that happen in this process, and it never touches a carrier.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+
+import attrs
+import trio
+
+from trio_streams.codes import Code
+from trio_streams.config import ConnectionConfig
+from trio_streams.core import events, records
+from trio_streams.core.mux import Mux
+from trio_streams.errors import ConnectionLost
+from trio_streams.streams.abc import StreamStatistics
+from trio_streams.streams.wire import WireStream
+
+__all__ = ["Connection", "ConnectionStatistics"]
+
+
+@attrs.frozen(kw_only=True)
+class ConnectionStatistics:
+    """A snapshot of one connection.
+
+    Attributes:
+      peer: the other end, for people.
+      is_open: whether streams can be opened and used.
+      streams: its live streams.
+      streams_opened: how many were ever opened here.
+      streams_accepted: how many were ever opened by the peer.
+      queued_bytes: bytes queued for the carrier, items at their cost.
+      unread_bytes: bytes that arrived and were not taken, items at their cost.
+      bytes_sent: bytes handed to the carrier.
+      bytes_received: bytes taken from it.
+      round_trip: seconds that the last ping took; None before the first.
+    """
+
+    peer: str
+    is_open: bool
+    streams: tuple[StreamStatistics, ...]
+    streams_opened: int
+    streams_accepted: int
+    queued_bytes: int
+    unread_bytes: int
+    bytes_sent: int
+    bytes_received: int
+    round_trip: float | None
+
+
+class Connection:
+    """Streams to and from one peer. Made by `connect` and `serve`, never by hand.
+
+    Args:
+      machine: does the protocol.
+      peer: the other end, for people.
+      config: limits and timeouts.
+      on_accepted: called, without waiting, for each stream that the peer opens; None to use `accept_stream`.
+    """
+
+    def __init__(
+        self,
+        machine: Mux,
+        *,
+        peer: str,
+        config: ConnectionConfig,
+        on_accepted: Callable[[WireStream[bytes, bytes]], None] | None = None,
+    ) -> None:
+        self.machine = machine
+        self.peer = peer
+        self.config = config
+        self.kick: Callable[[], None] = lambda: None
+        self.bytes_sent = 0
+        self.bytes_received = 0
+        self._streams: dict[int, WireStream[bytes, bytes]] = {}
+        self._lost: ConnectionLost | None = None
+        self._ready = trio.Event()
+        self._openers = trio.lowlevel.ParkingLot()
+        self._opened = 0
+        self._accepted = 0
+        # Its bound is `max_streams`: the machine refuses more.
+        self._accept_in, self._accept_out = trio.open_memory_channel[WireStream[bytes, bytes]](math.inf)
+        self._on_accepted = on_accepted if on_accepted is not None else self._accept_in.send_nowait
+        self._handlers: dict[type, Callable[..., None]] = {
+            events.Greeted: lambda event: self._ready.set(),
+            events.Opened: self._on_opened,
+            events.Headed: self._on_headed,
+            events.Ended: self._on_ended,
+            events.Reset: self._on_reset,
+            events.Stopped: self._on_stopped,
+            events.Writable: self._on_writable,
+            events.StreamsAllowed: lambda event: self._wake_openers(),
+            events.WentAway: lambda event: self._wake_openers(),
+            events.Ponged: lambda event: None,
+        }
+
+    # -- for users --------------------------------------------------------------------------------------------
+
+    @contextlib.asynccontextmanager
+    async def open_stream(
+        self,
+        name: str,
+        *,
+        metadata: Mapping[str, str] = records.NO_METADATA,
+        high_water_mark: int | None = None,
+        priority: int = 0,
+        deadline: float | None = None,
+    ) -> AsyncIterator[WireStream[bytes, bytes]]:
+        """Open a stream that lives as long as the block.
+
+        Leaving the block normally ends our half, and tells the peer to stop if its half is unfinished; leaving it
+        cancelled or by an exception resets our half and stops the peer's.
+
+        Args:
+          name: what is asked for.
+          metadata: string pairs for the handler.
+          high_water_mark: items the peer may send ahead of what is taken here; the configuration's by default.
+          priority: higher goes first, -128 to 127.
+          deadline: when we stop caring, on Trio's clock; by default the deadline of the scopes around this call. It
+            travels to the peer as what is left of it.
+
+        Raises:
+          ConnectionLost: the connection is over, or takes no new streams.
+          LocalProtocolError: name and metadata do not fit into a frame of 16 KiB.
+
+        Cancellation: while it waits for the peer to allow another stream nothing has been opened.
+        """
+        when = trio.current_effective_deadline() if deadline is None else deadline
+        stream = await self._open(name, metadata, high_water_mark, priority, when)
+        with self.own(stream):
+            yield stream
+
+    @contextlib.contextmanager
+    def own(self, stream: WireStream[bytes, bytes]) -> Iterator[WireStream[bytes, bytes]]:
+        """Own an accepted stream for a block; leaving it applies the exit policy, as for `open_stream`.
+
+        The block is inside the stream's cancel scope: the peer's RESET or STOP, its deadline and the loss of the
+        connection cancel it. Left by an exception, the stream ends with the exception's status.
+
+        Args:
+          stream: from `accept_stream`, or given to `on_accepted`.
+        """
+        try:
+            with stream.cancel_scope:
+                try:
+                    yield stream
+                except BaseException as exc:
+                    stream.leave(exc)
+                    raise
+                else:
+                    stream.leave(None)
+        finally:
+            self._streams.pop(stream.id, None)
+
+    async def _open(
+        self, name: str, metadata: Mapping[str, str], high_water_mark: int | None, priority: int, deadline: float
+    ) -> WireStream[bytes, bytes]:
+        await trio.lowlevel.checkpoint()
+        machine = self.machine
+        while not machine.can_open and self._lost is None:
+            if machine.peer_went_away:
+                raise ConnectionLost(f"{self.peer} takes no new streams: it is going away")
+            machine.note_wish_to_open()
+            await self._openers.park()
+        if self._lost is not None:
+            raise self._lost_again()
+        timeout = None if math.isinf(deadline) else max(0, math.ceil((deadline - trio.current_time()) * 1000))
+        stream_id = machine.open(
+            name, metadata=metadata, priority=priority, timeout_ms=timeout, window_items=high_water_mark
+        )
+        self._opened += 1
+        stream = self._add(stream_id, name, metadata, deadline, is_accepted=False)
+        self.kick()
+        return stream
+
+    def _add(
+        self, stream_id: int, name: str, metadata: Mapping[str, str], deadline: float, *, is_accepted: bool
+    ) -> WireStream[bytes, bytes]:
+        state = self.machine.get(stream_id)
+        assert state is not None
+        stream = WireStream[bytes, bytes](
+            self.machine,
+            self._kick,
+            stream_id,
+            state,
+            name=name,
+            metadata=metadata,
+            deadline=deadline,
+            is_accepted=is_accepted,
+            peer=self.peer,
+        )
+        self._streams[stream_id] = stream
+        return stream
+
+    def _kick(self) -> None:
+        self.kick()
+
+    async def accept_stream(self) -> WireStream[bytes, bytes]:
+        """Take the next stream that the peer opened; `with connection.own(stream):` makes it yours.
+
+        Raises:
+          ConnectionLost: the connection is over.
+
+        Cancellation: atomic.
+        """
+        try:
+            return await self._accept_out.receive()
+        except trio.EndOfChannel:
+            raise self._lost_again() from None
+
+    async def wait_ready(self) -> None:
+        """Wait for the peer's hello, after which streams can be opened.
+
+        Raises:
+          ConnectionLost: the connection ended before.
+
+        Cancellation: atomic.
+        """
+        await self._ready.wait()
+        if self._lost is not None:
+            raise self._lost_again()
+
+    def go_away(self, reason: str = "") -> None:
+        """Tell the peer to open no more streams; those that are open go on."""
+        self.machine.go_away(Code.OK, reason)
+        self.kick()
+
+    @property
+    def lost(self) -> ConnectionLost | None:
+        """Why the connection is over, if it is."""
+        return self._lost
+
+    def statistics(self) -> ConnectionStatistics:
+        """A snapshot of the connection and its streams."""
+        machine = self.machine
+        return ConnectionStatistics(
+            peer=self.peer,
+            is_open=self._lost is None,
+            streams=tuple(stream.statistics() for stream in self._streams.values()),
+            streams_opened=self._opened,
+            streams_accepted=self._accepted,
+            queued_bytes=machine.queued_bytes,
+            unread_bytes=machine.unread_bytes,
+            bytes_sent=self.bytes_sent,
+            bytes_received=self.bytes_received,
+            round_trip=machine.round_trip,
+        )
+
+    @property
+    def streams(self) -> tuple[WireStream[bytes, bytes], ...]:
+        """The live streams, for views."""
+        return tuple(self._streams.values())
+
+    # -- for the driver ---------------------------------------------------------------------------------------
+
+    def dispatch(self) -> None:
+        """Tell the streams what the machine has found. Never waits."""
+        streams = self._streams
+        for event in self.machine.events():
+            kind = type(event)
+            if kind is events.Received:
+                assert isinstance(event, events.Received)
+                stream = streams.get(event.stream_id)
+                if stream is not None:
+                    stream.on_received(event.items)
+            elif isinstance(event, events.Failed):
+                self.lose(event.error)
+            else:
+                self._handlers[kind](event)
+
+    def _on_opened(self, event: events.Opened) -> None:
+        opened = event.open
+        timeout = opened.timeout_ms
+        deadline = math.inf if timeout is None else trio.current_time() + timeout / 1000
+        stream = self._add(event.stream_id, opened.name, opened.metadata, deadline, is_accepted=True)
+        stream.cancel_scope.deadline = deadline
+        self._accepted += 1
+        self._on_accepted(stream)
+
+    def _on_headed(self, event: events.Headed) -> None:
+        if (stream := self._streams.get(event.stream_id)) is not None:
+            stream.on_headed(event.metadata)
+
+    def _on_ended(self, event: events.Ended) -> None:
+        if (stream := self._streams.get(event.stream_id)) is not None:
+            stream.on_ended(event.status, event.trailers)
+
+    def _on_reset(self, event: events.Reset) -> None:
+        if (stream := self._streams.get(event.stream_id)) is not None:
+            stream.on_reset(event.code, event.reason)
+
+    def _on_stopped(self, event: events.Stopped) -> None:
+        if (stream := self._streams.get(event.stream_id)) is not None:
+            stream.on_stopped(event.code, event.reason)
+
+    def _on_writable(self, event: events.Writable) -> None:
+        if (stream := self._streams.get(event.stream_id)) is not None:
+            stream.on_writable()
+
+    def _wake_openers(self) -> None:
+        self._openers.unpark_all()
+
+    def lose(self, error: Exception) -> None:
+        """End every stream, each once: the connection is over. Later reasons are dropped.
+
+        Args:
+          error: why; anything but a `ConnectionLost` becomes the cause of one.
+        """
+        if self._lost is not None:
+            return
+        if isinstance(error, ConnectionLost):
+            self._lost = error
+        else:
+            self._lost = ConnectionLost(f"the connection to {self.peer} failed: {error}")
+            self._lost.__cause__ = error
+        for stream in list(self._streams.values()):
+            stream.on_lost(self._lost)
+        self._ready.set()
+        self._openers.unpark_all()
+        self._accept_in.close()
+
+    def _lost_again(self) -> ConnectionLost:
+        assert self._lost is not None
+        error = ConnectionLost(*self._lost.args)
+        error.__cause__ = self._lost.__cause__
+        return error
