@@ -226,7 +226,12 @@ async def run_client(
 
 
 async def run_server(
-    carrier: Carrier, prepare: Prepare, *, config: ConnectionConfig | None = None, wire: Wire | None = None
+    carrier: Carrier,
+    prepare: Prepare,
+    *,
+    config: ConnectionConfig | None = None,
+    wire: Wire | None = None,
+    on_connection: Callable[[Connection], None] | None = None,
 ) -> None:
     """Serve one connection until it is over.
 
@@ -239,6 +244,7 @@ async def run_server(
         serves it.
       config: limits and timeouts.
       wire: the dialect; ours by default.
+      on_connection: told of the connection when it begins.
 
     Cancellation: the handlers are cancelled, their streams reset, and the resets leave within `close_timeout`.
     """
@@ -251,6 +257,8 @@ async def run_server(
                 handlers.start_soon(_serve_stream, connection, stream, prepare(stream))
 
             connection, driver = _make(carrier, wire or BinaryWire(), config, accept)
+            if on_connection is not None:
+                on_connection(connection)
             services.start_soon(driver.send_loop)
             stack.push_async_callback(driver.close)
             handlers = await stack.enter_async_context(open_bare_nursery())

@@ -29,6 +29,7 @@ __all__ = [
     "StreamReset",
     "StreamStopped",
     "StreamsError",
+    "as_rpc_error",
     "split_cancelled",
     "translate",
     "unwrap_group",
@@ -138,3 +139,31 @@ def unwrap_group(exc: BaseException) -> BaseException:
             return exc
         exc = rest.exceptions[0]
     return exc
+
+
+def as_rpc_error(exc: BaseException, *, debug: bool = False) -> RpcError:
+    """The status that an exception tells the peer.
+
+    What is not ours is INTERNAL, and its text stays here unless `debug` says otherwise.
+
+    Args:
+      exc: what ended a handler; a group with one error counts as that error.
+      debug: whether the text of foreign exceptions may leave.
+    """
+    exc = unwrap_group(exc)
+    match exc:
+        case RpcError():
+            return exc
+        case StreamError():
+            return RpcError(exc.code, exc.reason)
+        case CodecError():
+            return RpcError(Code.INVALID_ARGUMENT, str(exc), {"path": exc.path})
+        case ProtocolError():
+            details = {"field": exc.field, "size": exc.size, "limit": exc.limit}
+            return RpcError(
+                exc.code, str(exc), {key: value for key, value in details.items() if value not in {"", None}}
+            )
+        case ConnectionLost():
+            return RpcError(Code.UNAVAILABLE, str(exc))
+        case _:
+            return RpcError(Code.INTERNAL, f"{type(exc).__name__}: {exc}" if debug else "internal error")

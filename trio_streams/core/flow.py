@@ -125,7 +125,8 @@ class ReceiveCredit:
           FlowControlError: the peer had no credit for it; nothing was charged.
         """
         if self.bytes + bytes_ - last >= self.byte_limit:
-            raise self._violation("window_bytes", self.bytes + bytes_, self.byte_limit)
+            field = "window_bytes" if self._name == "stream" else f"{self._name}_window_bytes"
+            raise self._violation(field, self.bytes + bytes_, self.byte_limit)
         self.bytes += bytes_
 
     def _violation(self, field: str, size: int, limit: int) -> FlowControlError:

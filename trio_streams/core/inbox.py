@@ -59,6 +59,8 @@ class Inbox:
         self._released = 0
         self._stream_limit = config.max_streams
         self._is_going_away = False
+        # Larger items than a frame are judged by what they announce; runs only where the limit is that small.
+        self._checks_runs = config.max_item_bytes < wire.max_frame_bytes
         self._events: list[events.Event] = []
         self._handlers: dict[type, Callable[[int, Any], None]] = {
             records.Hello: self._on_hello,
@@ -98,27 +100,30 @@ class Inbox:
 
     def consume(self, size: int) -> None:
         """Bytes of the connection's credit were taken."""
-        if self.credit.consume(0, size):
+        if self.credit.consume(0, size) and self.failure is None:
             self.owes_grant = True
 
     def settle(self, machine: StreamMachine) -> None:
         """Nobody will take what a stream still holds: give it back to the connection."""
         self.consume(machine.settle())
 
-    def released(self, stream_id: int) -> None:
-        """The application is done with a stream: the peer may open another one for it."""
-        if stream_id & 1 == self._peer_parity:
-            self._released += 1
-            self.owes_grant = True
+    def remove_if_over(self, stream_id: int, machine: StreamMachine) -> None:
+        """Forget a stream whose halves are finished and that nobody holds; the peer may open another one for it.
 
-    def is_over(self, stream_id: int, machine: StreamMachine) -> bool:
-        """Whether a stream can be forgotten."""
-        return machine.is_finished and (machine.is_released or stream_id & 1 != self._peer_parity)
+        A stream counts until then, not only until its handler is done: a peer that takes no data could otherwise open
+        any number of streams whose ends wait here.
+        """
+        is_accepted = stream_id & 1 == self._peer_parity
+        if machine.is_finished and (machine.is_released or not is_accepted):
+            del self._streams[stream_id]
+            if is_accepted:
+                self._released += 1
+                self.owes_grant = self.failure is None
 
     def wake(self, stream_id: int) -> None:
         """A stream that refused items takes some again, unless its own credit is used up."""
         machine = self._streams.get(stream_id)
-        if machine is not None and machine.is_blocked and machine.send_credit.is_open:
+        if machine is not None and machine.is_blocked and machine.send_credit.is_open and self.failure is None:
             machine.is_blocked = False
             self._events.append(events.Writable(stream_id))
 
@@ -159,6 +164,10 @@ class Inbox:
                     self._on_record(stream_id, frame, now)
         except ProtocolError as exc:
             self.fail(exc)
+            return
+        if self.credit.is_due:
+            # What arrived may have used up what was left, while all that was taken before was too little to grant.
+            self.owes_grant = True
 
     def _on_record(self, stream_id: int, frame: Any, now: float) -> None:
         if isinstance(frame, ProtocolError):
@@ -195,6 +204,8 @@ class Inbox:
 
     def _on_run(self, stream_id: int, items: list[bytes]) -> None:
         machine = self._find(stream_id, "DATA")
+        if self._checks_runs and (longest := max(map(len, items))) > self._config.max_item_bytes:
+            raise self._too_large(longest)
         size = cost(items)
         last = len(items[-1]) + ITEM_OVERHEAD_BYTES
         self.credit.receive_bytes(size, last)
@@ -220,17 +231,21 @@ class Inbox:
                 self._deliver(stream_id, [item])
             return
         if piece.total > self._config.max_item_bytes:
-            raise RemoteProtocolError(
-                f"the peer announced an item of {piece.total} bytes, max_item_bytes is {self._config.max_item_bytes}",
-                code=Code.MESSAGE_TOO_LARGE,
-                field="max_item_bytes",
-                size=piece.total,
-                limit=self._config.max_item_bytes,
-            )
+            raise self._too_large(piece.total)
         charge = piece.total + ITEM_OVERHEAD_BYTES
         self.credit.receive_bytes(charge, charge)
         if machine is None or not machine.receive_first(piece, piece.total):
             self.consume(charge)
+
+    def _too_large(self, size: int) -> RemoteProtocolError:
+        limit = self._config.max_item_bytes
+        return RemoteProtocolError(
+            f"the peer sent an item of {size} bytes, max_item_bytes is {limit}",
+            code=Code.MESSAGE_TOO_LARGE,
+            field="max_item_bytes",
+            size=size,
+            limit=limit,
+        )
 
     def _on_hello(self, stream_id: int, hello: records.Hello) -> None:
         if self.hello is not None:
@@ -241,6 +256,7 @@ class Inbox:
         self._out.raise_credit(hello.connection_bytes)
         self._liveness.greeted()
         self._events.append(events.Greeted(hello))
+        self._allow_streams()
 
     def _on_open(self, stream_id: int, record: records.Open) -> None:
         if stream_id & 1 != self._peer_parity or stream_id <= self._last_peer_id:
@@ -281,14 +297,14 @@ class Inbox:
         machine = self._find(stream_id, "END")
         if machine is not None and machine.receive_end():
             self._events.append(events.Ended(stream_id, record.status, record.trailers))
-            self._remove_if_over(stream_id, machine)
+            self.remove_if_over(stream_id, machine)
 
     def _on_reset(self, stream_id: int, record: records.Reset) -> None:
         machine = self._find(stream_id, "RESET")
         if machine is not None and machine.receive_reset():
             self.settle(machine)
             self._events.append(events.Reset(stream_id, record.code, record.reason))
-            self._remove_if_over(stream_id, machine)
+            self.remove_if_over(stream_id, machine)
 
     def _on_stop(self, stream_id: int, record: records.Stop) -> None:
         machine = self._find(stream_id, "STOP")
@@ -300,11 +316,7 @@ class Inbox:
             # RFC 9000 §3.5: who is asked to stop answers with a RESET, so that the other side knows the end.
             self._out.put_record(stream_id, records.Reset(record.code, record.reason))
             self._events.append(events.Stopped(stream_id, record.code, record.reason))
-            self._remove_if_over(stream_id, machine)
-
-    def _remove_if_over(self, stream_id: int, machine: StreamMachine) -> None:
-        if self.is_over(stream_id, machine):
-            del self._streams[stream_id]
+            self.remove_if_over(stream_id, machine)
 
     def _on_credit(self, stream_id: int, record: records.Credit) -> None:
         machine = self._find(stream_id, "CREDIT")
@@ -315,16 +327,20 @@ class Inbox:
         self._out.raise_credit(record.bytes)
         if record.streams > self.open_limit:
             self.open_limit = record.streams
-            if self.wants_to_open:
-                self.wants_to_open = False
-                self._events.append(events.StreamsAllowed())
+            self._allow_streams()
+
+    def _allow_streams(self) -> None:
+        if self.wants_to_open and self.open_limit:
+            self.wants_to_open = False
+            self._events.append(events.StreamsAllowed())
 
     def _on_ack(self, stream_id: int, record: records.Ack) -> None:
         """Nothing is retained for a resume yet, so nothing is released."""
 
     def _on_go_away(self, stream_id: int, record: records.GoAway) -> None:
-        self.peer_went_away = True
+        is_news, self.peer_went_away = not self.peer_went_away, True
         if record.code is Code.OK:
-            self._events.append(events.WentAway(record.code, record.reason))
+            if is_news:
+                self._events.append(events.WentAway(record.code, record.reason))
             return
         raise RemoteProtocolError(f"the peer gave the connection up: {record.code.name}: {record.reason}", code=record.code)

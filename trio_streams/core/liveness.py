@@ -67,10 +67,10 @@ class Liveness:
                 field="handshake_timeout",
             )
         assert self._idle_timeout is not None
-        silence = now - self._last_heard
-        if silence >= self._idle_timeout:
+        # The same sum as for the deadline: a difference may round to just below it, and the clock would never get there.
+        if now >= self._last_heard + self._idle_timeout:
             return RemoteProtocolError(
-                f"the peer was silent for {silence:.3g} s, idle_timeout is {self._idle_timeout:g} s",
+                f"the peer was silent for {now - self._last_heard:.3g} s, idle_timeout is {self._idle_timeout:g} s",
                 code=Code.IDLE_TIMEOUT,
                 field="idle_timeout",
             )
@@ -85,7 +85,7 @@ class Liveness:
         if self.deadline is None or self._idle_timeout is None or now < self.deadline:
             return None
         half = self._idle_timeout / 2
-        if now - self._last_heard < half:
+        if now < self._last_heard + half:
             self.deadline = self._last_heard + half
             return None
         self.deadline = self._last_heard + self._idle_timeout

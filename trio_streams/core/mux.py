@@ -14,6 +14,7 @@ The rules:
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Final
 
 from trio_streams.codes import Code
 from trio_streams.config import ConnectionConfig
@@ -28,6 +29,9 @@ from trio_streams.core.stream_machine import StreamMachine
 from trio_streams.core.wire import Wire
 
 __all__ = ["Mux"]
+
+_LONGEST_MS: Final = (1 << 53) - 1
+"""The longest deadline that travels: what JSON numbers hold everywhere, and 285,000 years."""
 
 
 class Mux:
@@ -184,8 +188,8 @@ class Mux:
           name: what is asked for.
           metadata: string pairs for the handler.
           priority: higher goes first, -128 to 127.
-          timeout_ms: what is left of the deadline.
-          window_items, window_bytes: the credit for the answer; the configuration's where None.
+          timeout_ms: what is left of the deadline; below 0 is 0.
+          window_items, window_bytes: the credit for the answer; the configuration's where None, and at least 1.
 
         Returns:
           Its id.
@@ -199,7 +203,12 @@ class Mux:
         if not self.can_open or hello is None:
             raise self._refused()
         stream = self._config.stream
-        credit = ReceiveCredit(window_items or stream.window_items, window_bytes or stream.window_bytes)
+        credit = ReceiveCredit(
+            stream.window_items if window_items is None else max(1, window_items),
+            stream.window_bytes if window_bytes is None else max(1, window_bytes),
+        )
+        if timeout_ms is not None:
+            timeout_ms = min(max(0, timeout_ms), _LONGEST_MS)
         stream_id = self._next_id
         record = records.Open(name, metadata, priority, timeout_ms, credit.window_items, credit.window_bytes)
         self._out.put(self._wire.encode(stream_id, record))
@@ -294,6 +303,7 @@ class Mux:
           LocalProtocolError: it is too late for that, or the head does not fit into a frame.
         """
         machine = self._require(stream_id, "send a header")
+        metadata = dict(metadata)  # it waits, and the caller may go on to change its own
         self._wire.encode(stream_id, records.Header(metadata))
         machine.head(metadata)
         self._out.schedule(stream_id, machine)
@@ -311,6 +321,7 @@ class Mux:
         """
         machine = self._require(stream_id, "end")
         if status is not records.OK or trailers:
+            trailers = dict(trailers)
             self._wire.encode(stream_id, records.End(status, trailers))
         machine.end(status, trailers)
         self._out.schedule(stream_id, machine)
@@ -349,7 +360,7 @@ class Mux:
         machine = self._streams.get(stream_id)
         if machine is None or machine.receive_state is HalfState.ERRORED:
             return  # settled when the half ended
-        if machine.consume(items, size):
+        if machine.consume(items, size) and self._in.failure is None:
             self._granted_streams[stream_id] = None
         self._in.consume(size)
         if machine.receive_state is HalfState.CLOSED:
@@ -361,7 +372,6 @@ class Mux:
         if machine is None or machine.is_released:
             return
         machine.is_released = True
-        self._in.released(stream_id)
         if machine.send_state is HalfState.OPEN:
             self.reset(stream_id)
         self.stop(stream_id)
@@ -382,8 +392,8 @@ class Mux:
 
     def _remove_if_finished(self, stream_id: int) -> None:
         machine = self._streams.get(stream_id)
-        if machine is not None and self._in.is_over(stream_id, machine):
-            del self._streams[stream_id]
+        if machine is not None:
+            self._in.remove_if_over(stream_id, machine)
 
 
 def _hello(config: ConnectionConfig, session_id: str) -> records.Hello:

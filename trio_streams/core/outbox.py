@@ -164,8 +164,10 @@ class Outbox:
         waiting = self._waiting_for_room
         if not waiting:
             return []
+        streams = self._streams
         has_room = self.queued_bytes * 2 <= self._max_send_buffer_bytes
-        ready = [i for i in waiting if has_room or not self._streams[i].queued_bytes]
+        # One that has ended and gone since it had to wait is no longer among the streams.
+        ready = [i for i in waiting if has_room or i not in streams or not streams[i].queued_bytes]
         for stream_id in ready:
             del waiting[stream_id]
         return ready

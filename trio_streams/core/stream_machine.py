@@ -28,6 +28,7 @@ from trio_streams.core.states import FINISHED, HalfState, Trigger, advance
 __all__ = ["Piece", "Pulled", "StreamMachine"]
 
 _RUN_LIMIT: Final = 4_096  # items in one frame: bounds the length table a peer has to walk
+_SMALL_PIECE_BYTES: Final = 512  # below this, CPython's 33 bytes an object are more than a sixteenth
 _LENGTH_BYTES: Final = 2  # what an item's length costs in a run
 
 
@@ -65,6 +66,7 @@ class StreamMachine:
         "_partial",
         "_partial_left",
         "_queue",
+        "head_queued",
         "head_received",
         "is_blocked",
         "is_released",
@@ -87,13 +89,14 @@ class StreamMachine:
         self.queued_bytes = 0
         self.is_blocked = False
         self.is_released = False
+        self.head_queued = False
         self.head_received = False
         self._max_frame_bytes = max_frame_bytes
         self._queue: deque[bytes] = deque()
         self._head: records.Header | None = None
         self._end: records.End | None = None
         self._cut: memoryview | None = None
-        self._partial: list[bytes] | None = None
+        self._partial: list[bytes | bytearray] | None = None
         self._partial_left = 0
 
     # -- our half ---------------------------------------------------------------------------------------------
@@ -148,8 +151,9 @@ class StreamMachine:
           LocalProtocolError: items were queued before, or the half is not open.
         """
         self._require_open("send a header")
-        if self.send_credit.items or self._head is not None:
+        if self.send_credit.items or self.head_queued:
             raise LocalProtocolError("can't send a header after the first item or twice")
+        self.head_queued = True
         self._head = records.Header(metadata)
 
     def end(self, status: records.Status, trailers: Mapping[str, str]) -> None:
@@ -317,12 +321,22 @@ class StreamMachine:
                 size=len(piece.data),
                 limit=self._partial_left + len(piece.data),
             )
-        self._partial.append(piece.data)
+        self._keep_piece(self._partial, piece.data)
         if self._partial_left:
             return None
         item = b"".join(self._partial)
         self._partial = None
         return item
+
+    @staticmethod
+    def _keep_piece(parts: list[bytes | bytearray], data: bytes) -> None:
+        """Small pieces share an array: an item that comes two bytes at a time must not cost thirty times its size."""
+        if len(data) >= _SMALL_PIECE_BYTES:
+            parts.append(data)
+        elif isinstance(parts[-1], bytearray):
+            parts[-1] += data
+        else:
+            parts.append(bytearray(data))
 
     def _charge(self, count: int, size: int, last: int) -> bool:
         if self.receive_state is HalfState.OPEN:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import operator
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Final
 
 import trio
@@ -32,7 +32,7 @@ class _Side:
         self.is_closed = False
 
     @contextlib.contextmanager
-    def turn(self) -> Iterator[None]:
+    def turn(self) -> Generator[None, None, None]:
         self.check_free()
         self.check_open()
         with trio.CancelScope() as scope:

@@ -263,5 +263,5 @@ class open_stream(Generic[T]):  # noqa: N801 - read as a verb, like trio.open_me
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> bool | None:
-        self._stream._leave(exc)  # noqa: SLF001 - one idea in two classes
+        self._stream._leave(exc)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - one idea, two classes
         return self._stream.cancel_scope.__exit__(exc_type, exc, traceback)

@@ -152,23 +152,22 @@ class QueueStream(SendStream[T], ReceiveStream[T]):
 
     async def _send_run(self, run: Iterator[T]) -> int:
         # Nothing but us runs between two schedule points here, so nothing needs to be looked at between them.
-        sent, is_due = 0, True
-        while is_due or length_hint(run):
-            if is_due:
-                await checkpoint()
-            left = length_hint(run)
+        sent = 0
+        await checkpoint()
+        while left := length_hint(run):
+            value = next(run)
             try:
-                for value in islice(run, 1):
-                    self._put(value)  # may go to a waiting receiver; the others then meet the plain path
+                self._put(value)  # may go to a waiting receiver; the others then meet the plain path
                 put = self._put
                 for value in islice(run, BATCH_ITEMS - 1):
                     put(value)
-                sent += left - length_hint(run)
-                is_due = length_hint(run) > 0
             except trio.WouldBlock:
                 sent += left - length_hint(run)
                 await self._send_waiting(value)
-                is_due = False
+                continue
+            sent += left - length_hint(run)
+            if length_hint(run):
+                await checkpoint()
         return sent
 
     async def _send_waiting(self, value: T) -> None:
@@ -229,15 +228,17 @@ class QueueStream(SendStream[T], ReceiveStream[T]):
         Cancellation: atomic; a cancelled call takes nothing. It is noticed by the first item of a loop, by an item that
         has to be waited for, and else within 16 items, or by the next one where items take longer than 62 µs.
         """
-        if self._received >= self._look:
+        received = self._received
+        if received >= self._look:
             await self._look_around()
+            received = self._received
         try:
             value = self._take()
         except trio.WouldBlock:
             return await self._wait_for_next()
         except trio.EndOfChannel:
             raise StopAsyncIteration from None
-        self._received += 1
+        self._received = received + 1
         return value
 
     async def _wait_for_next(self) -> T:

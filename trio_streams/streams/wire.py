@@ -10,7 +10,7 @@ import enum
 import math
 from collections import deque
 from collections.abc import Callable, Mapping
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import trio
 
@@ -19,17 +19,19 @@ from trio_streams.config import ITEM_OVERHEAD_BYTES
 from trio_streams.core import records
 from trio_streams.core.states import HalfState, StreamState, project
 from trio_streams.core.stream_machine import StreamMachine
-from trio_streams.errors import ConnectionLost, RpcError, StreamReset, StreamStopped, split_cancelled
+from trio_streams.errors import ConnectionLost, RpcError, StreamReset, StreamStopped, as_rpc_error, split_cancelled
 from trio_streams.streams.abc import Stream, StreamStatistics
 from trio_streams.streams.machine import Machine
 from trio_streams.streams.pace import Pace
 from trio_streams.streams.wire_receive import WireReceiveHalf
 from trio_streams.streams.wire_send import WireSendHalf
 
-__all__ = ["StopPolicy", "WireStream", "status_of"]
+__all__ = ["StopPolicy", "WireStream"]
 
 S = TypeVar("S")
 R = TypeVar("R")
+S2 = TypeVar("S2")
+R2 = TypeVar("R2")
 
 
 class StopPolicy(enum.Enum):
@@ -38,13 +40,6 @@ class StopPolicy(enum.Enum):
     ALWAYS = "always"  # the stream only answers: with nobody to answer there is nothing left to do
     WHEN_ENDED = "when_ended"  # both directions matter: once the peer's own half is over too
     ON_ERROR = "on_error"  # an upload goes on when its client simply left
-
-
-def status_of(exc: BaseException) -> records.Status:
-    """The status that tells a peer of an exception, without telling it our secrets."""
-    if isinstance(exc, RpcError):
-        return records.Status(exc.code, exc.message, exc.details)
-    return records.Status(Code.INTERNAL.name, f"the handler failed ({type(exc).__name__})")
 
 
 class WireStream(WireSendHalf[S], WireReceiveHalf[R], Stream[S, R]):
@@ -157,15 +152,24 @@ class WireStream(WireSendHalf[S], WireReceiveHalf[R], Stream[S, R]):
     def __repr__(self) -> str:
         return f"<WireStream {self.id} {self.name!r} {self.state.value}>"
 
-    def set_codecs(self, encode: Callable[[S], bytes] | None, decode: Callable[[bytes], R] | None) -> None:
-        """Say how items become payloads; None leaves bytes as they are.
+    def typed(
+        self, encode: Callable[[S2], bytes] | None, decode: Callable[[bytes], R2] | None
+    ) -> WireStream[S2, R2]:
+        """Say how items become payloads; None leaves that direction as it is.
 
         Args:
           encode: an item to its payload, for sending.
           decode: a payload to its item, for receiving; called by the task that takes the item.
+
+        Returns:
+          This very stream, under its new type.
         """
-        self._encode = encode
-        self._decode = decode
+        stream = cast("WireStream[S2, R2]", self)
+        if encode is not None:
+            stream._encode = encode
+        if decode is not None:
+            stream._decode = decode
+        return stream
 
     def _closed_here(self, how: str) -> Callable[[], Exception]:
         return lambda: trio.ClosedResourceError(
@@ -208,7 +212,8 @@ class WireStream(WireSendHalf[S], WireReceiveHalf[R], Stream[S, R]):
         if exc is None:
             self._leave_with(None)
         elif rest is not None and self._is_accepted:
-            self._leave_with(status_of(rest))
+            error = as_rpc_error(rest)
+            self._leave_with(records.Status(error.code, error.message, error.details))
         elif rest is None and self._is_accepted and self._is_past_deadline:
             self._leave_with(records.Status(Code.DEADLINE_EXCEEDED.name, "the deadline passed"))
         else:

@@ -55,6 +55,7 @@ _TWO_U64: Final = struct.Struct(">QQ")
 _CODE_AND_U64: Final = struct.Struct(">IQ")
 
 _HELLO, _OPEN, _HEAD, _DATA, _END, _RESET, _STOP, _CREDIT, _PING, _PONG, _ACK, _GOAWAY = range(1, 13)
+_CONNECTION_KINDS: Final = frozenset({_HELLO, _PING, _PONG, _ACK, _GOAWAY})
 _RUN, _FIRST, _PIECE = 1, 2, 4
 _NAMES: Final = ("", "HELLO", "OPEN", "HEADER", "DATA", "END", "RESET", "STOP", "CREDIT", "PING", "PONG", "ACK", "GOAWAY")
 _RUN_TABLES: Final = {n: struct.Struct(f">{n}H") for n in range(1, 257)}
@@ -167,7 +168,7 @@ class BinaryWire:
         kind, encoder = _ENCODERS[type(record)]
         try:
             payload = encoder(record)
-        except (TypeError, ValueError, RecursionError) as exc:
+        except (TypeError, ValueError, OverflowError, RecursionError) as exc:
             raise LocalProtocolError(f"{_NAMES[kind]} can't be encoded: {exc}", field=_NAMES[kind]) from exc
         return self._frame(kind, stream_id, payload)
 
@@ -225,7 +226,7 @@ class BinaryWire:
             if kind == _DATA:
                 frames.append((stream_id, _decode_data(flags, payload) if flags else [payload]))
             else:
-                frames.append((stream_id, self._decode_record(kind, stream_id, payload)))
+                frames.append((stream_id, self._decode_record(kind, flags, stream_id, payload)))
         self._buffer.keep(data[position:], needed)
 
     def _decode_preface(self, data: bytes) -> int:
@@ -239,7 +240,13 @@ class BinaryWire:
         self._has_preface = True
         return len(PREFACE)
 
-    def _decode_record(self, kind: int, stream_id: int, payload: bytes) -> records.Record:
+    def _decode_record(self, kind: int, flags: int, stream_id: int, payload: bytes) -> records.Record:
+        if flags and 0 < kind < len(_NAMES):
+            raise RemoteProtocolError(f"{_NAMES[kind]} has unknown flags {flags}", field="flags", size=flags)
+        if stream_id and kind in _CONNECTION_KINDS:
+            raise RemoteProtocolError(
+                f"the peer sent {_NAMES[kind]} on stream {stream_id}, not on 0", field="stream_id", size=stream_id
+            )
         if kind == _CREDIT:
             first, second = _numbers(_TWO_U64, payload, "CREDIT")
             return records.Credit(first, second) if stream_id else records.ConnectionCredit(second, first)
@@ -348,6 +355,11 @@ def _decode_open(payload: bytes) -> records.Open:
     )
 
 
+def _decode_header(payload: bytes) -> records.Header:
+    metadata = _json(_metadata_decoder, payload, "HEADER")
+    return records.Header(metadata)
+
+
 def _encode_end(r: records.End) -> bytes:
     status = r.status
     if status == records.OK and not r.trailers:
@@ -411,7 +423,7 @@ _ENCODERS: Final[dict[type, tuple[int, Callable[..., bytes]]]] = {
 _DECODERS: Final[dict[int, Callable[[bytes], records.Record]]] = {
     _HELLO: _decode_hello,
     _OPEN: _decode_open,
-    _HEAD: lambda p: records.Header(_json(_metadata_decoder, p, "HEADER")),
+    _HEAD: _decode_header,
     _END: _decode_end,
     _RESET: lambda p: records.Reset(*_decode_code(p, "RESET")),
     _STOP: lambda p: records.Stop(*_decode_code(p, "STOP")),

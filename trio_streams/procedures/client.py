@@ -1,0 +1,211 @@
+"""Calls procedures: over a connection of our own dialect, every direction; over HTTP, calls and server streams.
+
+Both clients have the same four methods. Inputs and items are encoded by what they are; results are decoded to the
+type asked for with `returns`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager
+from typing import Final, Protocol, TypeVar, cast
+from urllib.parse import urlencode
+
+import trio
+
+from trio_streams.codecs import Codec, json_codec
+from trio_streams.connection import Connection
+from trio_streams.core.records import NO_METADATA
+from trio_streams.errors import RpcError, StreamStopped
+from trio_streams.streams.abc import ReceiveStream, Stream
+
+__all__ = ["Client", "ConnectionClient"]
+
+T = TypeVar("T")
+S = TypeVar("S")
+R = TypeVar("R")
+
+_any: Final[Codec[object]] = json_codec(object)
+
+
+class Client(Protocol):
+    """What `connect` gives: the four ways to use a procedure, whatever the transport."""
+
+    async def call(
+        self, name: str, input: object = None, *, returns: type[T] = ..., metadata: Mapping[str, str] = ...  # noqa: A002
+    ) -> T:
+        """Call a procedure: one input, one result.
+
+        Args:
+          name: the procedure.
+          input: anything JSON can say, attrs classes and dataclasses included; None for no input.
+          returns: the type of the result.
+          metadata: string pairs for the handler.
+
+        Raises:
+          RpcError: the status that ended the call.
+          CodecError: the result is not of the type asked for.
+          ConnectionLost: the connection broke; whether the handler ran is unknown.
+
+        Cancellation: the handler is cancelled too. A deadline around the call travels with it.
+        """
+        ...
+
+    def stream(
+        self, name: str, input: object = None, *, returns: type[R] = ..., metadata: Mapping[str, str] = ...,  # noqa: A002
+        high_water_mark: int | None = ..., priority: int = ...
+    ) -> AbstractAsyncContextManager[ReceiveStream[R]]:
+        """Start a server stream; it lives as long as the block, and leaving the block stops the handler.
+
+        Args:
+          name: the procedure.
+          input: as for `call`.
+          returns: the type of each item.
+          metadata: string pairs for the handler.
+          high_water_mark: items the server may send ahead of what is taken here.
+          priority: higher goes first, -128 to 127.
+
+        Raises:
+          Exception: taking items raises as `call`.
+        """
+        ...
+
+    async def upload(
+        self, name: str, items: Iterable[S] | AsyncIterable[S], *, returns: type[T] = ...,
+        metadata: Mapping[str, str] = ..., priority: int = ...
+    ) -> T:
+        """Run a client stream: send every item, take one result.
+
+        Args:
+          name: the procedure.
+          items: what to send; it is not read to its end if the handler answers before.
+          returns: the type of the result.
+          metadata: string pairs for the handler.
+          priority: higher goes first, -128 to 127.
+
+        Raises:
+          Exception: as `call`; and what `items` raises, after which the handler is cancelled.
+
+        Cancellation: as `call`.
+        """
+        ...
+
+    def bidi(
+        self, name: str, *, returns: type[R] = ..., metadata: Mapping[str, str] = ...,
+        high_water_mark: int | None = ..., priority: int = ...
+    ) -> AbstractAsyncContextManager[Stream[object, R]]:
+        """Start a bidirectional stream: send, receive and `end()` as you like, for as long as the block.
+
+        Args:
+          name: the procedure.
+          returns: the type of each item received.
+          metadata: string pairs for the handler.
+          high_water_mark: items the server may send ahead of what is taken here.
+          priority: higher goes first, -128 to 127.
+
+        Raises:
+          Exception: taking items raises as `call`.
+        """
+        ...
+
+
+class ConnectionClient:
+    """A client over a connection.
+
+    Args:
+      connection: open; whoever made it closes it.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+
+    async def call(
+        self,
+        name: str,
+        input: object = None,  # noqa: A002
+        *,
+        returns: type[T] = cast("type[T]", object),
+        metadata: Mapping[str, str] = NO_METADATA,
+    ) -> T:
+        """Call a procedure; see `Client.call`."""
+        codec = json_codec(returns)
+        payload = None if input is None else _any.encode(input)
+        async with self.connection.open_stream(name, metadata=metadata) as stream:
+            if payload is not None:
+                await stream.send(payload)
+            stream.end()
+            return codec.decode(await _only_item(stream, name))
+
+    @contextlib.asynccontextmanager
+    async def stream(
+        self,
+        name: str,
+        input: object = None,  # noqa: A002
+        *,
+        returns: type[R] = cast("type[R]", object),
+        metadata: Mapping[str, str] = NO_METADATA,
+        high_water_mark: int | None = None,
+        priority: int = 0,
+    ) -> AsyncIterator[ReceiveStream[R]]:
+        """Start a server stream; see `Client.stream`."""
+        payload = None if input is None else _any.encode(input)
+        codec = json_codec(returns)
+        async with self.connection.open_stream(
+            name, metadata=metadata, high_water_mark=high_water_mark, priority=priority
+        ) as stream:
+            if payload is not None:
+                await stream.send(payload)
+            stream.end()
+            yield stream.typed(None, codec.decode)
+
+    async def upload(
+        self,
+        name: str,
+        items: Iterable[S] | AsyncIterable[S],
+        *,
+        returns: type[T] = cast("type[T]", object),
+        metadata: Mapping[str, str] = NO_METADATA,
+        priority: int = 0,
+    ) -> T:
+        """Run a client stream; see `Client.upload`."""
+        codec = json_codec(returns)
+        async with self.connection.open_stream(name, metadata=metadata, priority=priority) as stream:
+            sender = stream.typed(_any.encode, None)
+            try:
+                await sender.send_many(cast("Iterable[object] | AsyncIterable[object]", items))
+                stream.end()
+            except StreamStopped:
+                pass  # the handler has answered, or failed; which of them, the answer says
+            return codec.decode(await _only_item(stream, name))
+
+    @contextlib.asynccontextmanager
+    async def bidi(
+        self,
+        name: str,
+        *,
+        returns: type[R] = cast("type[R]", object),
+        metadata: Mapping[str, str] = NO_METADATA,
+        high_water_mark: int | None = None,
+        priority: int = 0,
+    ) -> AsyncIterator[Stream[object, R]]:
+        """Start a bidirectional stream; see `Client.bidi`."""
+        codec = json_codec(returns)
+        async with self.connection.open_stream(
+            name, metadata=metadata, high_water_mark=high_water_mark, priority=priority
+        ) as stream:
+            yield stream.typed(_any.encode, codec.decode)
+
+
+async def _only_item(stream: ReceiveStream[bytes], name: str) -> bytes:
+    """The one item of an answer, once the END behind it says that it was all."""
+    try:
+        item = await stream.receive()
+    except trio.EndOfChannel:
+        raise RpcError("INTERNAL", f"{name!r} answered without a result") from None
+    try:
+        await stream.receive()
+    except trio.EndOfChannel:
+        return item
+    raise RpcError("FAILED_PRECONDITION", f"{name!r} answers with a run of items: use stream() or bidi()")

@@ -1,0 +1,117 @@
+"""A router's procedures over HTTP: server streams as server-sent events, calls as JSON.
+
+    GET  /streams/<name>?k=v   `data:` events, then `event: end` or `event: error`
+    POST /<name>               the input as JSON, the result as JSON
+
+The exchange's host does the I/O, and answers what a handler raises.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
+from itertools import count
+from typing import Any, Final
+
+import trio
+
+from trio_streams.codecs import decode_query
+from trio_streams.codes import Code
+from trio_streams.errors import RpcError
+from trio_streams.procedures.procedure import Kind, Procedure
+from trio_streams.procedures.router import Router
+from trio_streams.procedures.server import not_found
+from trio_streams.service.context import Context
+from trio_streams.service.exchange import Exchange, ExchangeHandler, Routes, respond
+from trio_streams.service.sse import respond_sse
+
+__all__ = ["TIMEOUT_HEADER", "http_handler"]
+
+TIMEOUT_HEADER: Final = "x-timeout-ms"
+"""What is left of the caller's deadline, in milliseconds."""
+
+_OWN_PARAMETERS: Final = frozenset({"events"})  # of the SSE dialect itself, not of the procedure
+
+
+def http_handler(router: Router, find_urls: Callable[[], Sequence[str]] = tuple) -> ExchangeHandler:
+    """The handler of all requests to a router.
+
+    Args:
+      router: the application's procedures.
+      find_urls: where else the application is served, to name in errors about what HTTP can't carry.
+    """
+    face = _Face(router, find_urls)
+    routes = Routes()
+    routes.add("GET", "/streams/*", face.stream)
+    routes.add("POST", "/*", face.call)
+    return routes
+
+
+class _Face:
+    def __init__(self, router: Router, find_urls: Callable[[], Sequence[str]]) -> None:
+        self._router = router
+        self._find_urls = find_urls
+        self._numbers = count(1)
+
+    def _find(self, name: str, kind: Kind) -> Procedure:
+        procedure = self._router.get(name)
+        if procedure is None:
+            raise not_found(name)
+        if procedure.kind is kind:
+            return procedure
+        if procedure.kind is Kind.CALL:
+            raise RpcError(Code.FAILED_PRECONDITION, f"{name!r} is a call: POST /{name}")
+        if procedure.kind is Kind.SERVER:
+            raise RpcError(Code.FAILED_PRECONDITION, f"{name!r} is a server stream: GET /streams/{name}")
+        others = " or ".join(url for url in self._find_urls() if not url.startswith("http"))
+        raise RpcError(
+            Code.UNIMPLEMENTED,
+            f"{name!r} is a {procedure.kind.value} stream, which HTTP can't carry; "
+            f"use {others or 'a tcp:// or ws:// URL, where this application is served on one'}",
+        )
+
+    def _context(self, procedure: Procedure, exchange: Exchange) -> Context:
+        request = exchange.request
+        deadline = _deadline(request.header(TIMEOUT_HEADER))
+        exchange.cancel_scope.deadline = min(exchange.cancel_scope.deadline, deadline)
+        return Context(
+            procedure=procedure.name,
+            peer=request.peer,
+            metadata=dict(request.headers),
+            deadline=deadline,
+            cancel_scope=exchange.cancel_scope,
+            request_id=request.header("x-request-id") or f"http-{next(self._numbers)}",
+        )
+
+    async def stream(self, exchange: Exchange) -> None:
+        """`GET /streams/<name>`."""
+        procedure = self._find(exchange.request.path.removeprefix("/streams/"), Kind.SERVER)
+        query = {key: values for key, values in exchange.request.query.items() if key not in _OWN_PARAMETERS}
+        value = decode_query(procedure.input_type, query) if query else procedure.decode_input(None)
+        answer = procedure.invoke(value, self._context(procedure, exchange))
+        await respond_sse(exchange, _payloads(procedure, answer))
+
+    async def call(self, exchange: Exchange) -> None:
+        """`POST /<name>`."""
+        procedure = self._find(exchange.request.path.removeprefix("/"), Kind.CALL)
+        value = procedure.decode_input(await exchange.receive_body() or None)
+        result = await procedure.invoke(value, self._context(procedure, exchange))
+        await respond(exchange, 200, procedure.encode_output(result), [("content-type", "application/json")])
+
+
+async def _payloads(procedure: Procedure, answer: AsyncGenerator[Any, None]) -> AsyncGenerator[bytes, None]:
+    encode = procedure.encode_output
+    async with aclosing(answer):
+        async for item in answer:
+            yield encode(item)
+
+
+def _deadline(header: str | None) -> float:
+    if header is None:
+        return math.inf
+    if not header.isascii() or not header.isdigit() or len(header) > 15:
+        raise RpcError(
+            Code.INVALID_ARGUMENT, f"{TIMEOUT_HEADER} is a number of milliseconds, not {len(header)} characters of text"
+        )
+    return trio.current_time() + int(header) / 1000

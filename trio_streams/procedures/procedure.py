@@ -1,0 +1,226 @@
+"""One declared procedure: its kind, its handler, and the types that the handler's signature declares."""
+
+from __future__ import annotations
+
+import enum
+import inspect
+import sys
+import typing
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Mapping
+from typing import Any, Final
+
+import attrs
+
+from trio_streams.codecs import Codec, json_codec
+from trio_streams.errors import CodecError, RpcError
+from trio_streams.service.context import Context
+from trio_streams.streams.abc import ReceiveStream
+
+__all__ = ["Kind", "Procedure", "declare"]
+
+
+class Kind(enum.Enum):
+    """Who sends a run of items, and who a single one."""
+
+    CALL = "call"
+    SERVER = "server"
+    CLIENT = "client"
+    BIDIRECTIONAL = "bidirectional"
+
+    @property
+    def takes_items(self) -> bool:
+        """Whether the caller sends a run of items, rather than one input."""
+        return self in (Kind.CLIENT, Kind.BIDIRECTIONAL)
+
+    @property
+    def gives_items(self) -> bool:
+        """Whether the handler sends a run of items, rather than one result."""
+        return self in (Kind.SERVER, Kind.BIDIRECTIONAL)
+
+
+_ITERABLES: Final = (AsyncIterable, AsyncIterator, AsyncGenerator, ReceiveStream)
+
+
+@attrs.frozen(kw_only=True)
+class Procedure:
+    """A declared procedure.
+
+    Attributes:
+      name: what callers ask for.
+      kind: call, server, client or bidirectional.
+      handler: the user's function.
+      input_type: of the input, or of each item that the caller sends.
+      output_type: of the result, or of each item that the handler sends.
+      description: for documents.
+      metadata: for documents and applications.
+    """
+
+    name: str
+    kind: Kind
+    handler: Callable[..., Any]
+    input_type: object
+    output_type: object
+    description: str = ""
+    metadata: Mapping[str, object] = attrs.field(factory=dict)
+    _takes_input: bool = True
+    _takes_context: bool = True
+    _input: Codec[Any] = attrs.field(init=False)
+    _output: Codec[Any] = attrs.field(init=False)
+
+    @_input.default
+    def _make_input(self) -> Codec[Any]:
+        return json_codec(self.input_type)
+
+    @_output.default
+    def _make_output(self) -> Codec[Any]:
+        return json_codec(self.output_type)
+
+    def decode_input(self, payload: bytes | None) -> object:
+        """The input from its payload; None where the caller sent none.
+
+        Then a type that knows null or has only defaults gets those.
+
+        Raises:
+          CodecError: it is not of the declared type.
+        """
+        if payload is not None:
+            return self._input.decode(payload)
+        try:
+            return self._input.decode(b"null")
+        except CodecError:
+            return self._input.decode(b"{}")
+
+    def decode_item(self, payload: bytes) -> object:
+        """One item from the caller.
+
+        Raises:
+          CodecError: it is not of the declared type.
+        """
+        return self._input.decode(payload)
+
+    def encode_output(self, value: object) -> bytes:
+        """The payload of a result or of one item of the answer.
+
+        Raises:
+          RpcError: INTERNAL: it is not of the type that the handler itself declares.
+        """
+        try:
+            return self._output.encode(value)
+        except CodecError as exc:
+            raise RpcError("INTERNAL", f"{self.name!r} made an item that is not of its declared type: {exc}") from exc
+
+    def invoke(self, value: object, context: Context) -> Any:
+        """Call the handler with what it asks for.
+
+        Args:
+          value: the input, or the caller's items.
+          context: of this call.
+
+        Returns:
+          Its coroutine or its generator, not yet started.
+        """
+        arguments: list[object] = []
+        if self._takes_input:
+            arguments.append(value)
+        if self._takes_context:
+            arguments.append(context)
+        return self.handler(*arguments)
+
+
+def declare(
+    name: str,
+    kind: Kind,
+    handler: Callable[..., Any],
+    *,
+    input_type: object = None,
+    output_type: object = None,
+    description: str = "",
+    metadata: Mapping[str, object] | None = None,
+    scope: Mapping[str, object] | None = None,
+) -> Procedure:
+    """Read a handler's signature.
+
+    The handler takes up to two parameters: its input (for client and bidirectional streams, the caller's items), and a
+    `Context`, told by its annotation or by the name `ctx`.
+
+    Args:
+      name: what callers ask for: letters, digits, `.`, `_`, `-`, `/`.
+      kind: who sends what.
+      handler: an async function, or for server and bidirectional streams an async generator function.
+      input_type, output_type: instead of the annotations.
+      description: for documents; the first line of the docstring by default.
+      metadata: for documents and applications.
+      scope: local names that annotations may use.
+
+    Raises:
+      TypeError: the handler's form does not fit the kind, or its annotations can't be read; the message says which.
+      ValueError: the name is empty, too long or has other characters.
+    """
+    _check_name(name)
+    _check_form(name, kind, handler)
+    hints = _hints(name, handler, scope or {})
+    wants_input, wants_context, parameter = _parameters(name, handler, hints)
+    if input_type is None:
+        input_type = hints.get(parameter, object)
+        if kind.takes_items:
+            input_type = _item_type(input_type)
+    if output_type is None:
+        output_type = hints.get("return", object)
+        if kind.gives_items:
+            output_type = _item_type(output_type)
+    doc = inspect.getdoc(handler) or ""
+    return Procedure(
+        name=name,
+        kind=kind,
+        handler=handler,
+        input_type=input_type,
+        output_type=output_type,
+        description=description or doc.split("\n", 1)[0],
+        metadata=dict(metadata or {}),
+        takes_input=wants_input,
+        takes_context=wants_context,
+    )
+
+
+def _check_name(name: str) -> None:
+    if not 0 < len(name) <= 256 or not all(c.isalnum() or c in "._-/" for c in name):
+        raise ValueError(f"a procedure's name is 1 to 256 letters, digits, '.', '_', '-' or '/', not {name[:64]!r}")
+
+
+def _check_form(name: str, kind: Kind, handler: Callable[..., Any]) -> None:
+    function = inspect.unwrap(handler)
+    is_generator = inspect.isasyncgenfunction(function)
+    if kind.gives_items and not is_generator:
+        raise TypeError(f"{name!r} is a {kind.value} stream: its handler must be an async generator function")
+    if not kind.gives_items and (is_generator or not inspect.iscoroutinefunction(function)):
+        what = "call" if kind is Kind.CALL else "client stream"
+        raise TypeError(f"{name!r} is a {what}: its handler must be an async function that returns one result")
+
+
+def _hints(name: str, handler: Callable[..., Any], scope: Mapping[str, object]) -> dict[str, Any]:
+    try:
+        return typing.get_type_hints(handler, localns=dict(scope), include_extras=True)
+    except NameError as exc:
+        raise TypeError(f"{name!r}: can't read the handler's annotations: {exc}; pass input= and output=") from exc
+
+
+def _parameters(name: str, handler: Callable[..., Any], hints: Mapping[str, Any]) -> tuple[bool, bool, str]:
+    """Whether the handler takes an input and a context, and the input's name."""
+    names = list(inspect.signature(handler).parameters)
+    context = next((n for n in names if hints.get(n) is Context or n in {"ctx", "context"}), None)
+    inputs = [n for n in names if n != context]
+    if len(inputs) > 1 or (context is not None and names[-1] != context):
+        raise TypeError(f"{name!r}: a handler takes (input, ctx), either or none of them, not ({', '.join(names)})")
+    return bool(inputs), context is not None, inputs[0] if inputs else ""
+
+
+def _item_type(hint: object) -> object:
+    """`T` of an `AsyncIterator[T]`; whatever else is declared leaves the items untyped."""
+    if typing.get_origin(hint) in _ITERABLES:
+        return typing.get_args(hint)[0]
+    return object
+
+
+def caller_scope(depth: int) -> Mapping[str, object]:
+    """The local names where a decorator is used, for annotations of handlers made inside functions."""
+    return sys._getframe(depth + 1).f_locals

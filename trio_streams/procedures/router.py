@@ -1,0 +1,170 @@
+"""The table of procedures of an application: `@router.call`, `@router.stream`, `router.mount`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final, TypeVar
+
+import attrs
+
+from trio_streams.procedures.procedure import Kind, Procedure, caller_scope, declare
+
+__all__ = ["Declaration", "Router"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_DIRECTIONS: Final = {
+    "server": Kind.SERVER,
+    "client": Kind.CLIENT,
+    "bidirectional": Kind.BIDIRECTIONAL,
+    "bidi": Kind.BIDIRECTIONAL,
+}
+
+
+class Declaration:
+    """A procedure being declared: a decorator, and a builder for those who prefer one.
+
+    `router.stream("logs.tail").input(Query).output(Line).description("…").direction("server").handler(tail)`
+    """
+
+    def __init__(self, router: Router, name: str, kind: Kind) -> None:
+        self._router = router
+        self._name = name
+        self._kind = kind
+        self._input: object = None
+        self._output: object = None
+        self._description = ""
+        self._metadata: Mapping[str, object] = {}
+
+    def input(self, type_: object) -> Declaration:
+        """Declare the input's type, or that of each item the caller sends, instead of the handler's annotation."""
+        self._input = type_
+        return self
+
+    def output(self, type_: object) -> Declaration:
+        """Declare the result's type, or that of each item the handler sends, instead of the handler's annotation."""
+        self._output = type_
+        return self
+
+    def description(self, text: str) -> Declaration:
+        """Describe the procedure, instead of the first line of the handler's docstring."""
+        self._description = text
+        return self
+
+    def metadata(self, values: Mapping[str, object]) -> Declaration:
+        """Attach values for documents and applications."""
+        self._metadata = values
+        return self
+
+    def direction(self, direction: str) -> Declaration:
+        """Set who sends items: `server`, `client`, or `bidirectional` (`bidi` for short)."""
+        self._kind = _kind_of(direction)
+        return self
+
+    def handler(self, fn: F) -> F:
+        """Set the handler and enter the procedure into the router.
+
+        Raises:
+          TypeError: the handler does not fit; the message says why.
+          ValueError: the name is taken or malformed.
+        """
+        return self._enter(fn, caller_scope(1))
+
+    def __call__(self, fn: F) -> F:
+        return self._enter(fn, caller_scope(1))
+
+    def _enter(self, fn: F, scope: Mapping[str, object]) -> F:
+        self._router.add(
+            declare(
+                self._name,
+                self._kind,
+                fn,
+                input_type=self._input,
+                output_type=self._output,
+                description=self._description,
+                metadata=self._metadata,
+                scope=scope,
+            )
+        )
+        return fn
+
+
+def _kind_of(direction: str) -> Kind:
+    try:
+        return _DIRECTIONS[direction]
+    except KeyError:
+        raise ValueError(f"direction is one of {', '.join(_DIRECTIONS)}, not {direction[:64]!r}") from None
+
+
+class Router:
+    """The procedures of an application, by name."""
+
+    def __init__(self) -> None:
+        self._procedures: dict[str, Procedure] = {}
+
+    def call(self, name: str, *, input: object = None, output: object = None) -> Declaration:  # noqa: A002
+        """Declare a plain call: one input, one result.
+
+        Args:
+          name: what callers ask for.
+          input, output: types, instead of the handler's annotations.
+
+        Returns:
+          A decorator for an async function.
+        """
+        return self._declare(name, Kind.CALL, input, output)
+
+    def stream(
+        self,
+        name: str,
+        *,
+        direction: str = "server",
+        input: object = None,  # noqa: A002
+        output: object = None,
+    ) -> Declaration:
+        """Declare a stream.
+
+        Args:
+          name: what callers ask for.
+          direction: who sends items: `server` (the default), `client`, or `bidirectional` (`bidi` for short).
+          input, output: types, instead of the handler's annotations.
+
+        Returns:
+          A decorator: for an async generator function, or for client streams an async function.
+
+        Raises:
+          ValueError: no such direction.
+        """
+        return self._declare(name, _kind_of(direction), input, output)
+
+    def _declare(self, name: str, kind: Kind, input_type: object, output_type: object) -> Declaration:
+        return Declaration(self, name, kind).input(input_type).output(output_type)
+
+    def add(self, procedure: Procedure) -> None:
+        """Enter a procedure.
+
+        Raises:
+          ValueError: its name is taken.
+        """
+        if procedure.name in self._procedures:
+            raise ValueError(f"there is a procedure {procedure.name!r} already")
+        self._procedures[procedure.name] = procedure
+
+    def mount(self, prefix: str, router: Router) -> None:
+        """Enter the procedures that another router has now, as `prefix.name`.
+
+        Raises:
+          ValueError: a name is taken.
+        """
+        for procedure in router:
+            self.add(attrs.evolve(procedure, name=f"{prefix}.{procedure.name}"))
+
+    def get(self, name: str) -> Procedure | None:
+        """The procedure of a name, if there is one."""
+        return self._procedures.get(name)
+
+    def __iter__(self) -> Iterator[Procedure]:
+        return iter(self._procedures.values())
+
+    def __len__(self) -> int:
+        return len(self._procedures)

@@ -1,0 +1,1 @@
+"""What the systems share: contexts, running handlers, HTTP exchanges."""

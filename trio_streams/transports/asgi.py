@@ -1,0 +1,384 @@
+"""Exchange handlers as an ASGI application, and hypercorn to host it.
+
+Some facts about hypercorn on Trio shape this file; each was found by experiment and has a test.
+
+`send` never raises after a disconnect, so a task of its own watches `receive()`, which also reads the body ahead.
+
+`send` is shielded, so a client that stops reading holds whoever calls it, through cancellation and shutdown. Only the
+pump calls it: the handler stays free to be cancelled. A write that makes no way within `stall_timeout`, or within
+`close_timeout` once the exchange is cancelled, ends by aborting the connection's socket, which wakes the write with an
+error that hypercorn handles. `TCP_USER_TIMEOUT` on the listening sockets, which connections inherit, is the second
+line: the kernel's own bound for writes that do not pass through here.
+
+On HTTP/2 `send` does not wait at all, so the pump waits by itself until the stream's buffer is written.
+
+One `http.response.body` costs tens of microseconds, so each carries all that waits. And a request body that nobody
+reads holds hypercorn's reader for ever, so an exchange does not end before its last `receive()`.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+import weakref
+from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
+from contextlib import suppress
+from functools import partial
+from logging import getLogger
+from typing import Final, TypeAlias, cast
+
+import hypercorn
+import trio
+from hypercorn.protocol.h2 import StreamBuffer
+from hypercorn.trio import serve as hypercorn_serve
+from hypercorn.typing import ASGIFramework
+
+from trio_streams.errors import unwrap_group
+from trio_streams.transports.answer import run_handler
+from trio_streams.transports.bytes import ListenError, describe_fault, host_port, open_tcp_listeners
+from trio_streams.transports.exchange import ExchangeConfig, ExchangeHandler, HostedExchange, RequestHead
+
+__all__ = ["AsgiApp", "Message", "Receive", "Scope", "Send", "asgi_app", "serve_hypercorn"]
+
+Scope: TypeAlias = Mapping[str, object]
+Message: TypeAlias = MutableMapping[str, object]
+Receive: TypeAlias = Callable[[], Awaitable[Message]]
+Send: TypeAlias = Callable[[Message], Awaitable[None]]
+
+_DEFAULT: Final = ExchangeConfig()
+
+_ABORT: Final = struct.pack("ii", 1, 0)
+"""SO_LINGER on, for 0 seconds: closing drops what was not sent and resets the connection."""
+
+
+class AsgiApp:
+    """An ASGI 3 application that runs a handler for each HTTP request. See `asgi_app`."""
+
+    def __init__(self, handler: ExchangeHandler, config: ExchangeConfig) -> None:
+        self._handler = handler
+        self._config = config
+        self._carriers: weakref.WeakSet[trio.SocketStream] = weakref.WeakSet()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one ASGI scope."""
+        match scope["type"]:
+            case "http":
+                carrier = _carrier_of(send)
+                if carrier is not None:
+                    self._carriers.add(carrier)
+                exchange = HostedExchange(_request_head(scope), self._config)
+                is_alone = exchange.request.http_version.startswith("1")
+                # Cutting an HTTP/2 connection would end everybody's streams on it: that is left to a shutdown.
+                await _Host(exchange, receive, send, carrier if is_alone else None).run(self._handler)
+            case "lifespan":
+                await _lifespan(receive, send)
+            case "websocket":
+                await receive()
+                # Before the handshake is accepted, this is answered with HTTP 403.
+                await send({"type": "websocket.close", "code": 1000, "reason": ""})
+            case other:
+                raise ValueError(f"can't serve an ASGI scope of type {other!r}")
+
+    def abort_connections(self) -> None:
+        """Reset the connections that have brought a request and are still open."""
+        for carrier in list(self._carriers):
+            _abort(carrier)
+
+
+def asgi_app(handler: ExchangeHandler, *, config: ExchangeConfig = _DEFAULT) -> AsgiApp:
+    """An ASGI 3 application (HTTP and lifespan) that runs `handler` for each request.
+
+    For mounting into another application, or for another Trio host. Under hypercorn a write that stalls ends by
+    aborting its connection; under a host whose connections this can't find, it ends when the host ends it.
+
+    Args:
+      handler: one for all requests; a `service.exchange.Routes`, usually.
+      config: limits and timeouts.
+    """
+    return AsgiApp(handler, config)
+
+
+class _Host:
+    """Moves one exchange's bytes between its buffers and ASGI's two callables."""
+
+    def __init__(
+        self, exchange: HostedExchange, receive: Receive, send: Send, carrier: trio.SocketStream | None
+    ) -> None:
+        self._exchange = exchange
+        self._receive = receive
+        self._send = send
+        self._carrier = carrier
+        self._config = exchange.config
+        self._is_writing = False
+        self._is_finishing = False
+        self._pump_scope = trio.CancelScope()
+        self._watch_scope = trio.CancelScope()
+        self._pump_done = trio.Event()
+        self._watch_done = trio.Event()
+        self._body_done = trio.Event()
+
+    async def run(self, handler: ExchangeHandler) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._watch)
+            nursery.start_soon(self._pump)
+            try:
+                await run_handler(self._exchange, handler)
+                self._exchange.drop_body()
+                await self._pump_done.wait()
+                if not self._exchange.is_body_complete:
+                    # hypercorn's reader may be waiting to hand us more of it: only a disconnect sets it free.
+                    with trio.move_on_after(self._config.close_timeout):
+                        await self._watch_done.wait()
+            finally:
+                if self._is_writing:
+                    await self._end_write()
+                nursery.cancel_scope.cancel()
+
+    async def _end_write(self) -> None:
+        """Cancelled in the middle of a write, which may be deaf to that: give it a moment, then cut the line."""
+        self._exchange.abandon()
+        with trio.CancelScope(shield=True, deadline=trio.current_time() + self._config.close_timeout):
+            await self._pump_done.wait()
+        if self._is_writing:
+            self._abort()
+
+    def _abort(self) -> None:
+        self._exchange.abandon()
+        self._pump_scope.cancel()
+        if self._carrier is not None:
+            _abort(self._carrier)
+
+    async def _watch(self) -> None:
+        """Read the body ahead until the client goes away; the scope's deadline is that of the pump's write."""
+        with self._watch_scope:
+            while True:
+                message = await self._receive()
+                if message["type"] != "http.request":
+                    break
+                is_last = not message.get("more_body", False)
+                await self._exchange.feed(cast("bytes", message.get("body", b"")), is_last=is_last)
+                if self._pump_done.is_set() or self._is_finishing:
+                    self._exchange.drop_body()
+                if is_last:
+                    self._body_done.set()
+        self._watch_done.set()
+        self._body_done.set()
+        if self._watch_scope.cancelled_caught:
+            self._abort()
+        elif not self._is_finishing:
+            self._exchange.abandon()
+            self._pump_scope.cancel()
+            if self._is_writing:
+                self._abort()
+
+    async def _pump(self) -> None:
+        try:
+            with self._pump_scope:
+                await self._write_answer()
+        finally:
+            self._is_writing = False
+            self._pump_done.set()
+
+    async def _write_answer(self) -> None:
+        exchange = self._exchange
+        head = await exchange.take_head()
+        if head is None:
+            return
+        headers = [(name.encode("ascii"), value.encode("latin-1")) for name, value in head.headers]
+        await self._write({"type": "http.response.start", "status": head.status, "headers": headers})
+        while (body := await exchange.take_body()) is not None:
+            await self._write({"type": "http.response.body", "body": body, "more_body": True})
+        if not exchange.is_ended:
+            return
+        self._is_finishing = True
+        if not exchange.is_body_complete:
+            exchange.drop_body()
+            # The last event makes hypercorn close a connection whose request is unread, and closing with unread
+            # bytes resets it: the answer would be lost on its way.
+            with trio.move_on_after(self._config.linger_timeout):
+                await self._body_done.wait()
+        await self._write({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _write(self, message: Message) -> None:
+        self._is_writing = True
+        if self._config.stall_timeout is not None:
+            self._watch_scope.deadline = trio.current_time() + self._config.stall_timeout
+        await self._send(message)
+        if message.get("body"):
+            await _drained(self._send)
+        self._watch_scope.deadline = float("inf")
+        self._is_writing = False
+
+
+async def _lifespan(receive: Receive, send: Send) -> None:
+    while True:
+        message = await receive()
+        await send({"type": f"{message['type']}.complete"})
+        if message["type"] == "lifespan.shutdown":
+            return
+
+
+def _request_head(scope: Scope) -> RequestHead:
+    client = cast("tuple[str, int] | None", scope.get("client"))
+    headers = cast("Iterable[tuple[bytes, bytes]]", scope["headers"])
+    return RequestHead(
+        method=cast("str", scope["method"]),
+        path=cast("str", scope["path"]),
+        query_string=cast("bytes", scope["query_string"]).decode("latin-1"),
+        headers=tuple((name.decode("latin-1"), value.decode("latin-1")) for name, value in headers),
+        peer=host_port(client[0], client[1]) if client else "",
+        scheme=cast("str", scope.get("scheme", "http")),
+        http_version=cast("str", scope["http_version"]),
+    )
+
+
+def _carrier_of(send: Send) -> trio.SocketStream | None:
+    """The connection below hypercorn's `send`; None under another host, or another hypercorn.
+
+    `HTTPStream.app_send` → its `send`, `H11Protocol.stream_send` → its `send`, `TCPServer.protocol_send` → its
+    `stream`. A test fails when hypercorn moves them.
+    """
+    owner: object = getattr(send, "__self__", None)
+    for _ in range(2):
+        owner = getattr(getattr(owner, "send", None), "__self__", None)
+    stream: object = getattr(owner, "stream", None)
+    while isinstance(stream, trio.SSLStream):
+        stream = stream.transport_stream
+    return stream if isinstance(stream, trio.SocketStream) else None
+
+
+async def _drained(send: Send) -> None:
+    """Wait until hypercorn has written a stream's body on HTTP/2, where its `send` buffers without a bound.
+
+    Its pause is undone by each attempt to write into a closed window. A test fails when the names move.
+    """
+    stream: object = getattr(send, "__self__", None)
+    protocol: object = getattr(getattr(stream, "send", None), "__self__", None)
+    buffers: object = getattr(protocol, "stream_buffers", None)
+    if isinstance(buffers, dict):
+        buffer = cast("dict[object, StreamBuffer]", buffers).get(getattr(stream, "stream_id", None))
+        if buffer is not None:
+            await buffer.drain()
+
+
+def _abort(carrier: trio.SocketStream) -> None:
+    if carrier.socket.fileno() >= 0:
+        with suppress(OSError):
+            carrier.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _ABORT)
+        # Wakes who waits in it with ClosedResourceError, which hypercorn takes for a lost client.
+        carrier.socket.close()
+
+
+async def serve_hypercorn(
+    handler: ExchangeHandler,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    *,
+    config: ExchangeConfig = _DEFAULT,
+    graceful_timeout: float = 3.0,
+    shutdown_trigger: Callable[[], Awaitable[None]] | None = None,
+    certfile: str | None = None,
+    keyfile: str | None = None,
+    task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Serve a handler through hypercorn until cancelled: `url = await nursery.start(serve_hypercorn, handler)`.
+
+    Args:
+      handler: for each request.
+      host: an address, or a name, which stands for all its addresses (with port 0, for the first).
+      port: 0 lets the system choose.
+      config: limits and timeouts.
+      graceful_timeout: seconds that exchanges under way get after `shutdown_trigger`.
+      shutdown_trigger: an async function; when it returns, no connections are accepted and this one returns after
+        the last exchange.
+      certfile: a certificate chain in PEM; with `keyfile`, https and HTTP/2 are served.
+      keyfile: its key.
+      task_status: started with the bound URL.
+
+    Raises:
+      ListenError: the port is taken, or the address is not ours; one line that names it.
+    Cancellation: exchanges are cancelled; connections that don't let go are reset after `close_timeout`.
+    """
+    scheme = "http" if certfile is None else "https"
+    listeners = await _listen(host, port, scheme, config.stall_timeout)
+    url = f"{scheme}://{host_port(*listeners[0].socket.getsockname()[:2])}"
+    settings = _hypercorn_config(config, graceful_timeout)
+    settings.certfile, settings.keyfile = certfile, keyfile
+    app = asgi_app(handler, config=config)
+    closing = trio.Event()
+
+    async def trigger() -> None:
+        if shutdown_trigger is None:
+            await trio.sleep_forever()
+        else:
+            await shutdown_trigger()
+        closing.set()
+
+    numbers = [listener.socket.detach() for listener in listeners]
+    settings.bind = [f"fd://{number}" for number in numbers]
+    try:
+        async with trio.open_nursery() as nursery:
+            served = trio.Event()
+            nursery.start_soon(_reap, app, closing, served, graceful_timeout, config.close_timeout)
+            try:
+                async with trio.open_nursery() as server:
+                    run = partial(hypercorn_serve, cast("ASGIFramework", app), settings, mode="asgi")
+                    await server.start(partial(run, shutdown_trigger=trigger))
+                    numbers.clear()  # hypercorn's listeners close them now
+                    task_status.started(url)
+            finally:
+                served.set()
+            nursery.cancel_scope.cancel()
+    except BaseExceptionGroup as group:
+        error = unwrap_group(group)
+        if error is group:
+            raise
+        raise error from None
+    finally:
+        for number in numbers:
+            with suppress(OSError):
+                os.close(number)
+
+
+async def _reap(
+    app: AsgiApp, closing: trio.Event, served: trio.Event, graceful_timeout: float, close_timeout: float
+) -> None:
+    """Reset what is still connected when a shutdown, or the moment after a cancellation, is over.
+
+    Exchanges see to their own writes; this is for what hypercorn writes by itself, as on HTTP/2.
+    """
+    try:
+        await closing.wait()
+        await trio.sleep(graceful_timeout)
+    finally:
+        # Exchanges take close_timeout for themselves; what outlasts them is not theirs.
+        with trio.CancelScope(shield=True, deadline=trio.current_time() + 1.25 * close_timeout):
+            await served.wait()
+        app.abort_connections()
+
+
+def _hypercorn_config(config: ExchangeConfig, graceful_timeout: float) -> hypercorn.Config:
+    settings = hypercorn.Config()
+    settings.graceful_timeout = graceful_timeout
+    settings.include_server_header = False
+    # Given a logger, hypercorn adds no handlers; warnings and worse come through ours.
+    settings.errorlog = getLogger("trio_streams.hypercorn")
+    settings.accesslog = None
+    settings.shutdown_timeout = config.close_timeout
+    return settings
+
+
+async def _listen(host: str, port: int, scheme: str, stall_timeout: float | None) -> list[trio.SocketListener]:
+    try:
+        listeners = await open_tcp_listeners(host, port, user_timeout=stall_timeout)
+    except ListenError as exc:
+        error = ListenError(f"cannot listen on {scheme}://{host_port(host, port)}: {describe_fault(exc)}")
+        error.errno = exc.errno
+        raise error from exc
+    if port == 0:
+        # The system chose a port for each address, and a URL has room for one.
+        for listener in listeners[1:]:
+            await listener.aclose()
+        del listeners[1:]
+    return listeners
