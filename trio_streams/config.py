@@ -6,7 +6,8 @@ Configurations are frozen and validated when they are made, so that a wrong one 
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Callable
+from typing import Any, Final
 
 import attrs
 
@@ -22,8 +23,8 @@ MAX_FRAME_PAYLOAD_BYTES: Final = 16_384
 """The most payload one frame carries: what HTTP/2 defaults to, and a fraction of a millisecond of a slow link."""
 
 
-def _at_least(minimum: float) -> object:
-    def check(instance: object, attribute: attrs.Attribute[float], value: float) -> None:
+def _at_least(minimum: float) -> Callable[[Any, attrs.Attribute[Any], Any], None]:
+    def check(_: object, attribute: attrs.Attribute[Any], value: float) -> None:
         if value != value or value < minimum:
             raise ValueError(f"{attribute.name} must be at least {minimum}, not {value!r}")
 
@@ -66,7 +67,8 @@ class ConnectionConfig:
     stream: StreamLimits = attrs.field(factory=StreamLimits)
     connection_window_bytes: int = attrs.field(default=16_777_216, validator=_at_least(1))
     max_streams: int = attrs.field(default=1_024, validator=_at_least(1))
-    max_item_bytes: int = attrs.field(default=16_777_216, validator=_at_least(1))
+    # A frame announces an item's size in 32 bits.
+    max_item_bytes: int = attrs.field(default=16_777_216, validator=[_at_least(1), attrs.validators.le(0xFFFF_FFFF)])
     max_send_buffer_bytes: int = attrs.field(default=1_048_576, validator=_at_least(1))
     max_control_bytes: int = attrs.field(default=262_144, validator=_at_least(1_024))
     connect_timeout: float = attrs.field(default=10.0, validator=_at_least(0))

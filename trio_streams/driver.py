@@ -156,7 +156,7 @@ class _Driver:
 
     async def close(self) -> None:
         """Let the last bytes leave, within `close_timeout`, and close the carrier; then nothing runs any more."""
-        connection, machine = self._connection, self._machine
+        connection = self._connection
         with trio.CancelScope(shield=True, deadline=trio.current_time() + self._config.close_timeout):
             if not self._is_over:
                 connection.go_away("closed")
@@ -249,20 +249,19 @@ async def run_server(
     Cancellation: the handlers are cancelled, their streams reset, and the resets leave within `close_timeout`.
     """
     config = config or ConnectionConfig()
-    async with open_bare_nursery() as services:
-        async with contextlib.AsyncExitStack() as stack:
-            handlers: trio.Nursery
+    async with open_bare_nursery() as services, contextlib.AsyncExitStack() as stack:
+        handlers: trio.Nursery
 
-            def accept(stream: WireStream[bytes, bytes]) -> None:
-                handlers.start_soon(_serve_stream, connection, stream, prepare(stream))
+        def accept(stream: WireStream[bytes, bytes]) -> None:
+            handlers.start_soon(_serve_stream, connection, stream, prepare(stream))
 
-            connection, driver = _make(carrier, wire or BinaryWire(), config, accept)
-            if on_connection is not None:
-                on_connection(connection)
-            services.start_soon(driver.send_loop)
-            stack.push_async_callback(driver.close)
-            handlers = await stack.enter_async_context(open_bare_nursery())
-            await driver.receive_loop()
+        connection, driver = _make(carrier, wire or BinaryWire(), config, accept)
+        if on_connection is not None:
+            on_connection(connection)
+        services.start_soon(driver.send_loop)
+        stack.push_async_callback(driver.close)
+        handlers = await stack.enter_async_context(open_bare_nursery())
+        await driver.receive_loop()
 
 
 async def _serve_stream(connection: Connection, stream: WireStream[bytes, bytes], handler: Handler) -> None:

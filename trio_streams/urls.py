@@ -1,8 +1,8 @@
 """From URLs to carriers: `serve` and `connect`, the only place that knows every transport.
 
-    tcp://host:port     our binary dialect on TCP
-    ws://host:port      the same in WebSocket messages, subprotocol trio-streams.v1
-    http://host:port    an ASGI application in hypercorn: calls, and server streams as server-sent events
+tcp://host:port     our binary dialect on TCP
+ws://host:port      the same in WebSocket messages, subprotocol trio-streams.v1
+http://host:port    an ASGI application in hypercorn: calls, and server streams as server-sent events
 """
 
 from __future__ import annotations
@@ -22,14 +22,13 @@ from trio_streams.carrier import Carrier
 from trio_streams.config import ConnectionConfig
 from trio_streams.connection import Connection
 from trio_streams.core.errors import LocalProtocolError, StreamsError
-from trio_streams.driver import Handler, run_client, run_server
+from trio_streams.driver import run_client, run_server
 from trio_streams.nursery import open_bare_nursery
 from trio_streams.procedures.client import Client, ConnectionClient
 from trio_streams.procedures.http_client import HttpProcedureClient
 from trio_streams.procedures.http_server import http_handler
 from trio_streams.procedures.router import Router
 from trio_streams.procedures.server import prepare
-from trio_streams.streams.wire import WireStream
 from trio_streams.transports.asgi import serve_hypercorn
 from trio_streams.transports.bytes import ByteCarrier, connect_tcp, open_tcp_listeners
 from trio_streams.transports.http_client import HttpClient, HttpClientConfig
@@ -128,7 +127,9 @@ async def _serve_http(
     server: _Server, parts: SplitResult, *, task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED
 ) -> None:
     handler = http_handler(server.app, lambda: server.urls)
-    await serve_hypercorn(handler, parts.hostname or "", 80 if parts.port is None else parts.port, task_status=task_status)
+    await serve_hypercorn(
+        handler, parts.hostname or "", 80 if parts.port is None else parts.port, task_status=task_status
+    )
 
 
 async def _serve_sockets(
@@ -196,9 +197,8 @@ async def connect(
         async with HttpClient(HttpClientConfig(connect_timeout=config.connect_timeout)) as http:
             yield HttpProcedureClient(url, http)
         return
-    async with _open_carrier(url, parts, config, carrier) as opened:
-        async with run_client(opened, config=config) as connection:
-            yield ConnectionClient(connection)
+    async with _open_carrier(url, parts, config, carrier) as opened, run_client(opened, config=config) as connection:
+        yield ConnectionClient(connection)
 
 
 @contextlib.asynccontextmanager

@@ -17,11 +17,11 @@ from trio_streams.core.flow import ReceiveCredit, SendCredit, cost
 from trio_streams.core.liveness import Liveness
 from trio_streams.core.outbox import Outbox
 from trio_streams.core.stream_machine import Piece, StreamMachine
-from trio_streams.core.wire import Wire
+from trio_streams.core.wire import Frame, Wire
 
 __all__ = ["Inbox"]
 
-_UNCOUNTED: Final = frozenset({records.Hello, records.Ping, records.Pong, records.Ack})
+_UNCOUNTED: Final = (records.Hello, records.Ping, records.Pong, records.Ack)
 """Frames that belong to a carrier, not to the session: a resumed one does not repeat them."""
 
 
@@ -62,7 +62,19 @@ class Inbox:
         # Larger items than a frame are judged by what they announce; runs only where the limit is that small.
         self._checks_runs = config.max_item_bytes < wire.max_frame_bytes
         self._events: list[events.Event] = []
-        self._handlers: dict[type, Callable[[int, Any], None]] = {
+        self._handlers = self._table()
+        self.credit = ReceiveCredit(0, config.connection_window_bytes, eager=True, name="connection")
+        self.frames = 0
+        self.hello: records.Hello | None = None
+        self.failure: ProtocolError | None = None
+        self.peer_went_away = False
+        self.open_limit = 0
+        self.max_item_bytes_out = 0
+        self.wants_to_open = False
+        self.owes_grant = False
+
+    def _table(self) -> dict[type, Callable[[int, Any], None]]:
+        return {
             records.Hello: self._on_hello,
             records.Open: self._on_open,
             records.Header: self._on_header,
@@ -74,15 +86,6 @@ class Inbox:
             records.Ack: self._on_ack,
             records.GoAway: self._on_go_away,
         }
-        self.credit = ReceiveCredit(0, config.connection_window_bytes, eager=True, name="connection")
-        self.frames = 0
-        self.hello: records.Hello | None = None
-        self.failure: ProtocolError | None = None
-        self.peer_went_away = False
-        self.open_limit = 0
-        self.max_item_bytes_out = 0
-        self.wants_to_open = False
-        self.owes_grant = False
 
     # -- what the mux asks ------------------------------------------------------------------------------------
 
@@ -169,20 +172,19 @@ class Inbox:
             # What arrived may have used up what was left, while all that was taken before was too little to grant.
             self.owes_grant = True
 
-    def _on_record(self, stream_id: int, frame: Any, now: float) -> None:
+    def _on_record(self, stream_id: int, frame: Frame, now: float) -> None:
         if isinstance(frame, ProtocolError):
             raise frame
-        kind = type(frame)
-        if kind not in _UNCOUNTED:
+        if not isinstance(frame, _UNCOUNTED):
             self.frames += 1
-        if kind is records.Ping:
+        if isinstance(frame, records.Ping):
             self._out.put_record(0, records.Pong(frame.number))
-        elif kind is records.Pong:
+        elif isinstance(frame, records.Pong):
             round_trip = self._liveness.finish_ping(frame.number, now)
             if round_trip is not None:
                 self._events.append(events.Ponged(frame.number, round_trip))
         else:
-            self._handlers[kind](stream_id, frame)
+            self._handlers[type(frame)](stream_id, frame)
 
     def _find(self, stream_id: int, what: str) -> StreamMachine | None:
         """The stream of a frame; None for one that is gone. A stream that never was is the peer's fault."""
@@ -343,4 +345,6 @@ class Inbox:
             if is_news:
                 self._events.append(events.WentAway(record.code, record.reason))
             return
-        raise RemoteProtocolError(f"the peer gave the connection up: {record.code.name}: {record.reason}", code=record.code)
+        raise RemoteProtocolError(
+            f"the peer gave the connection up: {record.code.name}: {record.reason}", code=record.code
+        )

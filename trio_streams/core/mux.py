@@ -45,9 +45,7 @@ class Mux:
       now: seconds, on the clock that every later call uses.
     """
 
-    def __init__(
-        self, wire: Wire, *, is_client: bool, config: ConnectionConfig, session_id: str, now: float
-    ) -> None:
+    def __init__(self, wire: Wire, *, is_client: bool, config: ConnectionConfig, session_id: str, now: float) -> None:
         self._wire = wire
         self._config = config
         self._streams: dict[int, StreamMachine] = {}

@@ -178,6 +178,4 @@ class GoAway:
     last_stream: int = 0
 
 
-Record: TypeAlias = (
-    Open | Header | End | Reset | Stop | Credit | ConnectionCredit | Hello | Ping | Pong | Ack | GoAway
-)
+Record: TypeAlias = Open | Header | End | Reset | Stop | Credit | ConnectionCredit | Hello | Ping | Pong | Ack | GoAway

@@ -7,34 +7,42 @@ type asked for with `returns`.
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
-from typing import Final, Protocol, TypeVar, cast
-from urllib.parse import urlencode
+from typing import Final, Protocol, cast
 
 import trio
+from typing_extensions import TypeVar  # its `default` is in typing from 3.13 on
 
 from trio_streams.codecs import Codec, json_codec
 from trio_streams.connection import Connection
 from trio_streams.core.records import NO_METADATA
 from trio_streams.errors import RpcError, StreamStopped
-from trio_streams.streams.abc import ReceiveStream, Stream
+from trio_streams.streams.abc import ReceiveStream, SendStream, Stream
 
-__all__ = ["Client", "ConnectionClient"]
+__all__ = ["Client", "ConnectionClient", "any_json", "result_codec"]
 
-T = TypeVar("T")
-S = TypeVar("S")
-R = TypeVar("R")
+T = TypeVar("T", default=object)
+R = TypeVar("R", default=object)
 
-_any: Final[Codec[object]] = json_codec(object)
+any_json: Final[Codec[object]] = json_codec(object)
+
+
+def result_codec(returns: type[T] | None) -> Codec[T]:
+    """The codec of the type that a caller asks for; without one, any JSON."""
+    return cast("Codec[T]", any_json if returns is None else json_codec(returns))
 
 
 class Client(Protocol):
     """What `connect` gives: the four ways to use a procedure, whatever the transport."""
 
     async def call(
-        self, name: str, input: object = None, *, returns: type[T] = ..., metadata: Mapping[str, str] = ...  # noqa: A002
+        self,
+        name: str,
+        input: object = None,
+        *,
+        returns: type[T] | None = ...,
+        metadata: Mapping[str, str] = ...,
     ) -> T:
         """Call a procedure: one input, one result.
 
@@ -54,8 +62,14 @@ class Client(Protocol):
         ...
 
     def stream(
-        self, name: str, input: object = None, *, returns: type[R] = ..., metadata: Mapping[str, str] = ...,  # noqa: A002
-        high_water_mark: int | None = ..., priority: int = ...
+        self,
+        name: str,
+        input: object = None,
+        *,
+        returns: type[R] | None = ...,
+        metadata: Mapping[str, str] = ...,
+        high_water_mark: int | None = ...,
+        priority: int = ...,
     ) -> AbstractAsyncContextManager[ReceiveStream[R]]:
         """Start a server stream; it lives as long as the block, and leaving the block stops the handler.
 
@@ -73,8 +87,13 @@ class Client(Protocol):
         ...
 
     async def upload(
-        self, name: str, items: Iterable[S] | AsyncIterable[S], *, returns: type[T] = ...,
-        metadata: Mapping[str, str] = ..., priority: int = ...
+        self,
+        name: str,
+        items: Iterable[object] | AsyncIterable[object],
+        *,
+        returns: type[T] | None = ...,
+        metadata: Mapping[str, str] = ...,
+        priority: int = ...,
     ) -> T:
         """Run a client stream: send every item, take one result.
 
@@ -93,8 +112,13 @@ class Client(Protocol):
         ...
 
     def bidi(
-        self, name: str, *, returns: type[R] = ..., metadata: Mapping[str, str] = ...,
-        high_water_mark: int | None = ..., priority: int = ...
+        self,
+        name: str,
+        *,
+        returns: type[R] | None = ...,
+        metadata: Mapping[str, str] = ...,
+        high_water_mark: int | None = ...,
+        priority: int = ...,
     ) -> AbstractAsyncContextManager[Stream[object, R]]:
         """Start a bidirectional stream: send, receive and `end()` as you like, for as long as the block.
 
@@ -126,12 +150,12 @@ class ConnectionClient:
         name: str,
         input: object = None,  # noqa: A002
         *,
-        returns: type[T] = cast("type[T]", object),
+        returns: type[T] | None = None,
         metadata: Mapping[str, str] = NO_METADATA,
     ) -> T:
         """Call a procedure; see `Client.call`."""
-        codec = json_codec(returns)
-        payload = None if input is None else _any.encode(input)
+        codec = result_codec(returns)
+        payload = None if input is None else any_json.encode(input)
         async with self.connection.open_stream(name, metadata=metadata) as stream:
             if payload is not None:
                 await stream.send(payload)
@@ -144,14 +168,14 @@ class ConnectionClient:
         name: str,
         input: object = None,  # noqa: A002
         *,
-        returns: type[R] = cast("type[R]", object),
+        returns: type[R] | None = None,
         metadata: Mapping[str, str] = NO_METADATA,
         high_water_mark: int | None = None,
         priority: int = 0,
     ) -> AsyncIterator[ReceiveStream[R]]:
         """Start a server stream; see `Client.stream`."""
-        payload = None if input is None else _any.encode(input)
-        codec = json_codec(returns)
+        payload = None if input is None else any_json.encode(input)
+        codec = result_codec(returns)
         async with self.connection.open_stream(
             name, metadata=metadata, high_water_mark=high_water_mark, priority=priority
         ) as stream:
@@ -163,18 +187,18 @@ class ConnectionClient:
     async def upload(
         self,
         name: str,
-        items: Iterable[S] | AsyncIterable[S],
+        items: Iterable[object] | AsyncIterable[object],
         *,
-        returns: type[T] = cast("type[T]", object),
+        returns: type[T] | None = None,
         metadata: Mapping[str, str] = NO_METADATA,
         priority: int = 0,
     ) -> T:
         """Run a client stream; see `Client.upload`."""
-        codec = json_codec(returns)
+        codec = result_codec(returns)
         async with self.connection.open_stream(name, metadata=metadata, priority=priority) as stream:
-            sender = stream.typed(_any.encode, None)
+            sender: SendStream[object] = stream.typed(any_json.encode, _as_it_is)
             try:
-                await sender.send_many(cast("Iterable[object] | AsyncIterable[object]", items))
+                await sender.send_many(items)
                 stream.end()
             except StreamStopped:
                 pass  # the handler has answered, or failed; which of them, the answer says
@@ -185,17 +209,21 @@ class ConnectionClient:
         self,
         name: str,
         *,
-        returns: type[R] = cast("type[R]", object),
+        returns: type[R] | None = None,
         metadata: Mapping[str, str] = NO_METADATA,
         high_water_mark: int | None = None,
         priority: int = 0,
     ) -> AsyncIterator[Stream[object, R]]:
         """Start a bidirectional stream; see `Client.bidi`."""
-        codec = json_codec(returns)
+        codec = result_codec(returns)
         async with self.connection.open_stream(
             name, metadata=metadata, high_water_mark=high_water_mark, priority=priority
         ) as stream:
-            yield stream.typed(_any.encode, codec.decode)
+            yield stream.typed(any_json.encode, codec.decode)
+
+
+def _as_it_is(payload: bytes) -> bytes:
+    return payload
 
 
 async def _only_item(stream: ReceiveStream[bytes], name: str) -> bytes:

@@ -9,17 +9,18 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping
-from typing import Final, NoReturn, TypeVar, cast
+from typing import Final, NoReturn
 from urllib.parse import quote, urlencode
 
 import msgspec
 import trio
+from typing_extensions import TypeVar  # its `default` is in typing from 3.13 on
 
-from trio_streams.codecs import Codec, json_codec
 from trio_streams.codes import Code
 from trio_streams.core.records import NO_METADATA, Status
 from trio_streams.errors import CodecError, ConnectionLost, RemoteProtocolError, RpcError, StreamError, StreamsError
 from trio_streams.nursery import open_bare_nursery
+from trio_streams.procedures.client import any_json, result_codec
 from trio_streams.procedures.http_server import TIMEOUT_HEADER
 from trio_streams.streams import LocalStream, ReceiveStream, Stream, open_stream
 from trio_streams.streams.mapped import MappedReceiveStream
@@ -28,11 +29,9 @@ from trio_streams.wire.sse import SseParser
 
 __all__ = ["HttpProcedureClient"]
 
-T = TypeVar("T")
-S = TypeVar("S")
-R = TypeVar("R")
+T = TypeVar("T", default=object)
+R = TypeVar("R", default=object)
 
-_any: Final[Codec[object]] = json_codec(object)
 _DEFAULT_MARK: Final = 256
 
 
@@ -53,12 +52,12 @@ class HttpProcedureClient:
         name: str,
         input: object = None,  # noqa: A002
         *,
-        returns: type[T] = cast("type[T]", object),
+        returns: type[T] | None = None,
         metadata: Mapping[str, str] = NO_METADATA,
     ) -> T:
         """Call a procedure; see `Client.call`."""
-        codec = json_codec(returns)
-        body = b"" if input is None else _any.encode(input)
+        codec = result_codec(returns)
+        body = b"" if input is None else any_json.encode(input)
         headers = [*_headers(metadata), ("content-type", "application/json")]
         response = await self._http.request("POST", f"{self._base_url}/{quote(name)}", headers=headers, body=body)
         if response.status != 200:
@@ -71,7 +70,7 @@ class HttpProcedureClient:
         name: str,
         input: object = None,  # noqa: A002
         *,
-        returns: type[R] = cast("type[R]", object),
+        returns: type[R] | None = None,
         metadata: Mapping[str, str] = NO_METADATA,
         high_water_mark: int | None = None,
         priority: int = 0,
@@ -81,30 +80,25 @@ class HttpProcedureClient:
         Raises:
           CodecError: the input is not an object, so it can't be a query.
         """
-        codec = json_codec(returns)
+        codec = result_codec(returns)
         url = f"{self._base_url}/streams/{quote(name)}{_query(input)}"
         headers = [*_headers(metadata), ("accept", "text/event-stream")]
         mark = _DEFAULT_MARK if high_water_mark is None else high_water_mark
-        async with open_bare_nursery() as nursery:
-            async with self._http.open_exchange("GET", url, headers=headers) as exchange:
-                if exchange.status != 200:
-                    raise _error(exchange.status, await exchange.receive_body())
-                async with open_stream(high_water_mark=mark) as events:
-                    reader = _Reader(exchange, cast("LocalStream[bytes]", events))
-                    nursery.start_soon(reader.run)
-                    try:
-                        yield MappedReceiveStream(reader.events, codec.decode, reader.find_failure)
-                    finally:
-                        nursery.cancel_scope.cancel()
-                        with trio.CancelScope(shield=True):
-                            await reader.done.wait()
+        async with self._http.open_exchange("GET", url, headers=headers) as exchange:
+            if exchange.status != 200:
+                raise _error(exchange.status, await exchange.receive_body())
+            async with open_bare_nursery() as nursery, open_stream[bytes](high_water_mark=mark) as events:
+                reader = _Reader(exchange, events)
+                nursery.start_soon(reader.run)
+                yield MappedReceiveStream(events, codec.decode, reader.find_failure)
+                nursery.cancel_scope.cancel()
 
     async def upload(
         self,
         name: str,
-        items: Iterable[S] | AsyncIterable[S],
+        items: Iterable[object] | AsyncIterable[object],
         *,
-        returns: type[T] = cast("type[T]", object),
+        returns: type[T] | None = None,
         metadata: Mapping[str, str] = NO_METADATA,
         priority: int = 0,
     ) -> T:
@@ -117,7 +111,7 @@ class HttpProcedureClient:
         self,
         name: str,
         *,
-        returns: type[R] = cast("type[R]", object),
+        returns: type[R] | None = None,
         metadata: Mapping[str, str] = NO_METADATA,
         high_water_mark: int | None = None,
         priority: int = 0,
@@ -125,7 +119,7 @@ class HttpProcedureClient:
         """Refused: HTTP carries no bidirectional streams."""
         await trio.lowlevel.checkpoint()
         self._refuse(name, "bidirectional")
-        yield  # type: ignore[misc]  # pragma: no cover - makes this a generator
+        yield  # pragma: no cover - makes this a generator
 
     def _refuse(self, name: str, kind: str) -> NoReturn:
         raise RpcError(
@@ -139,8 +133,7 @@ class _Reader:
 
     def __init__(self, exchange: ClientExchange, events: LocalStream[bytes]) -> None:
         self._exchange = exchange
-        self.events = events
-        self.done = trio.Event()
+        self._events = events
         self._failure: Exception | None = None
 
     def find_failure(self) -> Exception | None:
@@ -155,9 +148,7 @@ class _Reader:
             pass  # the reader of the items has stopped
         except StreamsError as exc:
             self._failure = exc
-            self.events.end()
-        finally:
-            self.done.set()
+            self._events.end()
 
     async def _read(self) -> None:
         parser = SseParser()
@@ -167,17 +158,17 @@ class _Reader:
                 if event.event in {"message", "data"}:
                     run.append(event.data)
                     continue
-                await self.events.send_many(run)
+                await self._events.send_many(run)
                 run = []
                 if event.event == "end":
-                    self.events.end()
+                    self._events.end()
                     return
                 if event.event == "error":
                     error = _parse_error(event.data, 500)
-                    self.events.end(Status(error.code, error.message, error.details))
+                    self._events.end(Status(error.code, error.message, error.details))
                     return
             if run:
-                await self.events.send_many(run)
+                await self._events.send_many(run)
         raise ConnectionLost(f"{self._exchange.url} ended before the stream's end")
 
 
@@ -194,15 +185,15 @@ def _query(value: object) -> str:
     """An input as a query: what is text goes as it is, the rest as JSON."""
     if value is None:
         return ""
-    document = msgspec.json.decode(_any.encode(value))
+    document = msgspec.json.decode(any_json.encode(value))
     if not isinstance(document, dict):
         raise CodecError(f"over HTTP a stream's input is an object, not a {type(value).__name__}")
     pairs: list[tuple[str, str]] = []
     for key, item in document.items():
         if item is None:
             continue
-        for single in item if isinstance(item, list) else [item]:
-            pairs.append((key, single if isinstance(single, str) else msgspec.json.encode(single).decode()))
+        singles = item if isinstance(item, list) else [item]
+        pairs += [(key, s if isinstance(s, str) else msgspec.json.encode(s).decode()) for s in singles]
     return f"?{urlencode(pairs)}" if pairs else ""
 
 

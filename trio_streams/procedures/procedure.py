@@ -109,7 +109,7 @@ class Procedure:
         except CodecError as exc:
             raise RpcError("INTERNAL", f"{self.name!r} made an item that is not of its declared type: {exc}") from exc
 
-    def invoke(self, value: object, context: Context) -> Any:
+    def invoke(self, value: object, context: Context) -> Any:  # noqa: ANN401 - a coroutine or a generator, by kind
         """Call the handler with what it asks for.
 
         Args:
@@ -223,4 +223,4 @@ def _item_type(hint: object) -> object:
 
 def caller_scope(depth: int) -> Mapping[str, object]:
     """The local names where a decorator is used, for annotations of handlers made inside functions."""
-    return sys._getframe(depth + 1).f_locals
+    return sys._getframe(depth + 1).f_locals  # noqa: SLF001 - documented, if underscored

@@ -70,7 +70,7 @@ class Declaration:
         """
         return self._enter(fn, caller_scope(1))
 
-    def __call__(self, fn: F) -> F:
+    def __call__(self, fn: F) -> F:  # noqa: D102 - as `handler`
         return self._enter(fn, caller_scope(1))
 
     def _enter(self, fn: F, scope: Mapping[str, object]) -> F:

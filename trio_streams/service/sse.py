@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator
 from contextlib import aclosing
-from typing import Final
+from typing import Final, cast
 
 import msgspec
 import trio
@@ -68,8 +68,9 @@ async def respond_sse(
     event = "data" if (wants_named_events(exchange) if named is None else named) else None
     try:
         if isinstance(items, AsyncGenerator):
-            async with aclosing(items):
-                await _send_each(exchange, items, event)
+            source = cast("AsyncGenerator[bytes, None]", items)
+            async with aclosing(source):
+                await _send_each(exchange, source, event)
         elif isinstance(items, ReceiveStream | trio.MemoryReceiveChannel):
             await _send_batches(exchange, items, event)
         else:

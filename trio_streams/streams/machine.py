@@ -26,9 +26,7 @@ class Machine(Protocol):
         """Queue the head of our half."""
         ...
 
-    def end(
-        self, stream_id: int, status: records.Status = ..., trailers: Mapping[str, str] = ...
-    ) -> None:
+    def end(self, stream_id: int, status: records.Status = ..., trailers: Mapping[str, str] = ...) -> None:
         """End our half behind its items."""
         ...
 

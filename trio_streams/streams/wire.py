@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import enum
 import math
-from collections import deque
 from collections.abc import Callable, Mapping
 from typing import TypeVar, cast
 
@@ -22,7 +21,6 @@ from trio_streams.core.stream_machine import StreamMachine
 from trio_streams.errors import ConnectionLost, RpcError, StreamReset, StreamStopped, as_rpc_error, split_cancelled
 from trio_streams.streams.abc import Stream, StreamStatistics
 from trio_streams.streams.machine import Machine
-from trio_streams.streams.pace import Pace
 from trio_streams.streams.wire_receive import WireReceiveHalf
 from trio_streams.streams.wire_send import WireSendHalf
 
@@ -129,32 +127,13 @@ class WireStream(WireSendHalf[S], WireReceiveHalf[R], Stream[S, R]):
         self._is_accepted = is_accepted
         self._encode: Callable[[S], bytes] | None = None
         self._decode: Callable[[bytes], R] | None = None
-        self._head: Mapping[str, str] | None = None
-        self._head_arrived: trio.Event | None = None
-        self._send_over: Callable[[], Exception] | None = None
-        self._pending_end: records.Status | None = None
-        self._senders = 0
-        self._turn: trio.Lock | None = None
-        self._writers = trio.lowlevel.ParkingLot()
-        self._send_pace = Pace()
-        self._items_sent = 0
-        self._receive_over: Callable[[], Exception] | None = None
-        self._runs: deque[list[bytes]] = deque()
-        self._run: list[bytes] = []  # the run being read, last item first
-        self._readers = trio.lowlevel.ParkingLot()
-        self._receive_pace = Pace()
-        self._items_received = 0
-        self._taken_items = 0
-        self._taken_bytes = 0
-        self._report_items = max(1, state.receive_credit.window_items // 4)
-        self._report_bytes = max(1, state.receive_credit.window_bytes // 4)
+        self._begin_sending()
+        self._begin_receiving(state)
 
     def __repr__(self) -> str:
         return f"<WireStream {self.id} {self.name!r} {self.state.value}>"
 
-    def typed(
-        self, encode: Callable[[S2], bytes] | None, decode: Callable[[bytes], R2] | None
-    ) -> WireStream[S2, R2]:
+    def typed(self, encode: Callable[[S2], bytes] | None, decode: Callable[[bytes], R2] | None) -> WireStream[S2, R2]:
         """Say how items become payloads; None leaves that direction as it is.
 
         Args:
@@ -164,12 +143,11 @@ class WireStream(WireSendHalf[S], WireReceiveHalf[R], Stream[S, R]):
         Returns:
           This very stream, under its new type.
         """
-        stream = cast("WireStream[S2, R2]", self)
         if encode is not None:
-            stream._encode = encode
+            self._encode = cast("Callable[[S], bytes]", encode)
         if decode is not None:
-            stream._decode = decode
-        return stream
+            self._decode = cast("Callable[[bytes], R]", decode)
+        return cast("WireStream[S2, R2]", self)
 
     def _closed_here(self, how: str) -> Callable[[], Exception]:
         return lambda: trio.ClosedResourceError(

@@ -4,6 +4,9 @@ Payloads go to the machine while there is credit, and the connection's send loop
 queue at a lock, which Trio hands on first come, first served; its holder waits to be told that the stream is writable.
 """
 
+# Two bases with slots of their own cannot be combined, so `WireStream` declares the slots of both halves.
+# mypy: disable-error-code="misc"
+
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
@@ -43,6 +46,15 @@ class WireSendHalf(SendStream[S]):
     _writers: trio.lowlevel.ParkingLot
     _send_pace: Pace
     _items_sent: int
+
+    def _begin_sending(self) -> None:
+        self._send_over = None
+        self._pending_end = None
+        self._senders = 0
+        self._turn = None
+        self._writers = trio.lowlevel.ParkingLot()
+        self._send_pace = Pace()
+        self._items_sent = 0
 
     def _closed_here(self, how: str) -> Callable[[], Exception]:
         raise NotImplementedError

@@ -18,11 +18,9 @@ reads holds hypercorn's reader for ever, so an exchange does not end before its 
 
 from __future__ import annotations
 
-import os
 import socket
 import struct
-import weakref
-from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping, Sequence
 from contextlib import suppress
 from functools import partial
 from logging import getLogger
@@ -30,9 +28,11 @@ from typing import Final, TypeAlias, cast
 
 import hypercorn
 import trio
+from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.protocol.h2 import StreamBuffer
-from hypercorn.trio import serve as hypercorn_serve
-from hypercorn.typing import ASGIFramework
+from hypercorn.trio.tcp_server import TCPServer
+from hypercorn.trio.worker_context import WorkerContext
+from hypercorn.typing import ASGIFramework, ConnectionState, LifespanState
 
 from trio_streams.errors import unwrap_group
 from trio_streams.transports.answer import run_handler
@@ -46,6 +46,11 @@ Message: TypeAlias = MutableMapping[str, object]
 Receive: TypeAlias = Callable[[], Awaitable[Message]]
 Send: TypeAlias = Callable[[Message], Awaitable[None]]
 
+_SecureStream: TypeAlias = "trio.SSLStream[trio.SocketStream]"
+_AnyStream: TypeAlias = "trio.SocketStream | trio.SSLStream[trio.SocketStream]"
+
+_LOG: Final = getLogger("trio_streams.hypercorn")
+
 _DEFAULT: Final = ExchangeConfig()
 
 _ABORT: Final = struct.pack("ii", 1, 0)
@@ -58,19 +63,15 @@ class AsgiApp:
     def __init__(self, handler: ExchangeHandler, config: ExchangeConfig) -> None:
         self._handler = handler
         self._config = config
-        self._carriers: weakref.WeakSet[trio.SocketStream] = weakref.WeakSet()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI scope."""
         match scope["type"]:
             case "http":
-                carrier = _carrier_of(send)
-                if carrier is not None:
-                    self._carriers.add(carrier)
                 exchange = HostedExchange(_request_head(scope), self._config)
-                is_alone = exchange.request.http_version.startswith("1")
                 # Cutting an HTTP/2 connection would end everybody's streams on it: that is left to a shutdown.
-                await _Host(exchange, receive, send, carrier if is_alone else None).run(self._handler)
+                carrier = _carrier_of(send) if exchange.request.http_version.startswith("1") else None
+                await _Host(exchange, receive, send, carrier).run(self._handler)
             case "lifespan":
                 await _lifespan(receive, send)
             case "websocket":
@@ -79,11 +80,6 @@ class AsgiApp:
                 await send({"type": "websocket.close", "code": 1000, "reason": ""})
             case other:
                 raise ValueError(f"can't serve an ASGI scope of type {other!r}")
-
-    def abort_connections(self) -> None:
-        """Reset the connections that have brought a request and are still open."""
-        for carrier in list(self._carriers):
-            _abort(carrier)
 
 
 def asgi_app(handler: ExchangeHandler, *, config: ExchangeConfig = _DEFAULT) -> AsgiApp:
@@ -243,8 +239,8 @@ def _carrier_of(send: Send) -> trio.SocketStream | None:
     for _ in range(2):
         owner = getattr(getattr(owner, "send", None), "__self__", None)
     stream: object = getattr(owner, "stream", None)
-    while isinstance(stream, trio.SSLStream):
-        stream = stream.transport_stream
+    if isinstance(stream, trio.SSLStream):
+        stream = cast("_SecureStream", stream).transport_stream
     return stream if isinstance(stream, trio.SocketStream) else None
 
 
@@ -300,72 +296,108 @@ async def serve_hypercorn(
       ListenError: the port is taken, or the address is not ours; one line that names it.
     Cancellation: exchanges are cancelled; connections that don't let go are reset after `close_timeout`.
     """
-    scheme = "http" if certfile is None else "https"
+    settings = _hypercorn_config(certfile, keyfile)
+    tls = settings.create_ssl_context()
+    scheme = "http" if tls is None else "https"
     listeners = await _listen(host, port, scheme, config.stall_timeout)
+    server = _Server(asgi_app(handler, config=config), settings, graceful_timeout, config.close_timeout)
     url = f"{scheme}://{host_port(*listeners[0].socket.getsockname()[:2])}"
-    settings = _hypercorn_config(config, graceful_timeout)
-    settings.certfile, settings.keyfile = certfile, keyfile
-    app = asgi_app(handler, config=config)
-    closing = trio.Event()
-
-    async def trigger() -> None:
-        if shutdown_trigger is None:
-            await trio.sleep_forever()
-        else:
-            await shutdown_trigger()
-        closing.set()
-
-    numbers = [listener.socket.detach() for listener in listeners]
-    settings.bind = [f"fd://{number}" for number in numbers]
     try:
-        async with trio.open_nursery() as nursery:
-            served = trio.Event()
-            nursery.start_soon(_reap, app, closing, served, graceful_timeout, config.close_timeout)
-            try:
-                async with trio.open_nursery() as server:
-                    run = partial(hypercorn_serve, cast("ASGIFramework", app), settings, mode="asgi")
-                    await server.start(partial(run, shutdown_trigger=trigger))
-                    numbers.clear()  # hypercorn's listeners close them now
-                    task_status.started(url)
-            finally:
-                served.set()
-            nursery.cancel_scope.cancel()
+        if tls is None:
+            await server.run(listeners, shutdown_trigger, partial(task_status.started, url))
+        else:
+            secure = [trio.SSLListener(listener, tls, https_compatible=True) for listener in listeners]
+            await server.run(secure, shutdown_trigger, partial(task_status.started, url))
     except BaseExceptionGroup as group:
         error = unwrap_group(group)
         if error is group:
             raise
         raise error from None
-    finally:
-        for number in numbers:
-            with suppress(OSError):
-                os.close(number)
 
 
-async def _reap(
-    app: AsgiApp, closing: trio.Event, served: trio.Event, graceful_timeout: float, close_timeout: float
-) -> None:
-    """Reset what is still connected when a shutdown, or the moment after a cancellation, is over.
+class _Server:
+    """Accepts connections and gives each to hypercorn.
 
-    Exchanges see to their own writes; this is for what hypercorn writes by itself, as on HTTP/2.
+    `hypercorn.trio.serve` would do that, but there an exception in one connection ends all of them and the server, and
+    peers can cause some: DATA on an HTTP/2 stream that was answered early, a path that is not ASCII.
     """
-    try:
-        await closing.wait()
-        await trio.sleep(graceful_timeout)
-    finally:
-        # Exchanges take close_timeout for themselves; what outlasts them is not theirs.
-        with trio.CancelScope(shield=True, deadline=trio.current_time() + 1.25 * close_timeout):
-            await served.wait()
-        app.abort_connections()
+
+    def __init__(self, app: AsgiApp, settings: hypercorn.Config, graceful_timeout: float, close_timeout: float) -> None:
+        self._app = ASGIWrapper(cast("ASGIFramework", app))
+        self._settings = settings
+        self._context = WorkerContext(None)
+        self._graceful_timeout = graceful_timeout
+        self._close_timeout = close_timeout
+        self._carriers: set[trio.SocketStream] = set()
+        self._is_closing = trio.Event()
+        self._is_done = trio.Event()
+
+    async def run(
+        self,
+        listeners: Sequence[trio.abc.Listener[_AnyStream]],
+        shutdown_trigger: Callable[[], Awaitable[None]] | None,
+        started: Callable[[], None],
+    ) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._reap)
+            try:
+                async with trio.open_nursery() as connections:
+                    serve = partial(trio.serve_listeners, handler_nursery=connections)
+                    async with trio.open_nursery() as accepting:
+                        await accepting.start(serve, self._connection, listeners)
+                        started()
+                        if shutdown_trigger is None:
+                            await trio.sleep_forever()
+                        else:
+                            await shutdown_trigger()
+                        accepting.cancel_scope.cancel()
+                    self._is_closing.set()
+                    await self._context.terminated.set()  # idle connections close, others after their exchange
+                    connections.cancel_scope.deadline = trio.current_time() + self._graceful_timeout
+            finally:
+                self._is_done.set()
+            nursery.cancel_scope.cancel()
+
+    async def _connection(self, stream: _AnyStream) -> None:
+        carrier = stream.transport_stream if isinstance(stream, trio.SSLStream) else stream
+        self._carriers.add(carrier)
+        try:
+            # An SSLStream is what the annotation asks for; both are what the code takes.
+            await TCPServer(
+                self._app,
+                self._settings,
+                self._context,
+                ConnectionState(LifespanState()),
+                cast("_SecureStream", stream),
+            )
+        except Exception:  # noqa: BLE001 - the server is the boundary: one fault ends one connection
+            _LOG.exception("a connection failed in hypercorn, and was closed")
+        finally:
+            self._carriers.discard(carrier)
+
+    async def _reap(self) -> None:
+        """Reset what is still connected when a shutdown, or the moment after a cancellation, is over.
+
+        Exchanges see to their own writes; this is for what hypercorn writes by itself, as on HTTP/2.
+        """
+        try:
+            await self._is_closing.wait()
+            await trio.sleep(self._graceful_timeout)
+        finally:
+            # Exchanges take close_timeout for themselves; what outlasts them is not theirs.
+            with trio.CancelScope(shield=True, deadline=trio.current_time() + 1.25 * self._close_timeout):
+                await self._is_done.wait()
+            for carrier in list(self._carriers):
+                _abort(carrier)
 
 
-def _hypercorn_config(config: ExchangeConfig, graceful_timeout: float) -> hypercorn.Config:
+def _hypercorn_config(certfile: str | None, keyfile: str | None) -> hypercorn.Config:
     settings = hypercorn.Config()
-    settings.graceful_timeout = graceful_timeout
+    settings.certfile, settings.keyfile = certfile, keyfile
     settings.include_server_header = False
     # Given a logger, hypercorn adds no handlers; warnings and worse come through ours.
-    settings.errorlog = getLogger("trio_streams.hypercorn")
+    settings.errorlog = _LOG
     settings.accesslog = None
-    settings.shutdown_timeout = config.close_timeout
     return settings
 
 

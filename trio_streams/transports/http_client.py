@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import ssl
-from collections.abc import AsyncIterable, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Generator
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager
 from types import TracebackType
 from typing import Any, Final, Self
@@ -178,7 +178,7 @@ class HttpClient:
     @asynccontextmanager
     async def open_exchange(
         self, method: str, url: str, *, headers: Headers = (), body: bytes | AsyncIterable[bytes] | None = None
-    ) -> AsyncIterator[ClientExchange]:
+    ) -> AsyncGenerator[ClientExchange, None]:
         """Send a request and enter with the answer's head; leaving before the body's end closes the connection.
 
         The request's body is sent before the answer is read: this is HTTP/1.1 as servers expect it.
@@ -246,7 +246,7 @@ def _request(
 
 
 @contextmanager
-def _translated(url: str) -> Iterator[None]:
+def _translated(url: str) -> Generator[None, None, None]:
     try:
         yield
     except httpcore2.UnsupportedProtocol as exc:

@@ -48,14 +48,22 @@ class TrioWebSocketCarrier:
       ws: an open connection.
       peer: who is on the other side, for people; None to ask the connection.
       close_timeout: seconds that a goodbye, or the rest of a cancelled message, may take.
+      stream: what the connection runs on, if the carrier is to close it; None leaves that to whoever opened it. After
+        some failures (1009 is one) trio-websocket's own `aclose` does nothing, and the peer would never learn.
     """
 
     def __init__(
-        self, ws: trio_websocket.WebSocketConnection, *, peer: str | None = None, close_timeout: float = 2.0
+        self,
+        ws: trio_websocket.WebSocketConnection,
+        *,
+        peer: str | None = None,
+        close_timeout: float = 2.0,
+        stream: trio.abc.AsyncResource | None = None,
     ) -> None:
         self._ws = ws
         self._peer = _endpoint_name(ws.remote) if peer is None else peer
         self._close_timeout = close_timeout
+        self._stream = stream
         self._is_closed = False
         self._is_torn = False
 
@@ -158,6 +166,8 @@ class TrioWebSocketCarrier:
                     await self._ws.aclose()
             finally:
                 await _close_forcefully(self._ws)
+                if self._stream is not None:
+                    await trio.aclose_forcefully(self._stream)
         await trio.lowlevel.checkpoint()
 
     async def _limit_shield(self, scope: trio.CancelScope) -> None:
@@ -233,7 +243,7 @@ async def connect_trio_websocket(
             raise RemoteProtocolError(
                 f"{url} did not choose the WebSocket subprotocol {' or '.join(subprotocols)}", field="subprotocol"
             )
-        carrier = TrioWebSocketCarrier(ws, peer=peer_name(stream), close_timeout=config.close_timeout)
+        carrier = TrioWebSocketCarrier(ws, peer=peer_name(stream), close_timeout=config.close_timeout, stream=stream)
         try:
             yield carrier
         finally:
@@ -287,7 +297,7 @@ async def accept_trio_websocket(
             return await request.accept(subprotocol=chosen)
 
         ws = await reader.while_running(shake_hands, peer, config.handshake_timeout)
-        carrier = TrioWebSocketCarrier(ws, peer=peer, close_timeout=config.close_timeout)
+        carrier = TrioWebSocketCarrier(ws, peer=peer, close_timeout=config.close_timeout, stream=stream)
         try:
             yield carrier
         finally:

@@ -57,7 +57,21 @@ _CODE_AND_U64: Final = struct.Struct(">IQ")
 _HELLO, _OPEN, _HEAD, _DATA, _END, _RESET, _STOP, _CREDIT, _PING, _PONG, _ACK, _GOAWAY = range(1, 13)
 _CONNECTION_KINDS: Final = frozenset({_HELLO, _PING, _PONG, _ACK, _GOAWAY})
 _RUN, _FIRST, _PIECE = 1, 2, 4
-_NAMES: Final = ("", "HELLO", "OPEN", "HEADER", "DATA", "END", "RESET", "STOP", "CREDIT", "PING", "PONG", "ACK", "GOAWAY")
+_NAMES: Final = (
+    "",
+    "HELLO",
+    "OPEN",
+    "HEADER",
+    "DATA",
+    "END",
+    "RESET",
+    "STOP",
+    "CREDIT",
+    "PING",
+    "PONG",
+    "ACK",
+    "GOAWAY",
+)
 _RUN_TABLES: Final = {n: struct.Struct(f">{n}H") for n in range(1, 257)}
 _MAX_REASON_BYTES: Final = 1_024
 
@@ -130,7 +144,9 @@ def _numbers(layout: struct.Struct, data: bytes, field: str) -> tuple[int, ...]:
 
 def _non_negative(value: int, field: str) -> int:
     if value < 0 or value >= 1 << 63:
-        raise RemoteProtocolError(f"{field} is {value}, outside 0 to 2^63-1", field=field, size=value, limit=(1 << 63) - 1)
+        raise RemoteProtocolError(
+            f"{field} is {value}, outside 0 to 2^63-1", field=field, size=value, limit=(1 << 63) - 1
+        )
     return value
 
 
@@ -284,7 +300,10 @@ def _decode_run(payload: bytes) -> list[bytes]:
     start = 2 + 2 * count
     if not count or start > len(payload):
         raise RemoteProtocolError(
-            f"a run of {count} items does not fit into {len(payload)} bytes", field="DATA", size=count, limit=len(payload)
+            f"a run of {count} items does not fit into {len(payload)} bytes",
+            field="DATA",
+            size=count,
+            limit=len(payload),
         )
     table = _RUN_TABLES.get(count) or struct.Struct(f">{count}H")
     bounds = list(accumulate(table.unpack_from(payload, 2), initial=start))
