@@ -31,6 +31,7 @@ from trio_streams.streams import StreamChunk as StreamChunk
 from trio_streams.streams import StreamStatistics as StreamStatistics
 from trio_streams.streams import open_stream as open_stream
 from trio_streams.streams.wire import WireStream as WireStream
+from trio_streams.urls import asgi_app as asgi_app
 from trio_streams.urls import connect as connect
 from trio_streams.urls import serve as serve
 from trio_streams.urls import serve_connection as serve_connection
@@ -64,6 +65,7 @@ __all__ = [
     "StreamStopped",
     "StreamsError",
     "WireStream",
+    "asgi_app",
     "connect",
     "open_stream",
     "serve",

@@ -71,12 +71,12 @@ class Connection:
         config: ConnectionConfig,
         on_accepted: Callable[[WireStream[bytes, bytes]], None] | None = None,
     ) -> None:
-        self.machine = machine
-        self.peer = peer
-        self.config = config
+        self.machine: Mux = machine
+        self.peer: str = peer
+        self.config: ConnectionConfig = config
         self.kick: Callable[[], None] = lambda: None
-        self.bytes_sent = 0
-        self.bytes_received = 0
+        self.bytes_sent: int = 0
+        self.bytes_received: int = 0
         self._streams: dict[int, WireStream[bytes, bytes]] = {}
         self._lost: ConnectionLost | None = None
         self._ready = trio.Event()

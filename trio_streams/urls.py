@@ -3,12 +3,14 @@
 tcp://host:port     our binary dialect on TCP
 ws://host:port      the same in WebSocket messages, subprotocol trio-streams.v1
 http://host:port    an ASGI application in hypercorn: calls, and server streams as server-sent events
+https://host:port   the same over TLS, HTTP/2 included
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 from typing import Final, Literal, TypeAlias
@@ -29,8 +31,10 @@ from trio_streams.procedures.http_client import HttpProcedureClient
 from trio_streams.procedures.http_server import http_handler
 from trio_streams.procedures.router import Router
 from trio_streams.procedures.server import prepare
-from trio_streams.transports.asgi import serve_hypercorn
+from trio_streams.transports.asgi import AsgiApp, serve_hypercorn
+from trio_streams.transports.asgi import asgi_app as make_asgi_app
 from trio_streams.transports.bytes import ByteCarrier, connect_tcp, open_tcp_listeners
+from trio_streams.transports.exchange import ExchangeConfig
 from trio_streams.transports.http_client import HttpClient, HttpClientConfig
 from trio_streams.transports.messages import (
     TrioWebSocketCarrier,
@@ -40,12 +44,12 @@ from trio_streams.transports.messages import (
     connect_websocket,
 )
 
-__all__ = ["CarrierName", "connect", "serve", "serve_connection"]
+__all__ = ["CarrierName", "asgi_app", "connect", "serve", "serve_connection"]
 
 CarrierName: TypeAlias = Literal["websockets", "trio-websocket"]
 
 _logger: Final = logging.getLogger("trio_streams")
-_SERVED: Final = ("tcp", "ws", "http")
+_SERVED: Final = ("tcp", "ws", "http", "https")
 _CALLED: Final = ("tcp", "ws", "wss", "http", "https")
 
 
@@ -57,6 +61,8 @@ class _Server:
     config: ConnectionConfig
     carrier: CarrierName
     on_connection: Callable[[Connection], None] | None
+    certfile: str | None
+    keyfile: str | None
     urls: list[str] = attrs.field(factory=list)
 
     async def run(self, carrier: Carrier) -> None:
@@ -88,22 +94,42 @@ def _split(url: str, schemes: tuple[str, ...]) -> SplitResult:
     return parts
 
 
+def _port(parts: SplitResult) -> int:
+    if parts.port is not None:
+        return parts.port
+    return 443 if parts.scheme in {"https", "wss"} else 80
+
+
+def asgi_app(app: Router, *, config: ExchangeConfig | None = None) -> AsgiApp:
+    """An application's HTTP face as an ASGI 3 application, to be mounted in another one or run by any host.
+
+    Args:
+      app: the procedures.
+      config: limits and timeouts of exchanges.
+    """
+    return make_asgi_app(http_handler(app), config=config or ExchangeConfig())
+
+
 async def serve(
     app: Router,
     *urls: str,
     config: ConnectionConfig | None = None,
     carrier: CarrierName = "websockets",
     on_connection: Callable[[Connection], None] | None = None,
+    certfile: str | None = None,
+    keyfile: str | None = None,
     task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve an application until cancelled: `urls = await nursery.start(serve, app, "tcp://127.0.0.1:0")`.
 
     Args:
       app: the procedures.
-      urls: where: `tcp://`, `ws://` or `http://`, a host and a port; port 0 lets the system choose.
+      urls: where: `tcp://`, `ws://`, `http://` or `https://`, a host and a port; port 0 lets the system choose.
       config: limits and timeouts of connections.
       carrier: what carries WebSockets: our adapter over `websockets`, or `trio-websocket`.
       on_connection: told of each connection over TCP or WebSocket when it begins, to watch its statistics.
+      certfile: a certificate chain in PEM, for `https://`.
+      keyfile: its key.
       task_status: started with the bound URLs, in the order of `urls`.
 
     Raises:
@@ -115,10 +141,12 @@ async def serve(
     if not urls:
         raise LocalProtocolError("can't serve on no URL", field="urls", size=0)
     parsed = [_split(url, _SERVED) for url in urls]
-    server = _Server(app, config or ConnectionConfig(), carrier, on_connection)
+    if any(parts.scheme == "https" for parts in parsed) and (certfile is None or keyfile is None):
+        raise LocalProtocolError("can't serve https:// without certfile and keyfile", field="certfile")
+    server = _Server(app, config or ConnectionConfig(), carrier, on_connection, certfile, keyfile)
     async with open_bare_nursery() as nursery:
         for parts in parsed:
-            start = _serve_http if parts.scheme == "http" else _serve_sockets
+            start = _serve_http if parts.scheme in {"http", "https"} else _serve_sockets
             server.urls.append(await nursery.start(start, server, parts))
         task_status.started(list(server.urls))
 
@@ -126,17 +154,21 @@ async def serve(
 async def _serve_http(
     server: _Server, parts: SplitResult, *, task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED
 ) -> None:
-    handler = http_handler(server.app, lambda: server.urls)
+    is_tls = parts.scheme == "https"
     await serve_hypercorn(
-        handler, parts.hostname or "", 80 if parts.port is None else parts.port, task_status=task_status
+        http_handler(server.app, lambda: server.urls),
+        parts.hostname or "",
+        _port(parts),
+        certfile=server.certfile if is_tls else None,
+        keyfile=server.keyfile if is_tls else None,
+        task_status=task_status,
     )
 
 
 async def _serve_sockets(
     server: _Server, parts: SplitResult, *, task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED
 ) -> None:
-    port = 80 if parts.port is None else parts.port
-    listeners = await open_tcp_listeners(parts.hostname or "", port)
+    listeners = await open_tcp_listeners(parts.hostname or "", _port(parts))
     host, port = listeners[0].socket.getsockname()[:2]
     serve_one = server.serve_tcp if parts.scheme == "tcp" else server.serve_websocket
     async with open_bare_nursery() as nursery:
@@ -172,7 +204,11 @@ async def serve_connection(
 
 @contextlib.asynccontextmanager
 async def connect(
-    url: str, *, config: ConnectionConfig | None = None, carrier: CarrierName = "websockets"
+    url: str,
+    *,
+    config: ConnectionConfig | None = None,
+    carrier: CarrierName = "websockets",
+    ssl_context: ssl.SSLContext | None = None,
 ) -> AsyncIterator[Client]:
     """Connect to a server for as long as the block.
 
@@ -180,6 +216,7 @@ async def connect(
       url: `tcp://`, `ws://`, `wss://`, `http://` or `https://`.
       config: limits and timeouts.
       carrier: what carries WebSockets: our adapter over `websockets`, or `trio-websocket`.
+      ssl_context: for `wss://` and `https://`; None trusts what the system trusts.
 
     Yields:
       The client. Over HTTP it carries calls and server streams only.
@@ -194,21 +231,22 @@ async def connect(
     config = config or ConnectionConfig()
     parts = _split(url, _CALLED)
     if parts.scheme in {"http", "https"}:
-        async with HttpClient(HttpClientConfig(connect_timeout=config.connect_timeout)) as http:
+        async with HttpClient(HttpClientConfig(connect_timeout=config.connect_timeout), tls=ssl_context) as http:
             yield HttpProcedureClient(url, http)
         return
-    async with _open_carrier(url, parts, config, carrier) as opened, run_client(opened, config=config) as connection:
+    opening = _open_carrier(url, parts, config, carrier, ssl_context)
+    async with opening as opened, run_client(opened, config=config) as connection:
         yield ConnectionClient(connection)
 
 
 @contextlib.asynccontextmanager
 async def _open_carrier(
-    url: str, parts: SplitResult, config: ConnectionConfig, carrier: CarrierName
+    url: str, parts: SplitResult, config: ConnectionConfig, carrier: CarrierName, ssl_context: ssl.SSLContext | None
 ) -> AsyncIterator[Carrier]:
     if parts.scheme == "tcp":
         yield await connect_tcp(parts.hostname or "", parts.port or 0, config=config)
     elif carrier == "trio-websocket":
-        async with connect_trio_websocket(url, config=config) as trio_carrier:
+        async with connect_trio_websocket(url, config=config, ssl_context=ssl_context) as trio_carrier:
             yield trio_carrier
     else:
-        yield await connect_websocket(url, config=config)
+        yield await connect_websocket(url, config=config, ssl_context=ssl_context)

@@ -35,7 +35,7 @@ class Mismatch(Exception):
 
     def __init__(self, expected: str, value: object, *, got: str | None = None) -> None:
         self.expected = expected
-        self.got = describe(value) if got is None else got
+        self.got: str = describe(value) if got is None else got
         super().__init__(f"expected {expected}, got {self.got}")
 
 

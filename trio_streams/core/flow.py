@@ -32,10 +32,10 @@ class SendCredit:
     __slots__ = ("byte_limit", "bytes", "item_limit", "items")
 
     def __init__(self, item_limit: int, byte_limit: int) -> None:
-        self.items = 0
-        self.bytes = 0
-        self.item_limit = item_limit
-        self.byte_limit = byte_limit
+        self.items: int = 0
+        self.bytes: int = 0
+        self.item_limit: int = item_limit
+        self.byte_limit: int = byte_limit
 
     @property
     def is_open(self) -> bool:
@@ -87,14 +87,14 @@ class ReceiveCredit:
     )
 
     def __init__(self, window_items: int, window_bytes: int, *, eager: bool = False, name: str = "stream") -> None:
-        self.window_items = window_items
-        self.window_bytes = window_bytes
-        self.item_limit = window_items
-        self.byte_limit = window_bytes
-        self.items = 0
-        self.bytes = 0
-        self.consumed_items = 0
-        self.consumed_bytes = 0
+        self.window_items: int = window_items
+        self.window_bytes: int = window_bytes
+        self.item_limit: int = window_items
+        self.byte_limit: int = window_bytes
+        self.items: int = 0
+        self.bytes: int = 0
+        self.consumed_items: int = 0
+        self.consumed_bytes: int = 0
         self._eager = eager
         self._name = name
 

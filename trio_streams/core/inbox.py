@@ -63,15 +63,15 @@ class Inbox:
         self._checks_runs = config.max_item_bytes < wire.max_frame_bytes
         self._events: list[events.Event] = []
         self._handlers = self._table()
-        self.credit = ReceiveCredit(0, config.connection_window_bytes, eager=True, name="connection")
-        self.frames = 0
+        self.credit: ReceiveCredit = ReceiveCredit(0, config.connection_window_bytes, eager=True, name="connection")
+        self.frames: int = 0
         self.hello: records.Hello | None = None
         self.failure: ProtocolError | None = None
-        self.peer_went_away = False
-        self.open_limit = 0
-        self.max_item_bytes_out = 0
-        self.wants_to_open = False
-        self.owes_grant = False
+        self.peer_went_away: bool = False
+        self.open_limit: int = 0
+        self.max_item_bytes_out: int = 0
+        self.wants_to_open: bool = False
+        self.owes_grant: bool = False
 
     def _table(self) -> dict[type, Callable[[int, Any], None]]:
         return {

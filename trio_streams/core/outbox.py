@@ -47,10 +47,10 @@ class Outbox:
         self._control: list[bytes] = []
         self._starved: dict[int, None] = {}
         self._waiting_for_room: dict[int, None] = {}
-        self.credit = SendCredit(0, 0)
-        self.control_bytes = 0
-        self.queued_bytes = 0
-        self.is_closed = False
+        self.credit: SendCredit = SendCredit(0, 0)
+        self.control_bytes: int = 0
+        self.queued_bytes: int = 0
+        self.is_closed: bool = False
 
     @property
     def has_output(self) -> bool:

@@ -81,16 +81,16 @@ class StreamMachine:
     def __init__(
         self, send_credit: SendCredit, receive_credit: ReceiveCredit, *, priority: int, max_frame_bytes: int
     ) -> None:
-        self.send_state = HalfState.OPEN
-        self.receive_state = HalfState.OPEN
-        self.send_credit = send_credit
-        self.receive_credit = receive_credit
-        self.priority = priority
-        self.queued_bytes = 0
-        self.is_blocked = False
-        self.is_released = False
-        self.head_queued = False
-        self.head_received = False
+        self.send_state: HalfState = HalfState.OPEN
+        self.receive_state: HalfState = HalfState.OPEN
+        self.send_credit: SendCredit = send_credit
+        self.receive_credit: ReceiveCredit = receive_credit
+        self.priority: int = priority
+        self.queued_bytes: int = 0
+        self.is_blocked: bool = False
+        self.is_released: bool = False
+        self.head_queued: bool = False
+        self.head_received: bool = False
         self._max_frame_bytes = max_frame_bytes
         self._queue: deque[bytes] = deque()
         self._head: records.Header | None = None

@@ -47,7 +47,7 @@ class GuestRun:
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.nursery = KernelNursery()
+        self.nursery: KernelNursery = KernelNursery()
         self.done: concurrent.futures.Future[None] = concurrent.futures.Future()
         self._loop = loop
         self._callbacks: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
@@ -163,7 +163,7 @@ class CellFuture(asyncio.Future[object]):
 
     def __init__(self, token: trio.lowlevel.TrioToken) -> None:
         super().__init__(loop=asyncio.get_running_loop())
-        self.cancel_scope = trio.CancelScope()
+        self.cancel_scope: trio.CancelScope = trio.CancelScope()
         self._token = token
 
     def cancel(self, msg: object = None) -> bool:

@@ -18,7 +18,7 @@ import contextlib
 import os
 import socket as stdlib_socket
 import sys
-from typing import Final
+from typing import Final, cast
 
 import trio
 
@@ -234,9 +234,9 @@ def peer_name(stream: trio.abc.Stream) -> str:
     Returns:
       `127.0.0.1:5123`, `[::1]:5123`, `unix` or a socket's path, or the type of a stream that has no address.
     """
-    inner = stream
+    inner: trio.abc.Stream = stream
     while isinstance(inner, trio.SSLStream):
-        inner = inner.transport_stream
+        inner = cast("trio.SSLStream[trio.abc.Stream]", inner).transport_stream
     if not isinstance(inner, trio.SocketStream):
         return type(inner).__name__
     try:
@@ -271,9 +271,14 @@ def host_port(host: str, port: int) -> str:
 def describe_fault(exc: BaseException) -> str:
     """Why the kernel refused, in its own words and in lower case, from under whatever Trio wrapped around it."""
     inner: BaseException = exc
-    while inner.__cause__ is not None or isinstance(inner, BaseExceptionGroup):
-        # All addresses of a name fail alike in practice; the first one speaks for them.
-        inner = inner.exceptions[0] if isinstance(inner, BaseExceptionGroup) else inner.__cause__ or inner
+    while True:
+        if isinstance(inner, BaseExceptionGroup):
+            # All addresses of a name fail alike in practice; the first one speaks for them.
+            inner = cast("BaseExceptionGroup[BaseException]", inner).exceptions[0]
+        elif inner.__cause__ is not None:
+            inner = inner.__cause__
+        else:
+            break
     if isinstance(inner, OSError) and inner.errno is not None:
         text = inner.strerror if isinstance(inner, stdlib_socket.gaierror) else os.strerror(inner.errno)
         return (text or str(inner)).lower()

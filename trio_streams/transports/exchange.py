@@ -227,7 +227,7 @@ class HostedExchange:
 
     def __init__(self, request: RequestHead, config: ExchangeConfig) -> None:
         self.request = request
-        self.cancel_scope = trio.CancelScope()
+        self.cancel_scope: trio.CancelScope = trio.CancelScope()
         self.config = config
         self._pace = Pace()
         # The request's body: a few chunks, bounded by body_buffer_bytes.

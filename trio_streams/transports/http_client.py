@@ -268,7 +268,15 @@ def _translated(url: str) -> Generator[None, None, None]:
 
 def _why(exc: Exception) -> str:
     # The pool cuts the chain of causes with `from None`.
-    return describe_fault(exc.__cause__ or exc.__context__ or exc)
+    cause = exc.__cause__ or exc.__context__ or exc
+    fault: BaseException | None = cause
+    while fault is not None and not isinstance(fault, ssl.SSLError):
+        fault = fault.__cause__
+    if isinstance(fault, ssl.SSLCertVerificationError):
+        return f"the certificate was refused: {fault.verify_message}"
+    if fault is not None:
+        return f"TLS failed: {fault.reason}"
+    return describe_fault(cause)
 
 
 def _header(headers: tuple[tuple[str, str], ...], name: str) -> str | None:

@@ -42,12 +42,12 @@ class _Pipe:
     def __init__(self, max_buffered_bytes: int) -> None:
         self.max_buffered_bytes = max_buffered_bytes
         self.chunks: deque[memoryview] = deque()
-        self.size = 0
+        self.size: int = 0
         self.is_ended = False  # the sender said goodbye: what is buffered can still be received
         self.is_refused = False  # the receiver left: sending is pointless
         self.lost: str | None = None
-        self.receivers = trio.lowlevel.ParkingLot()
-        self.senders = trio.lowlevel.ParkingLot()
+        self.receivers: trio.lowlevel.ParkingLot = trio.lowlevel.ParkingLot()
+        self.senders: trio.lowlevel.ParkingLot = trio.lowlevel.ParkingLot()
 
     def wake(self) -> None:
         self.receivers.unpark_all()

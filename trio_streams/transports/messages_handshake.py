@@ -14,14 +14,14 @@ from websockets.client import ClientProtocol
 from websockets.exceptions import InvalidStatus, InvalidURI, NegotiationError
 from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory, ServerPerMessageDeflateFactory
 from websockets.http11 import Request
-from websockets.protocol import OPEN
+from websockets.protocol import CONNECTING, OPEN
 from websockets.server import ServerProtocol
 from websockets.typing import Origin, Subprotocol
 from websockets.uri import WebSocketURI, parse_uri
 
 from trio_streams.codes import Code
 from trio_streams.config import ConnectionConfig
-from trio_streams.errors import ConnectionLost, LocalProtocolError, RemoteProtocolError
+from trio_streams.errors import ConnectionLost, LocalProtocolError, RemoteProtocolError, StreamsError
 from trio_streams.transports.bytes import ByteCarrier, describe_fault, open_tcp_stream, peer_name, tune_stream
 from trio_streams.transports.carrier import RECEIVE_BYTES
 from trio_streams.transports.messages_websocket import (
@@ -86,6 +86,8 @@ async def accept_websocket(
         is_open = True
     except trio.TooSlowError as exc:
         raise _too_slow(peer, "request", config) from exc
+    except ConnectionLost:
+        raise  # it is a BrokenResourceError, too
     except trio.BrokenResourceError as exc:
         raise ConnectionLost(f"{peer} left during the WebSocket handshake: {describe_fault(exc)}") from exc
     finally:
@@ -153,6 +155,8 @@ async def connect_websocket(
         is_open = True
     except trio.TooSlowError as exc:
         raise _too_slow(url, "answer", config) from exc
+    except ConnectionLost:
+        raise
     except trio.BrokenResourceError as exc:
         raise ConnectionLost(f"{url} left during the WebSocket handshake: {describe_fault(exc)}") from exc
     finally:
@@ -246,19 +250,20 @@ async def _request_handshake(
         request.headers[name] = value
     machine.send_request(request)
     await stream.send_all(b"".join(machine.data_to_send()))
-    while machine.state is not OPEN:
-        if machine.handshake_exc is not None:
-            raise _refusal(url, machine.handshake_exc) from machine.handshake_exc
+    # The server's first frames, even its goodbye, may have come in one piece with its answer.
+    while machine.state is CONNECTING and machine.handshake_exc is None:
         data = await stream.receive_some(RECEIVE_BYTES)
         if data:
             machine.receive_data(data)
         else:
             machine.receive_eof()
-            if machine.handshake_exc is None or isinstance(machine.handshake_exc.__cause__, EOFError):
-                raise ConnectionLost(f"{url} left during the WebSocket handshake")
+    if machine.handshake_exc is not None:
+        raise _refusal(url, machine.handshake_exc) from machine.handshake_exc
 
 
-def _refusal(url: str, fault: Exception) -> RemoteProtocolError:
+def _refusal(url: str, fault: Exception) -> StreamsError:
+    if isinstance(fault.__cause__, EOFError):
+        return ConnectionLost(f"{url} left during the WebSocket handshake")
     if isinstance(fault, InvalidStatus):
         response = fault.response
         text = " ".join((response.body or b"")[:200].decode(errors="replace").split())

@@ -26,12 +26,11 @@ from trio_streams.config import ConnectionConfig
 from trio_streams.errors import ConnectionLost, RemoteProtocolError
 from trio_streams.transports.bytes import describe_fault, host_port, peer_name, tune_stream
 from trio_streams.transports.carrier import RECEIVE_BYTES
+from trio_streams.transports.messages_close import CLEAN_CLOSE_CODES, describe_close
 from trio_streams.transports.messages_handshake import open_websocket_stream, parse_url
 from trio_streams.transports.messages_websocket import (
-    CLEAN_CLOSE_CODES,
     DEFAULT_MAX_MESSAGE_BYTES,
     SUBPROTOCOL,
-    describe_close,
 )
 
 __all__ = ["TrioWebSocketCarrier", "accept_trio_websocket", "connect_trio_websocket"]

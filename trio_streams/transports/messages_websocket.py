@@ -6,7 +6,7 @@ bytes, which either task can write without tearing the other's frame. So a ping 
 sent, while a send is blocked (right after its frame: nothing may come between the bytes of one), and while an
 application reads nothing, since the driver goes on receiving.
 
-Bounds. A read is 64 KiB, and the machine is fed 8 KiB at a time, so that a peer which sends only tiny frames costs a few
+Bounds. A read is 64 KiB, and the machine is fed 16 KiB at a time, so that a peer which sends only tiny frames costs some
 milliseconds between two schedule points, not hundreds. Pongs are owed up to `max_control_bytes`: past them nothing is read
 until some were written. A message is at most `max_message_bytes` long, whether in one frame or in many.
 """
@@ -20,7 +20,7 @@ from typing import Final
 import trio
 from websockets.exceptions import InvalidState, PayloadTooBig
 from websockets.exceptions import ProtocolError as WebSocketProtocolError
-from websockets.frames import CLOSE_CODE_EXPLANATIONS, Close, CloseCode, Frame, Opcode
+from websockets.frames import Close, CloseCode, Frame, Opcode
 from websockets.protocol import OPEN, Protocol, Side, State
 
 from trio_streams.codes import Code
@@ -28,6 +28,7 @@ from trio_streams.config import ConnectionConfig
 from trio_streams.errors import ConnectionLost, RemoteProtocolError, StreamsError
 from trio_streams.transports.bytes import describe_fault
 from trio_streams.transports.carrier import RECEIVE_BYTES
+from trio_streams.transports.messages_close import CLEAN_CLOSE_CODES, describe_close
 from trio_streams.transports.output import Output
 
 __all__ = ["DEFAULT_MAX_MESSAGE_BYTES", "SUBPROTOCOL", "WebSocketCarrier"]
@@ -38,9 +39,7 @@ SUBPROTOCOL: Final = "trio-streams.v1"
 DEFAULT_MAX_MESSAGE_BYTES: Final = 16_777_216 + 65_536
 """The largest item by default, and room for the frames around it."""
 
-CLEAN_CLOSE_CODES: Final = frozenset({CloseCode.NORMAL_CLOSURE, CloseCode.GOING_AWAY, CloseCode.NO_STATUS_RCVD})
-
-_FEED_BYTES: Final = 8_192
+_FEED_BYTES: Final = 16_384
 _MAX_REASON_BYTES: Final = 123  # RFC 6455 §5.5: a control frame carries at most 125 bytes, two of them the code
 
 # The machine logs payloads at DEBUG, and a traceback for some of a peer's malformed input; what matters of both is raised.
@@ -215,7 +214,7 @@ class WebSocketCarrier:
     # Receiving
 
     async def _wait_frames(self) -> None:
-        """Return with frames at hand, or with none once the peer has said goodbye; always a checkpoint."""
+        """Return with frames, or with none once the peer has said goodbye; always a checkpoint."""
         self._check_open()
         self._is_receiving = True
         try:
@@ -248,7 +247,7 @@ class WebSocketCarrier:
             else:
                 self._take(await self._stream.receive_some(RECEIVE_BYTES))
         except trio.BrokenResourceError as exc:
-            self._end(ConnectionLost(f"connection to {self._peer} lost: {describe_fault(exc)}"), exc)
+            self._end_with_loss(exc)
 
     async def _read_while_flushing(self) -> None:
         # Both at once: if each side first waited for the other to take its pongs, neither would read.
@@ -257,7 +256,7 @@ class WebSocketCarrier:
             try:
                 data = await self._stream.receive_some(RECEIVE_BYTES)
             except trio.BrokenResourceError as exc:
-                self._end(ConnectionLost(f"connection to {self._peer} lost: {describe_fault(exc)}"), exc)
+                self._end_with_loss(exc)
             except trio.ClosedResourceError:
                 pass  # by our own `aclose`, which whoever called us will notice
             else:
@@ -304,6 +303,9 @@ class WebSocketCarrier:
     def _owe_answers(self) -> None:
         for data in self._machine.data_to_send():
             self._output.owe(data)  # an empty one would ask to end our side of TCP: `aclose` does it
+
+    def _end_with_loss(self, exc: trio.BrokenResourceError) -> None:
+        self._end(ConnectionLost(f"connection to {self._peer} lost: {describe_fault(exc)}"), exc)
 
     def _end_with_close(self, close: Close) -> None:
         if close.code in CLEAN_CLOSE_CODES:
@@ -447,12 +449,3 @@ class WebSocketCarrier:
     def _check_open(self) -> None:
         if self._is_closed:
             raise trio.ClosedResourceError("this side of the WebSocket was closed")
-
-
-def describe_close(code: int, reason: str | None) -> str:
-    """A close code in words: `1009 (message too big): over 16 MiB`."""
-    meaning = CLOSE_CODE_EXPLANATIONS.get(CloseCode(code), "unknown") if code in _KNOWN_CODES else "private use"
-    return f"{code} ({meaning}): {reason}" if reason else f"{code} ({meaning})"
-
-
-_KNOWN_CODES: Final = frozenset(int(code) for code in CloseCode)

@@ -153,7 +153,7 @@ class SseParser:
     def __init__(self, *, max_event_bytes: int = DEFAULT_MAX_EVENT_BYTES) -> None:
         if max_event_bytes < 1:
             raise ValueError(f"max_event_bytes must be at least 1, not {max_event_bytes}")
-        self.last_event_id = ""
+        self.last_event_id: str = ""
         self.retry_ms: int | None = None
         self._limit = max_event_bytes
         self._start: bytes | None = b""  # what may still turn out to be a BOM; None once decided

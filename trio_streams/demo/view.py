@@ -1,0 +1,152 @@
+"""What the terminal shows, as lines of text: no colours, no cursor, nothing that wraps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import attrs
+
+from trio_streams.demo.upload import Upload
+from trio_streams.demo.watch import Row
+
+__all__ = ["Shown", "hints", "render", "size_text", "summary"]
+
+_BAR: int = 8
+_NAME: int = 16
+_HEADS = ("", "stream", "who", "out", "in", "window", "queue", "items", "items/s", "bytes")
+
+
+@attrs.frozen(kw_only=True)
+class Shown:
+    """What one picture is made of.
+
+    Attributes:
+      urls: where the demo is served.
+      source: what reads the figures.
+      seconds: since it started.
+      rows: the live streams.
+      uploads: what is, or was lately, uploaded.
+      names: who chats.
+      items: moved by the demo's own streams, finished ones included.
+      events: the last things that happened.
+    """
+
+    urls: Sequence[str]
+    source: str
+    seconds: float
+    rows: Sequence[Row]
+    uploads: Sequence[Upload]
+    names: Sequence[str]
+    items: int
+    events: Sequence[str] = ()
+
+
+def hints(urls: Sequence[str]) -> list[str]:
+    """What to type into another terminal."""
+    by_scheme = {url.partition(":")[0]: url for url in urls}
+    lines = []
+    if "tcp" in by_scheme:
+        lines.append(f"trio-streams call {by_scheme['tcp']} system.cpu")
+    if "ws" in by_scheme:
+        lines.append(f"""trio-streams call {by_scheme["ws"]} logs.tail '{{"level": "info", "limit": 5}}'""")
+    if "http" in by_scheme:
+        lines.append(f"curl -N '{by_scheme['http']}/streams/system.cpu?interval=1'")
+    return lines
+
+
+def render(shown: Shown, width: int, height: int, *, is_unicode: bool = True) -> list[str]:
+    """The whole picture: at most `height` lines, each shorter than `width` characters.
+
+    The last column stays empty, for some terminals wrap a line that fills it.
+
+    Args:
+      shown: what to show.
+      width: of the terminal.
+      height: of the terminal.
+      is_unicode: whether it can show more than ASCII.
+    """
+    head = [
+        f"trio_streams demo   {shown.seconds:.0f} s   {len(shown.rows)} streams   {shown.items} items   {shown.source}",
+        "  ".join(shown.urls),
+        "",
+    ]
+    tail = ["", *_upload_lines(shown, is_unicode=is_unicode)]
+    tail += [f"chat    {', '.join(shown.names)}"] if shown.names else []
+    tail += [*shown.events, "", "in another terminal:", *(f"  {hint}" for hint in hints(shown.urls))]
+    tail.append("Ctrl-C ends it")
+    table = _table(shown.rows, is_unicode=is_unicode)
+    room = max(2, height - len(head) - len(tail))
+    if len(table) > room:
+        table = [*table[: room - 1], f"... and {len(table) - room + 1} more"]
+    return [_cut(line, width - 1) for line in [*head, *table, *tail][:height]]
+
+
+def _table(rows: Sequence[Row], *, is_unicode: bool) -> list[str]:
+    cells = [_HEADS, *(_cells(row, is_unicode=is_unicode) for row in rows)]
+    widths = [max(len(cell) for cell in column) for column in zip(*cells, strict=True)]
+    numbers = {5, 7, 8, 9}
+    return [
+        "  ".join(
+            cell.rjust(width) if index in numbers else cell.ljust(width)
+            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in cells
+    ]
+
+
+def _cells(row: Row, *, is_unicode: bool) -> tuple[str, ...]:
+    held = " held" if row.is_held else ""
+    queue = "" if row.queue is None else f"{_bar(row.queue, row.window, is_unicode=is_unicode)} {row.queue}"
+    return (
+        row.transport,
+        _clean(row.name, _NAME),
+        _clean(row.who, 21),
+        row.out + held,
+        row.into,
+        str(row.window) if row.window else "-",
+        queue,
+        str(row.items),
+        f"{row.rate:.1f}",
+        "-" if row.size is None else size_text(row.size),
+    )
+
+
+def _clean(text: str, width: int) -> str:
+    """A stranger's text, without what a terminal would obey."""
+    return _cut("".join(character if character.isprintable() else "?" for character in text), width)
+
+
+def _cut(text: str, width: int) -> str:
+    return text if len(text) <= width else text[: max(0, width)]
+
+
+def _bar(part: float, whole: float, *, is_unicode: bool) -> str:
+    """A bar of eight places; anything above nothing shows at least one."""
+    share = min(1.0, part / whole) if whole > 0 else 0.0
+    filled = max(round(share * _BAR), 1) if share > 0 else 0
+    full, empty = ("█", "░") if is_unicode else ("#", ".")
+    return full * filled + empty * (_BAR - filled)
+
+
+def _upload_lines(shown: Shown, *, is_unicode: bool) -> list[str]:
+    lines = []
+    for upload in shown.uploads:
+        how_far = size_text(upload.size)
+        if upload.expected:
+            how_far = f"{_bar(upload.size, upload.expected, is_unicode=is_unicode)} {how_far}"
+        lines.append(f"upload  {how_far} from {_clean(upload.peer, 21)}  {upload.outcome}".rstrip())
+    return lines
+
+
+def size_text(size: float) -> str:
+    """A number of bytes for people: `999 B`, `1.5 KiB`."""
+    for unit in ("B", "KiB", "MiB"):
+        if size < 1024:
+            return f"{size:.0f} B" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1024
+    return f"{size:.1f} GiB"
+
+
+def summary(seconds: float, items: int) -> str:
+    """The last line, when all is over."""
+    return f"{items} items in {seconds:.1f} s"

@@ -1,0 +1,158 @@
+"""What the view knows: the live streams of this process, and how fast each of them moves.
+
+Figures come from `statistics()` alone. The demo's own clients say which streams they have opened; what strangers have
+opened is found on the server's connections. A stream of the demo's own is seen from its client, where items queue,
+and left out on the server: `OWN` in its metadata tells.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from collections import deque
+from collections.abc import Iterator, Mapping
+from typing import Final, Protocol
+
+import attrs
+
+from trio_streams.connection import Connection
+from trio_streams.streams.abc import StreamStatistics
+
+__all__ = ["OWN", "Meter", "Row", "Watch"]
+
+OWN: Final[Mapping[str, str]] = {"demo": "own"}
+"""Metadata by which the server knows the demo's own streams."""
+
+_SPAN: Final = 3.0
+"""Seconds over which a rate is taken: long enough to be calm, short enough to follow."""
+
+
+class HasStatistics(Protocol):
+    """A stream, as far as the view is concerned."""
+
+    def statistics(self) -> StreamStatistics:
+        """A snapshot."""
+        ...
+
+
+@attrs.frozen(kw_only=True)
+class Row:
+    """One stream, as the view shows it.
+
+    Attributes:
+      transport: `tcp`, `ws` or `sse`.
+      name: the procedure.
+      who: which end this is: `demo` for its own client, or the stranger's address.
+      out: the state of the half we send on; `-` if there is none.
+      into: the state of the half we receive on; likewise.
+      window: items that may wait on this side.
+      queue: items that wait; None where we only send.
+      items: in both directions, so far.
+      rate: items a second.
+      size: bytes in both directions; None where nobody counts them.
+      is_held: whether a task waits to send, because the reader is slow.
+    """
+
+    transport: str
+    name: str
+    who: str
+    out: str
+    into: str
+    window: int
+    queue: int | None
+    items: int
+    rate: float
+    size: int | None
+    is_held: bool
+
+
+class Meter:
+    """Items a second of each stream, over the last few seconds."""
+
+    def __init__(self) -> None:
+        self._seen: dict[str, deque[tuple[float, int]]] = {}
+
+    def rate(self, key: str, items: int, now: float) -> float:
+        """The rate of a stream that has moved `items` by `now`."""
+        seen = self._seen.setdefault(key, deque())
+        seen.append((now, items))
+        while len(seen) > 2 and now - seen[1][0] >= _SPAN:
+            seen.popleft()
+        began, first = seen[0]
+        return (items - first) / (now - began) if now > began else 0.0
+
+    def keep(self, keys: set[str]) -> None:
+        """Forget all others."""
+        self._seen = {key: seen for key, seen in self._seen.items() if key in keys}
+
+
+@attrs.frozen
+class _Own:
+    number: int
+    transport: str
+    name: str
+    stream: HasStatistics
+
+
+class Watch:
+    """The live streams of a process.
+
+    Attributes:
+      finished_items: items of own streams that are over.
+    """
+
+    def __init__(self) -> None:
+        self.finished_items = 0
+        self._numbers = itertools.count()
+        self._own: dict[int, _Own] = {}
+        self._connections: list[tuple[int, str, Connection]] = []
+        self._meter = Meter()
+
+    @contextlib.contextmanager
+    def own(self, transport: str, name: str, stream: HasStatistics) -> Iterator[None]:
+        """Show a stream of the demo's own client for as long as the block."""
+        number = next(self._numbers)
+        self._own[number] = _Own(number, transport, name, stream)
+        try:
+            yield
+        finally:
+            del self._own[number]
+            statistics = stream.statistics()
+            self.finished_items += statistics.items_sent + statistics.items_received
+
+    def connected(self, transport: str, connection: Connection) -> None:
+        """Show the streams that strangers open on a connection; it is forgotten when it is over."""
+        self._connections = [entry for entry in self._connections if entry[2].lost is None]
+        self._connections.append((next(self._numbers), transport, connection))
+
+    def rows(self, now: float) -> list[Row]:
+        """Every live stream, the demo's own first.
+
+        Args:
+          now: the time, in seconds of any steady clock.
+        """
+        rows = {f"own {own.number}": (own.transport, own.name, "demo", own.stream) for own in self._own.values()}
+        for number, transport, connection in self._connections:
+            for stream in connection.streams:
+                if not OWN.items() <= stream.metadata.items():
+                    rows[f"{number} {stream.id}"] = (transport, stream.name, connection.peer, stream)
+        self._meter.keep(set(rows))
+        return [self._row(key, *row, now) for key, row in rows.items()]
+
+    def _row(self, key: str, transport: str, name: str, who: str, stream: HasStatistics, now: float) -> Row:
+        it = stream.statistics()
+        items = it.items_sent + it.items_received
+        sizes = [size for size in (it.bytes_sent, it.bytes_received) if size is not None]
+        return Row(
+            transport=transport,
+            name=name,
+            who=who,
+            out=it.send_state or "-",
+            into=it.receive_state or "-",
+            window=it.window_items,
+            queue=it.buffered_items if it.receive_state in {"open", "closing"} else None,
+            items=items,
+            rate=self._meter.rate(key, items, now),
+            size=sum(sizes) if sizes else None,
+            is_held=it.tasks_waiting_send > 0,
+        )
