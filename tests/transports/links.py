@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import trio
 import trio.testing
 from websockets.client import ClientProtocol
+from websockets.frames import Frame, Opcode
 from websockets.protocol import OPEN
 from websockets.server import ServerProtocol
 from websockets.uri import parse_uri
@@ -24,9 +25,22 @@ from trio_streams.transports.messages import (
     connect_websocket,
 )
 
-__all__ = ["IMPATIENT", "WEBSOCKET_LINKS", "client_carrier", "listen", "server_carrier", "server_side", "url_of"]
+__all__ = [
+    "IMPATIENT",
+    "WEBSOCKET_LINKS",
+    "client_carrier",
+    "frame",
+    "listen",
+    "server_carrier",
+    "server_side",
+    "url_of",
+]
 
 IMPATIENT = ConnectionConfig(close_timeout=0.05)
+
+
+def frame(opcode: Opcode, data: bytes = b"", *, fin: bool = True, mask: bool = True) -> bytes:
+    return Frame(opcode, data, fin).serialize(mask=mask)
 
 
 def url_of(listener: trio.SocketListener) -> str:

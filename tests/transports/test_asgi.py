@@ -236,3 +236,24 @@ async def test_lifespan_and_websocket_scopes() -> None:
     assert host.types == ["close"]
     with pytest.raises(ValueError, match="'other'"):
         await app({"type": "other"}, host.receive, host.send)
+
+
+@pytest.mark.parametrize(
+    ("path", "root", "seen"),
+    [
+        ("/api/streams/x", "/api", "/streams/x"),
+        ("/api/streams/x", "/api/", "/streams/x"),
+        ("/apiary", "/api", "/apiary"),
+        ("/streams/x", "", "/streams/x"),
+    ],
+)
+async def test_a_mounted_application_sees_the_path_below_its_mount(path: str, root: str, seen: str) -> None:
+    """ASGI's path includes the place where the application is mounted; handlers see what is below it."""
+
+    async def show_path(exchange: Exchange) -> None:
+        await respond(exchange, 200, exchange.request.path.encode())
+
+    host = make_host()
+    await host.to_app.send(chunk(b""))
+    await asgi_app(show_path)(scope(path=path, root_path=root), host.receive, host.send)
+    assert host.body == seen.encode()

@@ -157,6 +157,13 @@ async def test_a_server_that_never_shakes_hands_is_given_up() -> None:
             await client.request("GET", url.replace("http:", "https:"))
 
 
+async def test_a_server_that_speaks_no_tls_is_one_clear_line() -> None:
+    """The reason is TLS's own, not a number of the kernel's."""
+    async with canned(OK) as url, HttpClient() as client:
+        with pytest.raises(ConnectionLost, match="TLS failed: [A-Z_]+$"):
+            await client.request("GET", url.replace("http:", "https:"))
+
+
 @pytest.mark.parametrize(
     ("writes", "error", "match"),
     [

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from functools import partial
 
 import pytest
@@ -10,12 +12,13 @@ import trio
 import trio.testing
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from websockets.frames import Close, Frame, Opcode
+from websockets.frames import Close, Opcode
 
-from tests.transports.carrier_checks import CHECKS, Check, Maker, check_loss, open_socket_pair, reset, two
+from tests.transports.carrier_checks import CHECKS, Check, Link, Maker, check_loss, open_socket_pair, two
 from tests.transports.links import (
     WEBSOCKET_LINKS,
     client_carrier,
+    frame,
     server_carrier,
     server_side,
 )
@@ -23,10 +26,6 @@ from trio_streams.codes import Code
 from trio_streams.config import ConnectionConfig
 from trio_streams.errors import ConnectionLost, RemoteProtocolError
 from trio_streams.transports.messages import WebSocketCarrier
-
-
-def frame(opcode: Opcode, data: bytes = b"", *, fin: bool = True, mask: bool = True) -> bytes:
-    return Frame(opcode, data, fin).serialize(mask=mask)
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
@@ -43,10 +42,6 @@ async def test_checks_without_a_socket(check: Check) -> None:
     """A WebSocket over a stream that only has `send_all` keeps every claim that such a stream allows."""
     if check.__name__ in {"check_loss", "check_backpressure"}:
         return  # Trio's memory streams have neither
-    from collections.abc import AsyncGenerator  # noqa: PLC0415
-    from contextlib import asynccontextmanager  # noqa: PLC0415
-
-    from tests.transports.carrier_checks import Link  # noqa: PLC0415
 
     @asynccontextmanager
     async def make() -> AsyncGenerator[Link, None]:
@@ -210,7 +205,7 @@ _frames = st.builds(
     seed=st.integers(0, 2**16),
     is_client=st.booleans(),
 )
-def test_any_input_ends_or_waits(stream: bytes, seed: int, is_client: bool) -> None:  # noqa: FBT001
+def test_any_input_ends_or_waits(stream: bytes, seed: int, is_client: bool) -> None:
     """Whatever bytes arrive, however they are cut: data, a clean end or one of our errors, and the cuts change nothing."""
 
     async def feed(chunks: list[bytes]) -> tuple[bytes, str]:
@@ -250,12 +245,11 @@ def test_any_input_ends_or_waits(stream: bytes, seed: int, is_client: bool) -> N
 
 async def test_a_ping_is_answered_while_nothing_is_sent() -> None:
     """A receiver that waits for data answers pings by itself."""
-    async with server_side() as (carrier, client):
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(carrier.receive)
-            await client.send_all(frame(Opcode.PING, b"you there?"))
-            assert await client.receive_some() == frame(Opcode.PONG, b"you there?", mask=False)
-            nursery.cancel_scope.cancel()
+    async with server_side() as (carrier, client), trio.open_nursery() as nursery:
+        nursery.start_soon(carrier.receive)
+        await client.send_all(frame(Opcode.PING, b"you there?"))
+        assert await client.receive_some() == frame(Opcode.PONG, b"you there?", mask=False)
+        nursery.cancel_scope.cancel()
 
 
 @pytest.mark.parametrize("blocked_in", ["send", "wait_writable"])
@@ -329,7 +323,7 @@ async def test_no_frame_is_torn(seed: int) -> None:
         got: dict[WebSocketCarrier, bytearray] = {a: bytearray(), b: bytearray()}
         finished = 0
 
-        async def cancelled(fn: partial[object]) -> None:
+        async def cancelled(fn: Callable[[], Awaitable[None]]) -> None:
             with trio.CancelScope() as scope:
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(fn)
@@ -340,8 +334,11 @@ async def test_no_frame_is_torn(seed: int) -> None:
         async def send(carrier: WebSocketCarrier, byte: bytes) -> None:
             nonlocal finished
             for _ in range(40):
-                fn = rng.choice([carrier.wait_writable, partial(carrier.send, byte * rng.randint(1, 100_000))])
-                await cancelled(partial(fn))
+                calls: list[Callable[[], Awaitable[None]]] = [
+                    carrier.wait_writable,
+                    partial(carrier.send, byte * rng.randint(1, 100_000)),
+                ]
+                await cancelled(rng.choice(calls))
                 carrier._machine.send_ping(b"ping")
                 carrier._owe_answers()
             await carrier.send(b"\0")
@@ -352,7 +349,7 @@ async def test_no_frame_is_torn(seed: int) -> None:
                 got[carrier].extend(await carrier.receive())
 
             while not got[carrier].endswith(b"\0"):
-                await cancelled(partial(once))
+                await cancelled(once)
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(send, a, b"a")
@@ -399,123 +396,3 @@ async def test_answers_without_a_socket_have_a_limit(autojump_clock: trio.testin
     assert scope.cancelled_caught
     with pytest.raises(ConnectionLost):
         await carrier.send(b"x")
-
-
-# Goodbyes
-
-
-@pytest.mark.parametrize("payload", [b"", Close(1000, "").serialize(), Close(1001, "moving on").serialize()])
-async def test_clean_goodbyes(payload: bytes) -> None:
-    """1000, 1001 and no code are a clean end; the answer goes out without anybody's `aclose`."""
-    async with server_side() as (carrier, client):
-        await client.send_all(frame(Opcode.BINARY, b"data") + frame(Opcode.CLOSE, payload) + frame(Opcode.CLOSE))
-        assert await carrier.receive() == b"data"
-        assert await carrier.receive() == b""
-        assert await carrier.receive() == b""
-        assert await client.receive_some() == frame(Opcode.CLOSE, payload, mask=False)
-        with pytest.raises(ConnectionLost, match="cannot send: test has closed the WebSocket"):
-            await carrier.send(b"x")
-
-
-@pytest.mark.parametrize(
-    ("code", "words"), [(1009, "message too big"), (1011, "internal error"), (4321, "private use")]
-)
-async def test_other_goodbyes(code: int, words: str) -> None:
-    """Any other code is a lost connection that names code and reason."""
-    async with server_side() as (carrier, client):
-        await client.send_all(frame(Opcode.CLOSE, Close(code, "because").serialize()))
-        with pytest.raises(ConnectionLost, match=rf"test closed the WebSocket: {code} \({words}.*\): because"):
-            await carrier.receive()
-        with pytest.raises(ConnectionLost, match=f"cannot send: .*{code}"):
-            await carrier.send(b"x")
-
-
-async def test_no_goodbye() -> None:
-    """TCP that ends without a close frame is a lost connection, as is a reset."""
-    async with server_side() as (carrier, client):
-        await client.send_eof()
-        with pytest.raises(ConnectionLost, match="it ended without a WebSocket goodbye"):
-            await carrier.receive()
-        await carrier.aclose()
-    async with server_side() as (carrier, client):
-        await reset(client)
-        with pytest.raises(ConnectionLost, match="connection reset by peer"):
-            await carrier.receive()
-        await carrier.aclose()
-
-
-async def test_reset_while_owing() -> None:
-    """A reset found while a pong is being written is a lost connection, too."""
-    async with server_side() as (carrier, client):
-        async with trio.open_nursery() as nursery:
-
-            async def receive() -> None:
-                with pytest.raises(ConnectionLost):
-                    await carrier.receive()
-
-            await client.send_all(frame(Opcode.PING, b"x"))
-            nursery.start_soon(receive)
-            await trio.testing.wait_all_tasks_blocked(0.01)
-            await reset(client)
-
-
-async def test_close_code_and_reason() -> None:
-    """Our goodbye carries the code and as much of the reason as a control frame holds."""
-    async with open_socket_pair() as (left, right):
-        server, client = server_carrier(left), client_carrier(right)
-
-        async def receive() -> None:
-            with pytest.raises(ConnectionLost, match=r"1011 .*ä{61}$"):
-                await client.receive()
-            await client.aclose()
-
-        async def close() -> None:
-            await server.aclose(1011, "ä" * 100)
-
-        await two(close, receive)
-
-
-async def test_close_is_bounded_when_the_peer_is_silent() -> None:
-    """A peer that answers nothing delays a close by `close_timeout`; one that talks on is not heard."""
-    for talk in (b"", frame(Opcode.BINARY, b"blah") * 10):
-        async with server_side() as (carrier, client):
-            await client.send_all(talk)
-            with trio.fail_after(5):
-                await carrier.aclose()
-            with pytest.raises(trio.ClosedResourceError):
-                await carrier.receive()
-
-
-async def test_close_while_receiving() -> None:
-    """A task that is receiving while its side closes is woken, and the goodbye is completed through it."""
-    async with open_socket_pair() as (left, right):
-        server, client = server_carrier(left), client_carrier(right)
-
-        async def receive() -> None:
-            with pytest.raises(trio.ClosedResourceError):
-                await server.receive()
-
-        async def answer() -> None:
-            assert await client.receive() == b""
-            await client.aclose()
-
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(receive)
-            await trio.testing.wait_all_tasks_blocked(0.01)
-            nursery.start_soon(answer)
-            await server.aclose()
-
-
-async def test_close_while_a_send_is_blocked() -> None:
-    """A send that nobody reads does not keep a close from ending within its limit, and is woken by it."""
-    async with server_side() as (carrier, _):
-
-        async def send() -> None:
-            with pytest.raises((trio.ClosedResourceError, ConnectionLost)):
-                await carrier.send(bytes(2**25))
-
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(send)
-            await trio.testing.wait_all_tasks_blocked(0.02)
-            with trio.fail_after(5):
-                await carrier.aclose()

@@ -75,7 +75,7 @@ async def test_no_compression_unless_asked_for() -> None:
 
 
 @pytest.mark.parametrize("is_bytewise", [False, True])
-async def test_frames_right_behind_the_handshake(is_bytewise: bool) -> None:  # noqa: FBT001
+async def test_frames_right_behind_the_handshake(is_bytewise: bool) -> None:
     """A client that does not wait for the answer loses nothing, and gets the answer before any pong."""
     request = (HEAD + OFFER + "\r\n").encode() + MASKED_X + b"\x89\x80\0\0\0\0"
     async with open_socket_pair() as (left, right):

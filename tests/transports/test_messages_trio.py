@@ -74,7 +74,7 @@ async def test_path_and_subprotocol() -> None:
 
 
 @pytest.mark.parametrize("is_reading", [True, False])
-async def test_a_cancelled_send_is_whole_or_the_end(is_reading: bool) -> None:  # noqa: FBT001
+async def test_a_cancelled_send_is_whole_or_the_end(is_reading: bool) -> None:
     """A send cancelled in mid-frame is finished if the peer reads, else the connection is closed; never torn."""
     big = bytes(2**20)
     async with trio_pair() as (client, server):

@@ -220,13 +220,19 @@ def _request_head(scope: Scope) -> RequestHead:
     headers = cast("Iterable[tuple[bytes, bytes]]", scope["headers"])
     return RequestHead(
         method=cast("str", scope["method"]),
-        path=cast("str", scope["path"]),
+        path=_path_below(cast("str", scope["path"]), cast("str", scope.get("root_path", ""))),
         query_string=cast("bytes", scope["query_string"]).decode("latin-1"),
         headers=tuple((name.decode("latin-1"), value.decode("latin-1")) for name, value in headers),
         peer=host_port(client[0], client[1]) if client else "",
         scheme=cast("str", scope.get("scheme", "http")),
         http_version=cast("str", scope["http_version"]),
     )
+
+
+def _path_below(path: str, root: str) -> str:
+    """The path as seen from where the application is mounted: ASGI's `path` includes `root_path`."""
+    root = root.rstrip("/")
+    return path.removeprefix(root) if root and path.startswith(f"{root}/") else path
 
 
 def _carrier_of(send: Send) -> trio.SocketStream | None:

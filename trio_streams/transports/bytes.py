@@ -244,7 +244,8 @@ def peer_name(stream: trio.abc.Stream) -> str:
     except OSError:
         return "disconnected peer"
     if isinstance(address, tuple):
-        return host_port(str(address[0]), address[1])
+        host, port, *_ = cast("tuple[str, int]", address)
+        return host_port(host, port)
     return str(address) or "unix"
 
 

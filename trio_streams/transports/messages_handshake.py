@@ -148,10 +148,8 @@ async def connect_websocket(
     try:
         with trio.fail_after(config.handshake_timeout):
             await _request_handshake(stream, machine, url, headers or {})
-        if require_subprotocol and subprotocols and machine.subprotocol is None:
-            raise RemoteProtocolError(
-                f"{url} did not choose the WebSocket subprotocol {' or '.join(subprotocols)}", field="subprotocol"
-            )
+        if require_subprotocol:
+            check_chosen(url, subprotocols, machine.subprotocol)
         is_open = True
     except trio.TooSlowError as exc:
         raise _too_slow(url, "answer", config) from exc
@@ -259,6 +257,14 @@ async def _request_handshake(
             machine.receive_eof()
     if machine.handshake_exc is not None:
         raise _refusal(url, machine.handshake_exc) from machine.handshake_exc
+
+
+def check_chosen(url: str, subprotocols: Sequence[str], chosen: str | None) -> None:
+    """Leave a server that chose no subprotocol although some were offered."""
+    if subprotocols and chosen is None:
+        raise RemoteProtocolError(
+            f"{url} did not choose the WebSocket subprotocol {' or '.join(subprotocols)}", field="subprotocol"
+        )
 
 
 def _refusal(url: str, fault: Exception) -> StreamsError:

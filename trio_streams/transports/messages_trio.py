@@ -27,7 +27,7 @@ from trio_streams.errors import ConnectionLost, RemoteProtocolError
 from trio_streams.transports.bytes import describe_fault, host_port, peer_name, tune_stream
 from trio_streams.transports.carrier import RECEIVE_BYTES
 from trio_streams.transports.messages_close import CLEAN_CLOSE_CODES, describe_close
-from trio_streams.transports.messages_handshake import open_websocket_stream, parse_url
+from trio_streams.transports.messages_handshake import check_chosen, open_websocket_stream, parse_url
 from trio_streams.transports.messages_websocket import (
     DEFAULT_MAX_MESSAGE_BYTES,
     SUBPROTOCOL,
@@ -238,10 +238,8 @@ async def connect_trio_websocket(
             )
 
         ws = await reader.while_running(shake_hands, url, config.handshake_timeout)
-        if require_subprotocol and subprotocols and ws.subprotocol is None:
-            raise RemoteProtocolError(
-                f"{url} did not choose the WebSocket subprotocol {' or '.join(subprotocols)}", field="subprotocol"
-            )
+        if require_subprotocol:
+            check_chosen(url, subprotocols, ws.subprotocol)
         carrier = TrioWebSocketCarrier(ws, peer=peer_name(stream), close_timeout=config.close_timeout, stream=stream)
         try:
             yield carrier

@@ -414,8 +414,6 @@ class WebSocketCarrier:
             return f"cannot send: {self._failure}"
         return f"cannot send: {self._peer} has closed the WebSocket"
 
-    # Closing
-
     async def _say_goodbye(self, code: int, reason: str) -> None:
         machine = self._machine
         if machine.state is OPEN:

@@ -1,0 +1,46 @@
+"""The claims that streams keep on every transport, for yours, too.
+
+    @asynccontextmanager
+    async def make() -> AsyncIterator[tuple[Carrier, Carrier]]:
+        ...connect the two ends of your transport...
+        yield client, server
+
+    async def test_my_transport(autojump_clock: MockClock) -> None:
+        await check_streams(make)
+
+A transport that lives inside the process is checked in virtual time; one that uses sockets in real time, without any
+sleep that hopes to be long enough. To see each claim on its own, parametrise a test over `CHECKS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeAlias
+
+from trio_streams.testing.flow_checks import FLOW_CHECKS
+from trio_streams.testing.peers import MakeCarriers as MakeCarriers
+
+__all__ = ["CHECKS", "Check", "MakeCarriers", "check_streams"]
+
+Check: TypeAlias = Callable[[MakeCarriers], Awaitable[None]]
+"""One claim: the first line of its docstring says which, and an AssertionError that it does not hold."""
+
+CHECKS: Final[tuple[Check, ...]] = (*FLOW_CHECKS,)
+"""Every claim."""
+
+
+async def check_streams(make: MakeCarriers) -> None:
+    """Check a transport: streams over its carriers keep every claim in `CHECKS`.
+
+    Args:
+      make: makes two connected carriers for as long as a block; it is used once for each connection.
+
+    Raises:
+      AssertionError: a claim does not hold.
+      trio.TooSlowError: something waited for ever.
+      Exception: what the carriers raised.
+
+    Cancellation: what is open is closed.
+    """
+    for check in CHECKS:
+        await check(make)
