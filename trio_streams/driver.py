@@ -27,7 +27,7 @@ from trio_streams.config import ConnectionConfig
 from trio_streams.connection import Connection
 from trio_streams.core.mux import Mux
 from trio_streams.core.wire import Wire
-from trio_streams.errors import ConnectionLost, RpcError, StreamsError, split_cancelled
+from trio_streams.errors import ConnectionLost, RpcError, StreamsError, split_cancelled, unwrap_group
 from trio_streams.nursery import open_bare_nursery
 from trio_streams.streams.wire import WireStream
 from trio_streams.wire.binary import BinaryWire
@@ -57,13 +57,19 @@ class _Driver:
         self._is_over = False
         self._has_stopped_sending = False
         self._is_receiving = False
+        self._is_closing = False
         # The receive loop may be cancelled anywhere: a carrier's receive loses nothing. The send loop may not.
         self.receive_scope = trio.CancelScope()
         self.send_scope = trio.CancelScope(shield=True)
-        connection.kick = self._kick
+        connection.kick = self._kick_for_output
 
     def _kick(self) -> None:
         self._kicked.set()
+
+    def _kick_for_output(self) -> None:
+        # Streams report what was taken far more often than a grant comes of it: a loop woken in vain costs a round.
+        if not self._kicked.is_set() and self._machine.has_output:
+            self._kicked.set()
 
     def _lose(self, error: Exception) -> None:
         """The connection is over: its streams end, and so does the receive loop."""
@@ -84,6 +90,12 @@ class _Driver:
         finally:
             self._is_receiving = False
             self._idle.unpark_all()
+
+    async def receive_then_close(self) -> None:
+        """The receive loop of a client, whose block may outlive its connection: the peer should not wait for that."""
+        await self.receive_loop()
+        if not self._is_closing:
+            await self.close()
 
     async def _receive_all(self) -> None:
         connection, machine, carrier = self._connection, self._machine, self._carrier
@@ -133,7 +145,8 @@ class _Driver:
         self._kicked = trio.Event()
         if not machine.has_output:
             return False
-        patience = self._config.idle_timeout
+        is_greeted = machine.peer_hello is not None
+        patience = self._config.idle_timeout if is_greeted else self._config.handshake_timeout
         with trio.move_on_after(math.inf if patience is None else patience) as scope:
             await carrier.wait_writable()
             data = machine.to_send(trio.current_time(), _WRITE_BYTES)
@@ -143,7 +156,8 @@ class _Driver:
                 self._connection.bytes_sent += len(data)
             self._idle.unpark_all()
         if scope.cancelled_caught:
-            raise ConnectionLost(f"{self._connection.peer} took no bytes for idle_timeout of {patience:g} s")
+            limit = "idle_timeout" if is_greeted else "handshake_timeout"
+            raise ConnectionLost(f"{self._connection.peer} took no bytes for {limit} of {patience:g} s")
         return True
 
     async def _wait_for_output(self) -> None:
@@ -157,6 +171,7 @@ class _Driver:
     async def close(self) -> None:
         """Let the last bytes leave, within `close_timeout`, and close the carrier; then nothing runs any more."""
         connection = self._connection
+        self._is_closing = True
         with trio.CancelScope(shield=True, deadline=trio.current_time() + self._config.close_timeout):
             if not self._is_over:
                 connection.go_away("closed")
@@ -216,7 +231,7 @@ async def run_client(
         connection, driver = _make(carrier, wire or BinaryWire(), config, None)
         # Grants and goodbyes must arrive while a cancelled body cleans up.
         driver.receive_scope.shield = True
-        nursery.start_soon(driver.receive_loop)
+        nursery.start_soon(driver.receive_then_close)
         nursery.start_soon(driver.send_loop)
         try:
             await connection.wait_ready()
@@ -256,10 +271,10 @@ async def run_server(
             handlers.start_soon(_serve_stream, connection, stream, prepare(stream))
 
         connection, driver = _make(carrier, wire or BinaryWire(), config, accept)
-        if on_connection is not None:
-            on_connection(connection)
         services.start_soon(driver.send_loop)
         stack.push_async_callback(driver.close)
+        if on_connection is not None:
+            on_connection(connection)
         handlers = await stack.enter_async_context(open_bare_nursery())
         await driver.receive_loop()
 
@@ -272,7 +287,7 @@ async def _serve_stream(connection: Connection, stream: WireStream[bytes, bytes]
         cancelled, failure = split_cancelled(exc)
         if isinstance(failure, Exception):
             # The exit policy has told the peer; here it is told to the people who run the server.
-            expected = isinstance(failure, (RpcError, trio.BrokenResourceError))
+            expected = isinstance(unwrap_group(failure), (RpcError, trio.BrokenResourceError))
             _logger.log(
                 logging.DEBUG if expected else logging.ERROR,
                 "stream %s %r from %s failed",

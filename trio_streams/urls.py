@@ -13,7 +13,7 @@ import logging
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal, TypeAlias, get_args
 from urllib.parse import SplitResult, urlsplit
 
 import attrs
@@ -49,6 +49,7 @@ __all__ = ["CarrierName", "asgi_app", "connect", "serve", "serve_connection"]
 CarrierName: TypeAlias = Literal["websockets", "trio-websocket"]
 
 _logger: Final = logging.getLogger("trio_streams")
+_CARRIERS: Final[tuple[str, ...]] = get_args(CarrierName)
 _SERVED: Final = ("tcp", "ws", "http", "https")
 _CALLED: Final = ("tcp", "ws", "wss", "http", "https")
 
@@ -80,7 +81,10 @@ class _Server:
 
 
 def _split(url: str, schemes: tuple[str, ...]) -> SplitResult:
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError as exc:
+        raise LocalProtocolError(f"can't use {url!r}: {exc}", field="url", size=len(url)) from exc
     if parts.scheme not in schemes:
         raise LocalProtocolError(
             f"can't use {url!r}: its scheme is not one of {', '.join(schemes)}", field="scheme", size=len(url)
@@ -110,6 +114,11 @@ def asgi_app(app: Router, *, config: ExchangeConfig | None = None) -> AsgiApp:
     return make_asgi_app(http_handler(app), config=config or ExchangeConfig())
 
 
+def _check_carrier(name: str) -> None:
+    if name not in _CARRIERS:
+        raise LocalProtocolError(f"carrier is one of {', '.join(_CARRIERS)}, not {name!r}", field="carrier")
+
+
 async def serve(
     app: Router,
     *urls: str,
@@ -134,12 +143,13 @@ async def serve(
 
     Raises:
       ListenError: a port is taken, or an address is not ours; one line that names it.
-      LocalProtocolError: a URL can't be used.
+      LocalProtocolError: a URL or the carrier's name can't be used.
 
     Cancellation: handlers are cancelled, their streams reset, and connections closed within `close_timeout`.
     """
     if not urls:
         raise LocalProtocolError("can't serve on no URL", field="urls", size=0)
+    _check_carrier(carrier)
     parsed = [_split(url, _SERVED) for url in urls]
     if any(parts.scheme == "https" for parts in parsed) and (certfile is None or keyfile is None):
         raise LocalProtocolError("can't serve https:// without certfile and keyfile", field="certfile")
@@ -224,11 +234,12 @@ async def connect(
     Raises:
       ConnectionLost: nobody listens there, or it broke before the hello; one line that names the URL.
       RemoteProtocolError: who listens there speaks something else.
-      LocalProtocolError: the URL can't be used.
+      LocalProtocolError: the URL or the carrier's name can't be used.
 
     Cancellation: streams are reset, and the resets leave within `close_timeout`.
     """
     config = config or ConnectionConfig()
+    _check_carrier(carrier)
     parts = _split(url, _CALLED)
     if parts.scheme in {"http", "https"}:
         async with HttpClient(HttpClientConfig(connect_timeout=config.connect_timeout), tls=ssl_context) as http:

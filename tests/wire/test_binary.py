@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import trio_streams
 from tests.core.support import frame
 from trio_streams.codes import Code
 from trio_streams.core import records
@@ -248,10 +249,13 @@ def test_a_frame_that_never_completes_costs_its_own_size() -> None:
 
 
 def test_neither_wire_nor_core_needs_trio() -> None:
-    """The machines import and talk with `trio` blocked."""
-    program = """
-import sys
+    """The machines import and talk where `trio` is blocked. (The package's own `__init__` is the users' face.)"""
+    package = list(trio_streams.__path__)
+    program = f"""
+import sys, types
 sys.modules["trio"] = None
+sys.modules["trio_streams"] = types.ModuleType("trio_streams")
+sys.modules["trio_streams"].__path__ = {package!r}
 from trio_streams.config import ConnectionConfig
 from trio_streams.core.mux import Mux
 from trio_streams.testing import Pair

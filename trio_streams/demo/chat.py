@@ -17,7 +17,6 @@ import trio
 from trio_streams.codes import Code
 from trio_streams.errors import RpcError
 from trio_streams.procedures.router import Router
-from trio_streams.service.context import Context
 
 __all__ = ["ChatEvent", "ChatMessage", "Room", "add_chat"]
 
@@ -175,7 +174,7 @@ def add_chat(router: Router, room: Room, nursery: trio.Nursery) -> None:
                 participant.no_more()
 
     @router.stream("chat", direction="bidirectional")
-    async def chat(messages: AsyncIterable[str | ChatMessage], ctx: Context) -> AsyncIterator[ChatEvent]:
+    async def chat(messages: AsyncIterable[str | ChatMessage]) -> AsyncIterator[ChatEvent]:
         """What you say comes back in upper case, and reaches the others; `status` tells who is there."""
         participant = room.join()
         nursery.start_soon(read, participant, messages)

@@ -193,7 +193,7 @@ def cpu_figures(before: Sequence[CpuTimes], after: Sequence[CpuTimes], load: tup
         timestamp=now(),
         percent=percent(sum(busy for busy, _ in spans), sum(total for _, total in spans)),
         per_core=tuple(percent(busy, total) for busy, total in spans),
-        load_average=load,
+        load_average=tuple(round(number, 2) for number in load),
     )
 
 

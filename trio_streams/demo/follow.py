@@ -10,7 +10,7 @@ file in the last moments before it was rotated away is not lost: the old file is
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -114,7 +114,7 @@ def _text(line: bytes) -> str:
     return line.removesuffix(b"\r").decode("utf-8", errors="replace")
 
 
-async def follow(path: Path) -> AsyncIterator[list[str]]:
+async def follow(path: Path) -> AsyncGenerator[list[str], None]:
     """Runs of lines: first what the file holds (perhaps none), then what is added to it, for ever.
 
     Args:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 import attrs
 
@@ -11,9 +12,9 @@ from trio_streams.demo.watch import Row
 
 __all__ = ["Shown", "hints", "render", "size_text", "summary"]
 
-_BAR: int = 8
-_NAME: int = 16
-_HEADS = ("", "stream", "who", "out", "in", "window", "queue", "items", "items/s", "bytes")
+_BAR: Final = 8
+_NAME: Final = 16
+_HEADS: Final = ("", "stream", "who", "out", "in", "window", "queue", "items", "items/s", "bytes")
 
 
 @attrs.frozen(kw_only=True)
@@ -27,7 +28,7 @@ class Shown:
       rows: the live streams.
       uploads: what is, or was lately, uploaded.
       names: who chats.
-      items: moved by the demo's own streams, finished ones included.
+      items: taken by the demo's own clients, from the start.
       events: the last things that happened.
     """
 
@@ -78,7 +79,7 @@ def render(shown: Shown, width: int, height: int, *, is_unicode: bool = True) ->
     room = max(2, height - len(head) - len(tail))
     if len(table) > room:
         table = [*table[: room - 1], f"... and {len(table) - room + 1} more"]
-    return [_cut(line, width - 1) for line in [*head, *table, *tail][:height]]
+    return [_clean(line, width - 1) for line in [*head, *table, *tail][:height]]
 
 
 def _table(rows: Sequence[Row], *, is_unicode: bool) -> list[str]:

@@ -45,7 +45,7 @@ class Row:
       who: which end this is: `demo` for its own client, or the stranger's address.
       out: the state of the half we send on; `-` if there is none.
       into: the state of the half we receive on; likewise.
-      window: items that may wait on this side.
+      window: items that may wait on this side; 0 where we only send.
       queue: items that wait; None where we only send.
       items: in both directions, so far.
       rate: items a second.
@@ -95,14 +95,9 @@ class _Own:
 
 
 class Watch:
-    """The live streams of a process.
-
-    Attributes:
-      finished_items: items of own streams that are over.
-    """
+    """The live streams of a process."""
 
     def __init__(self) -> None:
-        self.finished_items = 0
         self._numbers = itertools.count()
         self._own: dict[int, _Own] = {}
         self._connections: list[tuple[int, str, Connection]] = []
@@ -117,8 +112,6 @@ class Watch:
             yield
         finally:
             del self._own[number]
-            statistics = stream.statistics()
-            self.finished_items += statistics.items_sent + statistics.items_received
 
     def connected(self, transport: str, connection: Connection) -> None:
         """Show the streams that strangers open on a connection; it is forgotten when it is over."""
@@ -141,7 +134,11 @@ class Watch:
 
     def _row(self, key: str, transport: str, name: str, who: str, stream: HasStatistics, now: float) -> Row:
         it = stream.statistics()
+        if transport == "sse":
+            # Behind an HTTP client is a stream within this process, which counts each item on its way in, too.
+            it = attrs.evolve(it, items_sent=0, send_state=None)
         items = it.items_sent + it.items_received
+        queue = it.buffered_items if it.receive_state in {"open", "closing"} else None
         sizes = [size for size in (it.bytes_sent, it.bytes_received) if size is not None]
         return Row(
             transport=transport,
@@ -149,8 +146,8 @@ class Watch:
             who=who,
             out=it.send_state or "-",
             into=it.receive_state or "-",
-            window=it.window_items,
-            queue=it.buffered_items if it.receive_state in {"open", "closing"} else None,
+            window=it.window_items if queue is not None else 0,
+            queue=queue,
             items=items,
             rate=self._meter.rate(key, items, now),
             size=sum(sizes) if sizes else None,

@@ -17,8 +17,10 @@ from typing_extensions import TypeVar  # its `default` is in typing from 3.13 on
 from trio_streams.codecs import Codec, json_codec
 from trio_streams.connection import Connection
 from trio_streams.core.records import NO_METADATA
-from trio_streams.errors import RpcError, StreamStopped
-from trio_streams.streams.abc import ReceiveStream, SendStream, Stream
+from trio_streams.errors import ConnectionLost, RpcError, StreamStopped
+from trio_streams.nursery import open_bare_nursery
+from trio_streams.streams.abc import ReceiveStream, Stream
+from trio_streams.streams.wire import WireStream
 
 __all__ = ["Client", "ConnectionClient", "any_json", "result_codec"]
 
@@ -39,7 +41,7 @@ class Client(Protocol):
     async def call(
         self,
         name: str,
-        input: object = None,
+        input: object = None,  # noqa: A002
         *,
         returns: type[T] | None = ...,
         metadata: Mapping[str, str] = ...,
@@ -64,7 +66,7 @@ class Client(Protocol):
     def stream(
         self,
         name: str,
-        input: object = None,
+        input: object = None,  # noqa: A002
         *,
         returns: type[R] | None = ...,
         metadata: Mapping[str, str] = ...,
@@ -196,13 +198,13 @@ class ConnectionClient:
         """Run a client stream; see `Client.upload`."""
         codec = result_codec(returns)
         async with self.connection.open_stream(name, metadata=metadata, priority=priority) as stream:
-            sender: SendStream[object] = stream.typed(any_json.encode, _as_it_is)
-            try:
-                await sender.send_many(items)
-                stream.end()
-            except StreamStopped:
-                pass  # the handler has answered, or failed; which of them, the answer says
-            return codec.decode(await _only_item(stream, name))
+            sender: WireStream[object, bytes] = stream.typed(any_json.encode, None)
+            # A child sends, so that an answer is seen while `items` has nothing to give.
+            async with open_bare_nursery() as nursery:
+                nursery.start_soon(_send_all, sender, items)
+                answer = await _only_item(sender, name)
+                nursery.cancel_scope.cancel()
+            return codec.decode(answer)
 
     @contextlib.asynccontextmanager
     async def bidi(
@@ -222,8 +224,14 @@ class ConnectionClient:
             yield stream.typed(any_json.encode, codec.decode)
 
 
-def _as_it_is(payload: bytes) -> bytes:
-    return payload
+async def _send_all(stream: WireStream[object, bytes], items: Iterable[object] | AsyncIterable[object]) -> None:
+    try:
+        await stream.send_many(items)
+        stream.end()
+    except (StreamStopped, ConnectionLost):
+        if not stream.is_refused:
+            raise  # it comes from `items`
+        # The handler has answered, or failed, or nobody will: which of them, the answer says.
 
 
 async def _only_item(stream: ReceiveStream[bytes], name: str) -> bytes:

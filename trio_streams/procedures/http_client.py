@@ -18,10 +18,18 @@ from typing_extensions import TypeVar  # its `default` is in typing from 3.13 on
 
 from trio_streams.codes import Code
 from trio_streams.core.records import NO_METADATA, Status
-from trio_streams.errors import CodecError, ConnectionLost, RemoteProtocolError, RpcError, StreamError, StreamsError
+from trio_streams.errors import (
+    CodecError,
+    ConnectionLost,
+    LocalProtocolError,
+    RemoteProtocolError,
+    RpcError,
+    StreamError,
+    StreamsError,
+)
 from trio_streams.nursery import open_bare_nursery
 from trio_streams.procedures.client import any_json, result_codec
-from trio_streams.procedures.http_server import TIMEOUT_HEADER
+from trio_streams.procedures.http_server import LONGEST_MS, TIMEOUT_HEADER
 from trio_streams.streams import LocalStream, ReceiveStream, Stream, open_stream
 from trio_streams.streams.mapped import MappedReceiveStream
 from trio_streams.transports.http_client import ClientExchange, HttpClient
@@ -144,8 +152,8 @@ class _Reader:
         """Read until the end, an error, or a reader who wants no more."""
         try:
             await self._read()
-        except StreamError:
-            pass  # the reader of the items has stopped
+        except (StreamError, trio.ClosedResourceError):
+            pass  # the reader of the items has stopped, or has closed its end
         except StreamsError as exc:
             self._failure = exc
             self._events.end()
@@ -173,10 +181,14 @@ class _Reader:
 
 
 def _headers(metadata: Mapping[str, str]) -> list[tuple[str, str]]:
-    headers = [(key.lower(), value) for key, value in metadata.items()]
+    headers: list[tuple[str, str]] = []
+    for key, value in metadata.items():
+        if not key.isascii() or max(value, default="") > "\xff":
+            raise LocalProtocolError(f"can't send the metadata {key!r} over HTTP: not ISO 8859-1", field=key)
+        headers.append((key.lower(), value))
     deadline = trio.current_effective_deadline()
     if not math.isinf(deadline):
-        left = max(0, math.ceil((deadline - trio.current_time()) * 1000))
+        left = min(max(0, math.ceil((deadline - trio.current_time()) * 1000)), LONGEST_MS)
         headers.append((TIMEOUT_HEADER, str(left)))
     return headers
 

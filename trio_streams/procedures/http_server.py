@@ -26,10 +26,13 @@ from trio_streams.service.context import Context
 from trio_streams.service.exchange import Exchange, ExchangeHandler, Routes, respond
 from trio_streams.service.sse import respond_sse
 
-__all__ = ["TIMEOUT_HEADER", "http_handler"]
+__all__ = ["LONGEST_MS", "TIMEOUT_HEADER", "http_handler"]
 
 TIMEOUT_HEADER: Final = "x-timeout-ms"
 """What is left of the caller's deadline, in milliseconds."""
+
+LONGEST_MS: Final = 10**15 - 1
+"""The longest deadline that travels in it: 30,000 years."""
 
 _OWN_PARAMETERS: Final = frozenset({"events"})  # of the SSE dialect itself, not of the procedure
 
@@ -110,7 +113,7 @@ async def _payloads(procedure: Procedure, answer: AsyncGenerator[Any, None]) -> 
 def _deadline(header: str | None) -> float:
     if header is None:
         return math.inf
-    if not header.isascii() or not header.isdigit() or len(header) > 15:
+    if not header.isascii() or not header.isdigit() or len(header) > len(str(LONGEST_MS)):
         raise RpcError(
             Code.INVALID_ARGUMENT, f"{TIMEOUT_HEADER} is a number of milliseconds, not {len(header)} characters of text"
         )

@@ -158,7 +158,12 @@ def declare(
     """
     _check_name(name)
     _check_form(name, kind, handler)
-    hints = _hints(name, handler, scope or {})
+    try:
+        hints = _hints(name, handler, scope or {})
+    except TypeError:
+        if input_type is None or output_type is None:
+            raise
+        hints = {}  # both types are given, and a context is found by its name
     wants_input, wants_context, parameter = _parameters(name, handler, hints)
     if input_type is None:
         input_type = hints.get(parameter, object)
@@ -206,10 +211,12 @@ def _hints(name: str, handler: Callable[..., Any], scope: Mapping[str, object]) 
 
 def _parameters(name: str, handler: Callable[..., Any], hints: Mapping[str, Any]) -> tuple[bool, bool, str]:
     """Whether the handler takes an input and a context, and the input's name."""
-    names = list(inspect.signature(handler).parameters)
+    parameters = inspect.signature(handler).parameters
+    names = list(parameters)
+    are_positional = all(p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in parameters.values())
     context = next((n for n in names if hints.get(n) is Context or n in {"ctx", "context"}), None)
     inputs = [n for n in names if n != context]
-    if len(inputs) > 1 or (context is not None and names[-1] != context):
+    if not are_positional or len(inputs) > 1 or (context is not None and names[-1] != context):
         raise TypeError(f"{name!r}: a handler takes (input, ctx), either or none of them, not ({', '.join(names)})")
     return bool(inputs), context is not None, inputs[0] if inputs else ""
 

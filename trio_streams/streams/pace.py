@@ -78,16 +78,19 @@ class Pace:
         self._left = BATCH_ITEMS
         self._until = self._clock() + BATCH_SECONDS
 
-    async def step(self) -> None:
-        """Count one item: a cancel check, and a schedule point where the batch is over.
+    async def step(self, items: int = 1) -> None:
+        """Count items: a cancel check, and a schedule point where the batch is over.
 
-        Cancellation: raised here, before the item is touched.
+        Args:
+          items: how many come now.
+
+        Cancellation: raised here, before the first of them is touched.
         """
-        self._left -= 1
+        self._left -= items
         if self._left < 0 or self._clock() >= self._until:
             await checkpoint()
-            # This item is the first of the new batch.
-            self._left = BATCH_ITEMS - 1
+            # These items are the first of the new batch.
+            self._left = BATCH_ITEMS - items
             self._until = self._clock() + BATCH_SECONDS
         else:
             await checkpoint_if_cancelled()

@@ -66,9 +66,11 @@ class WireStream(WireSendHalf[S], WireReceiveHalf[R], Stream[S, R]):
         "_head",
         "_head_arrived",
         "_is_accepted",
+        "_is_refused",
         "_items_received",
         "_items_sent",
         "_kick",
+        "_looked",
         "_machine",
         "_pending_end",
         "_readers",
@@ -82,9 +84,11 @@ class WireStream(WireSendHalf[S], WireReceiveHalf[R], Stream[S, R]):
         "_send_pace",
         "_senders",
         "_state",
+        "_stride",
         "_taken_bytes",
         "_taken_items",
         "_turn",
+        "_unlooked",
         "_writers",
         "cancel_reason",
         "cancel_scope",
@@ -125,6 +129,7 @@ class WireStream(WireSendHalf[S], WireReceiveHalf[R], Stream[S, R]):
         self.stop_policy: StopPolicy = StopPolicy.ALWAYS
         self.trailers: Mapping[str, str] = records.NO_METADATA
         self._is_accepted = is_accepted
+        self._is_refused = False
         self._encode: Callable[[S], bytes] | None = None
         self._decode: Callable[[bytes], R] | None = None
         self._begin_sending()
@@ -161,6 +166,11 @@ class WireStream(WireSendHalf[S], WireReceiveHalf[R], Stream[S, R]):
         """The state of both halves together."""
         return project(self._state.send_state, self._state.receive_state)
 
+    @property
+    def is_refused(self) -> bool:
+        """Whether the peer, or the loss of the connection, has ended our half before we did."""
+        return self._is_refused
+
     async def aclose(self) -> None:
         """Let go of both halves: END and, if the peer's half is unfinished, STOP without an error."""
         self.end()
@@ -188,7 +198,7 @@ class WireStream(WireSendHalf[S], WireReceiveHalf[R], Stream[S, R]):
         """
         _, rest = split_cancelled(exc) if exc is not None else (None, None)
         if exc is None:
-            self._leave_with(None)
+            self._leave_with(records.OK)
         elif rest is not None and self._is_accepted:
             error = as_rpc_error(rest)
             self._leave_with(records.Status(error.code, error.message, error.details))
@@ -200,8 +210,10 @@ class WireStream(WireSendHalf[S], WireReceiveHalf[R], Stream[S, R]):
         self._machine.release(self.id)
         self._kick()
 
-    def _leave_with(self, status: records.Status | None) -> None:
-        self.end(status)
+    def _leave_with(self, status: records.Status) -> None:
+        if self._send_over is None:
+            self._send_over = self._closed_here("ended")
+            self._pending_end = status
         self._finish_send()  # the block is over: senders elsewhere have no turn any more
         self.stop()
 
@@ -237,8 +249,8 @@ class WireStream(WireSendHalf[S], WireReceiveHalf[R], Stream[S, R]):
             self._end_receiving(trio.EndOfChannel)
         else:
             self._end_receiving(lambda: RpcError(status.code, status.message, status.details))
-        if self._state.send_state is HalfState.ERRORED and self.stop_policy is StopPolicy.WHEN_ENDED:
-            self._cancel_owner(self.cancel_reason or StreamStopped(Code.OK, "the peer left"))
+        if self._is_refused and self.stop_policy is StopPolicy.WHEN_ENDED:
+            self._cancel_owner(StreamStopped(Code.OK, "the peer left"))
 
     def on_reset(self, code: Code, reason: str) -> None:
         """The peer abandoned its half: what was not taken is dropped."""
@@ -248,6 +260,7 @@ class WireStream(WireSendHalf[S], WireReceiveHalf[R], Stream[S, R]):
 
     def on_stopped(self, code: Code, reason: str) -> None:
         """The peer refuses more of our half."""
+        self._is_refused = True
         self._end_sending(lambda: StreamStopped(code, reason))
         policy = self.stop_policy
         is_ended = self._state.receive_state is not HalfState.OPEN
@@ -262,6 +275,7 @@ class WireStream(WireSendHalf[S], WireReceiveHalf[R], Stream[S, R]):
             again.__cause__ = error.__cause__
             return again
 
+        self._is_refused = True
         self._end_sending(lost)
         self._end_receiving(lost)
         self._cancel_owner(error)

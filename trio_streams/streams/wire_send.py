@@ -9,23 +9,28 @@ queue at a lock, which Trio hands on first come, first served; its holder waits 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
-from typing import TypeVar, cast
+from time import perf_counter
+from typing import Final, TypeVar, cast
 
 import trio
 
 from trio_streams.codes import Code
 from trio_streams.core import records
+from trio_streams.core.errors import LocalProtocolError
 from trio_streams.core.states import FINISHED, HalfState
 from trio_streams.core.stream_machine import StreamMachine
 from trio_streams.streams.abc import SendStream
 from trio_streams.streams.machine import Machine
-from trio_streams.streams.pace import BATCH_ITEMS, Pace
+from trio_streams.streams.pace import BATCH_ITEMS, BATCH_SECONDS, Pace
 
 __all__ = ["WireSendHalf"]
 
 S = TypeVar("S")
+
+_INERT: Final = frozenset({list, tuple, range})  # their iterators run no code of anybody's
+_SHORT_TEXT: Final = 1_000  # characters; twice that fits into a frame however JSON escapes them
 
 
 class WireSendHalf(SendStream[S]):
@@ -77,9 +82,13 @@ class WireSendHalf(SendStream[S]):
         """
         self._check_sendable()
         payload = self._payload(value)
-        await self._send_pace.step()
+        await trio.lowlevel.checkpoint_if_cancelled()
         if not self._try_send(payload):
             await self._send_slowly((payload,))
+        elif self._send_pace.is_due():
+            # Behind the item, as in Trio's own channels: it need not wait for a round of the others.
+            await trio.lowlevel.cancel_shielded_checkpoint()
+            self._send_pace.restart()
 
     def send_nowait(self, value: S) -> None:
         """Send one item if the stream takes it at once; see `SendStream.send_nowait`."""
@@ -114,16 +123,29 @@ class WireSendHalf(SendStream[S]):
                     await self._writers.park()
         finally:
             self._senders -= 1
-            if self._pending_end is not None and not self._senders:
+            if not self._senders:
                 self._finish_send()
+                self._writers.unpark_all()  # who waits to write has waited for this queue, too
         self._send_pace.restart()
 
     def _send_some(self, payloads: Sequence[bytes]) -> int:
-        taken = self._machine.send(self.id, payloads)
+        try:
+            taken = self._machine.send(self.id, payloads)
+        except LocalProtocolError:
+            if len(payloads) == 1:
+                raise
+            return self._send_each(payloads)
         if taken:
             self._items_sent += taken
             self._kick()
         return taken
+
+    def _send_each(self, payloads: Sequence[bytes]) -> int:
+        """One of a run is too large, and the machine takes none of it: those before it are sent all the same."""
+        for taken, payload in enumerate(payloads):
+            if not self._send_some((payload,)):
+                return taken
+        return len(payloads)  # pragma: no cover - one of them raises, or credit ends before it
 
     async def send_many(self, values: Iterable[S] | AsyncIterable[S]) -> int:
         """Send a run of items; see `SendStream.send_many`.
@@ -131,21 +153,57 @@ class WireSendHalf(SendStream[S]):
         Cancellation: a prefix has been sent; of a plain iterable up to 64 items more may have been taken.
         """
         if isinstance(values, AsyncIterable):
-            return await super().send_many(values)
+            return await self._send_as_made(values)
         sent = 0
         iterator = iter(values)
-        encode = self._encode
+        size = BATCH_ITEMS if type(values) in _INERT else 1
         while True:
-            batch = list(islice(iterator, BATCH_ITEMS))
+            started = perf_counter()
+            payloads, failure = self._next_payloads(iterator, size)
+            # What makes items slowly is not asked for as many before others get their turn.
+            size = 1 if perf_counter() - started > BATCH_SECONDS else min(2 * size, BATCH_ITEMS)
             await trio.lowlevel.checkpoint()
-            if not batch:
+            if payloads:
+                self._check_sendable()
+                taken = 0 if self._senders else self._send_some(payloads)
+                if taken < len(payloads):
+                    await self._send_slowly(payloads[taken:])
+                sent += len(payloads)
+            if failure is not None:
+                raise failure
+            if not payloads:
                 return sent
+
+    async def _send_as_made(self, values: AsyncIterable[S]) -> int:
+        """Each item leaves as it is made, for nobody knows when the next one comes; the schedule points are behind."""
+        pace = Pace()
+        sent = 0
+        async for value in values:
+            await trio.lowlevel.checkpoint_if_cancelled()
             self._check_sendable()
-            payloads = cast("list[bytes]", batch) if encode is None else [encode(value) for value in batch]
-            taken = 0 if self._senders else self._send_some(payloads)
-            if taken < len(payloads):
-                await self._send_slowly(payloads[taken:])
-            sent += len(payloads)
+            payload = self._payload(value)
+            if not self._try_send(payload):
+                await self._send_slowly((payload,))
+                pace.restart()
+            elif pace.is_due():
+                await trio.lowlevel.checkpoint()
+                pace.restart()
+            sent += 1
+        if not sent:
+            await trio.lowlevel.checkpoint()
+        return sent
+
+    def _next_payloads(self, values: Iterator[S], count: int) -> tuple[list[bytes], Exception | None]:
+        """The next payloads, and what kept the one behind them from being made."""
+        encode = self._encode
+        batch = islice(values, count)
+        payloads: list[bytes] = []
+        try:
+            # `extend` keeps what came before an exception.
+            payloads.extend(cast("Iterator[bytes]", batch) if encode is None else map(encode, batch))
+        except Exception as exc:  # noqa: BLE001 - raised behind the items before it
+            return payloads, exc
+        return payloads, None
 
     async def wait_writable(self) -> None:
         """Wait until sending is worth a try; see `SendStream.wait_writable`."""
@@ -174,16 +232,30 @@ class WireSendHalf(SendStream[S]):
         """Finish our half in order; see `SendStream.end`."""
         if self._send_over is not None:
             return
+        status = status or records.OK
+        if self._senders:
+            self._pending_end = status
+        else:
+            self._end_machine(status)  # may raise, and then nothing has changed
         self._send_over = self._closed_here("ended")
-        self._pending_end = status or records.OK
-        if not self._senders:
-            self._finish_send()
 
-    def _finish_send(self) -> None:
-        status, self._pending_end = self._pending_end, None
-        if status is not None and self._state.send_state is HalfState.OPEN:
+    def _end_machine(self, status: records.Status) -> None:
+        if self._state.send_state is HalfState.OPEN:
             self._machine.end(self.id, status)
             self._kick()
+
+    def _finish_send(self) -> None:
+        """Send an END that had to wait. Nobody is there to hear that it can't travel, so what can travel does."""
+        status, self._pending_end = self._pending_end, None
+        if status is None:
+            return
+        try:
+            self._end_machine(status)
+        except LocalProtocolError as exc:
+            message = f"{status.message[:_SHORT_TEXT]} ({str(exc)[:_SHORT_TEXT]})"
+            code = status.code if status.code in Code.__members__ else Code.UNKNOWN.name
+            # A lone surrogate is text that has no bytes.
+            self._end_machine(records.Status(code, message.encode(errors="replace").decode()))
 
     def reset(self, code: Code = Code.CANCELLED, reason: str = "") -> None:
         """Abandon our half; see `SendStream.reset`."""

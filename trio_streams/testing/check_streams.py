@@ -17,6 +17,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeAlias
 
+from trio_streams.testing.end_checks import END_CHECKS
+from trio_streams.testing.exit_checks import EXIT_CHECKS
 from trio_streams.testing.flow_checks import FLOW_CHECKS
 from trio_streams.testing.peers import MakeCarriers as MakeCarriers
 
@@ -25,7 +27,7 @@ __all__ = ["CHECKS", "Check", "MakeCarriers", "check_streams"]
 Check: TypeAlias = Callable[[MakeCarriers], Awaitable[None]]
 """One claim: the first line of its docstring says which, and an AssertionError that it does not hold."""
 
-CHECKS: Final[tuple[Check, ...]] = (*FLOW_CHECKS,)
+CHECKS: Final[tuple[Check, ...]] = (*FLOW_CHECKS, *END_CHECKS, *EXIT_CHECKS)
 """Every claim."""
 
 

@@ -32,7 +32,7 @@ ByteItems: TypeAlias = WireStream[bytes, bytes]
 MakeCarriers: TypeAlias = Callable[[], AbstractAsyncContextManager[tuple[Carrier, Carrier]]]
 """Makes two connected carriers for as long as a block: the client's and the server's."""
 
-PATIENCE_SECONDS: Final = 60.0
+PATIENCE_SECONDS: Final = 20.0
 """What one check may take, on the run's clock, before it fails. Far more than any needs, even on a busy machine."""
 
 _POLL_SECONDS: Final = 0.001

@@ -17,6 +17,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket as stdlib_socket
+import ssl
 import sys
 from typing import Final, cast
 
@@ -280,6 +281,8 @@ def describe_fault(exc: BaseException) -> str:
             inner = inner.__cause__
         else:
             break
+    if isinstance(inner, ssl.SSLError):
+        return inner.reason or str(inner)  # its errno is OpenSSL's, and means something else to the kernel
     if isinstance(inner, OSError) and inner.errno is not None:
         text = inner.strerror if isinstance(inner, stdlib_socket.gaierror) else os.strerror(inner.errno)
         return (text or str(inner)).lower()

@@ -1,0 +1,95 @@
+"""What the view knows of the live streams."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from functools import partial
+
+import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from trio_streams.connection import Connection
+from trio_streams.demo.watch import OWN, Meter, Watch
+from trio_streams.driver import run_client, run_server
+from trio_streams.procedures.client import ConnectionClient
+from trio_streams.procedures.router import Router
+from trio_streams.procedures.server import prepare
+from trio_streams.streams.local import open_stream
+from trio_streams.transports.memory import memory_carrier_pair
+
+app = Router()
+
+
+@app.stream("numbers")
+async def numbers() -> AsyncIterator[int]:
+    for number in range(1_000):
+        yield number
+
+
+def test_a_rate_is_taken_over_a_few_seconds() -> None:
+    """It follows a change within three seconds, and needs no more than two looks."""
+    meter = Meter()
+    assert meter.rate("a", 0, 0.0) == 0.0
+    assert meter.rate("a", 10, 1.0) == 10.0
+    for second in range(2, 7):
+        rate = meter.rate("a", 10, float(second))
+    assert rate == 0.0
+    meter.keep(set())
+    assert meter.rate("a", 99, 7.0) == 0.0
+
+
+async def test_own_streams_are_seen_from_their_client_and_others_from_the_server(autojump_clock: MockClock) -> None:
+    """A stream of the demo's is one row, with its queue; a stranger's is one row, held while its reader is slow."""
+    watch = Watch()
+    left, right = memory_carrier_pair()
+    connected = partial(watch.connected, "tcp")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(partial(run_server, right, partial(prepare, app), on_connection=connected))
+        async with run_client(left) as connection:
+            client = ConnectionClient(connection)
+            async with (
+                client.stream("numbers", metadata=OWN, high_water_mark=16) as own,
+                client.stream("numbers", metadata={"demo": "other"}, high_water_mark=8),
+            ):
+                with watch.own("tcp", "numbers", own):
+                    await wait_all_tasks_blocked()
+                    mine, other = watch.rows(0.0)
+                    assert (mine.who, mine.window, mine.queue, mine.into, mine.items) == ("demo", 16, 16, "open", 0)
+                    assert (other.queue, other.window, other.items, other.is_held) == (None, 0, 8, True)
+                    assert other.who != "demo"
+                    assert [await own.receive() for _ in range(12)] == list(range(12))
+                    await wait_all_tasks_blocked()
+                    later = watch.rows(2.0)[0]
+                    assert (later.items, later.rate) == (12, 6.0)
+                assert [row.who for row in watch.rows(3.0)] == [other.who]
+    assert watch.rows(4.0) == []
+
+
+async def test_an_sse_stream_counts_each_item_once() -> None:
+    """Behind it is a stream within the process, which sees each item twice."""
+    watch = Watch()
+    async with open_stream() as stream:
+        await stream.send("x")
+        assert await stream.receive() == "x"
+        with watch.own("sse", "logs.tail", stream):
+            (row,) = watch.rows(0.0)
+            assert (row.items, row.out, row.into, row.size) == (1, "-", "open", None)
+
+
+async def test_connections_that_are_over_are_forgotten(autojump_clock: MockClock) -> None:
+    """A demo that runs for weeks keeps no connection of the past."""
+    watch = Watch()
+    seen: list[Connection] = []
+
+    def connected(connection: Connection) -> None:
+        watch.connected("tcp", connection)
+        seen.append(connection)
+
+    for _ in range(3):
+        left, right = memory_carrier_pair()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(partial(run_server, right, partial(prepare, app), on_connection=connected))
+            async with run_client(left):
+                pass
+    assert len(seen) == 3
+    assert [entry[2] for entry in watch._connections] == seen[-1:]

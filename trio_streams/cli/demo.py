@@ -1,0 +1,67 @@
+"""`trio-streams demo`: real streams of this machine, and a view of them."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import sys
+from functools import partial
+from pathlib import Path
+
+from trio_streams.cli.output import Output
+from trio_streams.cli.process import UsageError, run
+from trio_streams.demo.run import DemoOptions, run_demo
+from trio_streams.demo.sampling import NoSourceError, find_source
+
+__all__ = ["add_demo"]
+
+
+def add_demo(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Declare the command's arguments."""
+    parser = commands.add_parser(
+        "demo",
+        help="show streams of this machine",
+        description="Serve streams of this very machine over TCP, WebSocket and SSE, on loopback only, and show them.",
+    )
+    parser.add_argument("--duration", metavar="SECONDS", type=float, default=math.inf, help="end after this time")
+    parser.add_argument("--plain", action="store_true", help="print lines; the default where there is no terminal")
+    for scheme in ("tcp", "ws", "http"):
+        parser.add_argument(f"--{scheme}", metavar="PORT", type=int, help=f"port of {scheme}://; 0 for a free one")
+    parser.add_argument("--log", metavar="FILE", type=Path, help="what logs.tail shows, instead of the demo's own log")
+    parser.set_defaults(run=run_the_demo)
+
+
+def run_the_demo(arguments: argparse.Namespace) -> int:
+    """Run the command; returns its exit code."""
+    return run(partial(_demo, arguments), is_ended_by_signal=True)
+
+
+async def _demo(arguments: argparse.Namespace) -> None:
+    ports = {scheme: port for scheme in ("tcp", "ws", "http") if (port := getattr(arguments, scheme)) is not None}
+    if not arguments.duration >= 0:
+        raise UsageError(f"--duration is a number of seconds, not {arguments.duration}")
+    if any(not 0 <= port <= 65_535 for port in ports.values()):
+        raise UsageError("a port is a number from 0 to 65535")
+    if arguments.log is not None and not arguments.log.is_file():
+        raise UsageError(f"can't follow {arguments.log}: there is no such file")
+    try:
+        source = find_source()
+    except NoSourceError as exc:
+        raise UsageError(str(exc)) from exc
+    output = Output()
+    options = DemoOptions(
+        duration=arguments.duration,
+        plain=arguments.plain or not _is_capable_terminal(),
+        ports=ports,
+        log_path=arguments.log,
+        is_unicode=output.is_unicode,
+    )
+    await run_demo(options, source, output.write)
+
+
+def _is_capable_terminal() -> bool:
+    """Whether standard output obeys escape sequences; old consoles of Windows print them."""
+    if os.name == "nt" and not os.environ.get("WT_SESSION"):
+        return False
+    return sys.stdout.isatty() and os.environ.get("TERM") != "dumb"

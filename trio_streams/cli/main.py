@@ -1,0 +1,46 @@
+"""The parser of the command line."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+from collections.abc import Sequence
+
+from trio_streams.cli.call import add_call
+from trio_streams.cli.demo import add_demo
+from trio_streams.cli.serve import add_serve
+
+__all__ = ["main"]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+      argv: its arguments, without the program's name; the process's own by default.
+
+    Returns:
+      The exit code: 0, 1 for a failure, 2 for wrong use, 130 for a call that Ctrl-C ended.
+    """
+    arguments = _parser().parse_args(argv)
+    code: int = arguments.run(arguments)
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="trio-streams", description="Streams with credit, cancellation and deadlines."
+    )
+    parser.add_argument("--version", action="version", version=_version())
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    add_serve(commands)
+    add_call(commands)
+    add_demo(commands)
+    return parser
+
+
+def _version() -> str:
+    try:
+        return importlib.metadata.version("trio_streams")
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown: it is not installed"

@@ -1,0 +1,100 @@
+"""How a command runs: until it is done, a signal ends it, or it fails; each has its exit code."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import trio
+
+from trio_streams.cli.output import LineTooLongError, OutputClosedError, write_error
+from trio_streams.core.errors import LocalProtocolError
+from trio_streams.errors import CodecError, StreamsError, as_rpc_error, unwrap_group
+from trio_streams.transports.bytes import ListenError
+
+__all__ = ["EXIT_FAILED", "EXIT_USAGE", "UsageError", "run"]
+
+EXIT_FAILED: Final = 1
+EXIT_USAGE: Final = 2
+
+_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+
+
+class UsageError(Exception):
+    """What was typed can't be done; the message is one line."""
+
+
+def run(command: Callable[[], Awaitable[None]], *, is_ended_by_signal: bool = False) -> int:
+    """Run a command to its end.
+
+    SIGINT (Ctrl-C) and SIGTERM cancel it, so that streams end on both sides; a second one ends the process.
+
+    Args:
+      command: an async function.
+      is_ended_by_signal: whether a signal is how this command ends properly, as it is for a server.
+
+    Returns:
+      The exit code: 0, 1 for a failure, 2 for wrong use, 128 and the signal's number after a signal.
+    """
+    try:
+        number = trio.run(_run_until_signal, command)
+    except Exception as exc:  # noqa: BLE001 - what is no user's or peer's doing is raised again
+        return _explain(exc)
+    return 0 if number is None or is_ended_by_signal else 128 + number
+
+
+async def _run_until_signal(command: Callable[[], Awaitable[None]]) -> int | None:
+    """Run a command; returns the signal that ended it, if one did."""
+    received: list[int] = []
+    with trio.open_signal_receiver(*_SIGNALS) as signals:
+        async with trio.open_nursery() as nursery:
+            scope = trio.CancelScope()
+
+            async def watch() -> None:
+                async for number in signals:
+                    if received:
+                        # It does not end by itself, and the user insists.
+                        signal.signal(number, signal.SIG_DFL)
+                        signal.raise_signal(number)
+                    received.append(number)
+                    scope.cancel()
+
+            nursery.start_soon(watch)
+            with scope:
+                await command()
+            nursery.cancel_scope.cancel()
+    return received[0] if received else None
+
+
+def _explain(exc: Exception) -> int:
+    """Say in one line what ended a command.
+
+    Raises:
+      Exception: `exc`, where it is a fault of ours: its traceback is worth more than a line.
+    """
+    match unwrap_group(exc):
+        case OutputClosedError():
+            _silence_output()
+            return 0
+        case UsageError() | LocalProtocolError() | LineTooLongError() as error:
+            write_error(str(error))
+            return EXIT_USAGE
+        case ListenError() | CodecError() as error:
+            write_error(str(error))
+        case StreamsError() as error:
+            write_error(str(as_rpc_error(error)))
+        case trio.TooSlowError():
+            write_error("DEADLINE_EXCEEDED: the timeout has passed")
+        case _:
+            raise exc
+    return EXIT_FAILED
+
+
+def _silence_output() -> None:
+    """The interpreter flushes standard output at its end; there must be something that takes it."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, sys.stdout.fileno())
+    os.close(null)
