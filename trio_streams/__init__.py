@@ -33,8 +33,10 @@ from trio_streams.streams import open_stream as open_stream
 from trio_streams.streams.wire import WireStream as WireStream
 from trio_streams.urls import asgi_app as asgi_app
 from trio_streams.urls import connect as connect
+from trio_streams.urls import connect_stream as connect_stream
 from trio_streams.urls import serve as serve
 from trio_streams.urls import serve_connection as serve_connection
+from trio_streams.urls import serve_stream as serve_stream
 
 __all__ = [
     "ByteStream",
@@ -67,7 +69,9 @@ __all__ = [
     "WireStream",
     "asgi_app",
     "connect",
+    "connect_stream",
     "open_stream",
     "serve",
     "serve_connection",
+    "serve_stream",
 ]

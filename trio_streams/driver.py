@@ -127,6 +127,8 @@ class _Driver:
                     self._keep_deadline()
             except StreamsError as exc:
                 self._lose(exc)
+            except trio.ClosedResourceError:
+                self._lose(self._closed_here())  # our own goodbye has ended the sending side
             finally:
                 self._has_stopped_sending = True
                 self._idle.unpark_all()
@@ -182,11 +184,14 @@ class _Driver:
             while self._is_receiving:
                 await self._idle.park()
             await self._carrier.aclose()
-        self._lose(ConnectionLost(f"the connection to {connection.peer} was closed here"))
+        self._lose(self._closed_here())
         self.send_scope.cancel()
         with trio.CancelScope(shield=True) as scope:
             scope.cancel()  # forceful: does nothing to a carrier that has said goodbye
             await self._carrier.aclose()
+
+    def _closed_here(self) -> ConnectionLost:
+        return ConnectionLost(f"the connection to {self._connection.peer} was closed here")
 
     @property
     def _is_flushed(self) -> bool:

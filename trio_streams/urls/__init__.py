@@ -1,0 +1,25 @@
+"""From URLs to carriers: `serve` and `connect`, the only place that knows every transport.
+
+tcp://host:port      our binary dialect on TCP
+tls://host:port      the same in TLS
+unix:/path           the same on a Unix socket; unix:@name on Linux's abstract names
+process:command      the same on the standard input and output of a child
+stdio:               the child's side of it
+ws://host:port       the same in WebSocket messages, subprotocol trio-streams.v1; wss:// in TLS
+http://host:port     an ASGI application in hypercorn: calls, and server streams as server-sent events
+https://host:port    the same over TLS, HTTP/2 included
+
+Schemes are rows of two tables: `serving.SCHEMES` and `connecting.SCHEMES`.
+"""
+
+from __future__ import annotations
+
+from trio_streams.urls.connecting import connect as connect
+from trio_streams.urls.existing import connect_stream as connect_stream
+from trio_streams.urls.existing import serve_connection as serve_connection
+from trio_streams.urls.existing import serve_stream as serve_stream
+from trio_streams.urls.serving import asgi_app as asgi_app
+from trio_streams.urls.serving import serve as serve
+from trio_streams.urls.websocket import CarrierName as CarrierName
+
+__all__ = ["CarrierName", "asgi_app", "connect", "connect_stream", "serve", "serve_connection", "serve_stream"]

@@ -1,0 +1,136 @@
+"""`connect`: a client on a URL, each scheme a row of `SCHEMES`."""
+
+from __future__ import annotations
+
+import contextlib
+import ssl
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from typing import Final
+
+import attrs
+
+from trio_streams.carrier import Carrier
+from trio_streams.config import ConnectionConfig
+from trio_streams.driver import run_client
+from trio_streams.procedures.client import Client, ConnectionClient
+from trio_streams.procedures.http_client import HttpProcedureClient
+from trio_streams.transports.bytes import connect_tcp
+from trio_streams.transports.http_client import HttpClient, HttpClientConfig
+from trio_streams.transports.messages import connect_trio_websocket, connect_websocket
+from trio_streams.transports.process import open_process
+from trio_streams.transports.tls import connect_tls
+from trio_streams.transports.unix import connect_unix
+from trio_streams.urls.address import Address, parse_address
+from trio_streams.urls.websocket import CarrierName, check_carrier
+
+__all__ = ["SCHEMES", "connect"]
+
+
+@attrs.frozen
+class _Call:
+    """One `connect` call: where to, and how."""
+
+    address: Address
+    config: ConnectionConfig
+    carrier: CarrierName
+    ssl_context: ssl.SSLContext | None
+    on_stderr: Callable[[bytes], None] | None
+
+
+def _on(open_carrier: Callable[[_Call], AbstractAsyncContextManager[Carrier]]) -> _Open:
+    """A client of our own dialect, on a carrier."""
+
+    @contextlib.asynccontextmanager
+    async def open_client(call: _Call) -> AsyncIterator[Client]:
+        async with open_carrier(call) as carrier, run_client(carrier, config=call.config) as connection:
+            yield ConnectionClient(connection)
+
+    return open_client
+
+
+@contextlib.asynccontextmanager
+async def _open_tcp(call: _Call) -> AsyncIterator[Carrier]:
+    yield await connect_tcp(call.address.host, call.address.port, config=call.config)
+
+
+@contextlib.asynccontextmanager
+async def _open_tls(call: _Call) -> AsyncIterator[Carrier]:
+    yield await connect_tls(call.address.host, call.address.port, config=call.config, ssl_context=call.ssl_context)
+
+
+@contextlib.asynccontextmanager
+async def _open_unix(call: _Call) -> AsyncIterator[Carrier]:
+    yield await connect_unix(call.address.path, config=call.config)
+
+
+def _open_process(call: _Call) -> AbstractAsyncContextManager[Carrier]:
+    return open_process(call.address.command, config=call.config, on_stderr=call.on_stderr)
+
+
+@contextlib.asynccontextmanager
+async def _open_websocket(call: _Call) -> AsyncIterator[Carrier]:
+    url = call.address.url
+    if call.carrier == "trio-websocket":
+        async with connect_trio_websocket(url, config=call.config, ssl_context=call.ssl_context) as carrier:
+            yield carrier
+    else:
+        yield await connect_websocket(url, config=call.config, ssl_context=call.ssl_context)
+
+
+@contextlib.asynccontextmanager
+async def _open_http(call: _Call) -> AsyncIterator[Client]:
+    config = HttpClientConfig(connect_timeout=call.config.connect_timeout)
+    async with HttpClient(config, tls=call.ssl_context) as http:
+        yield HttpProcedureClient(call.address.url, http)
+
+
+_Open = Callable[[_Call], AbstractAsyncContextManager[Client]]
+
+SCHEMES: Final[Mapping[str, _Open]] = {
+    "tcp": _on(_open_tcp),
+    "tls": _on(_open_tls),
+    "unix": _on(_open_unix),
+    "process": _on(_open_process),
+    "ws": _on(_open_websocket),
+    "wss": _on(_open_websocket),
+    "http": _open_http,
+    "https": _open_http,
+}
+"""What opens a client for each scheme."""
+
+
+@contextlib.asynccontextmanager
+async def connect(
+    url: str,
+    *,
+    config: ConnectionConfig | None = None,
+    carrier: CarrierName = "websockets",
+    ssl_context: ssl.SSLContext | None = None,
+    on_stderr: Callable[[bytes], None] | None = None,
+) -> AsyncIterator[Client]:
+    """Connect to a server for as long as the block.
+
+    Args:
+      url: `tcp://`, `tls://`, `ws://`, `wss://`, `http://` or `https://`; `unix:/path`; or `process:` and a command,
+        which is split as a shell would but run without one, and ends with the block.
+      config: limits and timeouts.
+      carrier: what carries WebSockets: our adapter over `websockets`, or `trio-websocket`.
+      ssl_context: for `tls://`, `wss://` and `https://`; None trusts what the system trusts.
+      on_stderr: told what a `process:` writes to its standard error, as it comes; it must not wait.
+
+    Yields:
+      The client. Over HTTP it carries calls and server streams only.
+
+    Raises:
+      ConnectionLost: nobody listens there, or it broke before the hello; one line that names the URL.
+      RemoteProtocolError: who listens there speaks something else, or its certificate was refused.
+      LocalProtocolError: the URL or the carrier's name can't be used.
+
+    Cancellation: streams are reset, and the resets leave within `close_timeout`.
+    """
+    check_carrier(carrier)
+    address = parse_address(url, SCHEMES)
+    call = _Call(address, config or ConnectionConfig(), carrier, ssl_context, on_stderr)
+    async with SCHEMES[address.scheme](call) as client:
+        yield client
