@@ -6,10 +6,11 @@ import pytest
 from trio.abc import Clock
 from trio.testing import MockClock
 
+from tests.conformance.carriers import MORE_TRANSPORTS
 from tests.conformance.transports import TRANSPORTS, Transport
 
 
-@pytest.fixture(params=TRANSPORTS, ids=str)
+@pytest.fixture(params=[*TRANSPORTS, *MORE_TRANSPORTS], ids=str)
 def transport(request: pytest.FixtureRequest) -> Transport:
     """Each transport in turn."""
     assert isinstance(request.param, Transport)

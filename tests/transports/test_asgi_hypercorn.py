@@ -21,6 +21,7 @@ from trio_streams.service.exchange import Exchange, ExchangeConfig, Routes, resp
 from trio_streams.service.sse import respond_sse
 from trio_streams.transports import asgi
 from trio_streams.transports.asgi import Send, serve_hypercorn
+from trio_streams.transports.asgi_hypercorn import carrier_of
 from trio_streams.transports.bytes import ListenError
 
 
@@ -313,16 +314,15 @@ async def test_is_quiet(capfd: pytest.CaptureFixture[str], caplog: pytest.LogCap
 async def test_the_kernels_bound_reaches_the_connections(monkeypatch: pytest.MonkeyPatch) -> None:
     """`TCP_USER_TIMEOUT` is set on each accepted socket, and an exchange finds that socket below hypercorn's `send`.
 
-    A canary: it fails when hypercorn moves what `_carrier_of` walks through.
+    A canary: it fails when hypercorn moves what `carrier_of` walks through.
     """
     found: list[trio.SocketStream | None] = []
 
     def spy(send: Send) -> trio.SocketStream | None:
-        found.append(asgi_carrier_of(send))
+        found.append(carrier_of(send))
         return found[-1]
 
-    asgi_carrier_of = asgi._carrier_of
-    monkeypatch.setattr(asgi, "_carrier_of", spy)
+    monkeypatch.setattr(asgi, "carrier_of", spy)
     async with serving(ExchangeConfig(stall_timeout=7)) as (site, port):
         stream = await open_request(port, "/block")
         await until(lambda: site.started == 1)

@@ -18,10 +18,7 @@ reads holds hypercorn's reader for ever, so an exchange does not end before its 
 
 from __future__ import annotations
 
-import socket
-import struct
-from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping, Sequence
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
 from logging import getLogger
 from typing import Final, TypeAlias, cast
@@ -29,22 +26,22 @@ from typing import Final, TypeAlias, cast
 import hypercorn
 import trio
 from hypercorn.app_wrappers import ASGIWrapper
-from hypercorn.protocol.h2 import StreamBuffer
 from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ASGIFramework, ConnectionState, LifespanState
 
 from trio_streams.errors import unwrap_group
 from trio_streams.transports.answer import run_handler
+from trio_streams.transports.asgi_hypercorn import abort, carrier_of, drained
+from trio_streams.transports.asgi_types import Message as Message
+from trio_streams.transports.asgi_types import Receive as Receive
+from trio_streams.transports.asgi_types import Scope as Scope
+from trio_streams.transports.asgi_types import Send as Send
+from trio_streams.transports.asgi_websocket import WebSocketHandler, serve_asgi_websocket
 from trio_streams.transports.bytes import ListenError, describe_fault, host_port, open_tcp_listeners
 from trio_streams.transports.exchange import ExchangeConfig, ExchangeHandler, HostedExchange, RequestHead
 
 __all__ = ["AsgiApp", "Message", "Receive", "Scope", "Send", "asgi_app", "serve_hypercorn"]
-
-Scope: TypeAlias = Mapping[str, object]
-Message: TypeAlias = MutableMapping[str, object]
-Receive: TypeAlias = Callable[[], Awaitable[Message]]
-Send: TypeAlias = Callable[[Message], Awaitable[None]]
 
 _SecureStream: TypeAlias = "trio.SSLStream[trio.SocketStream]"
 _AnyStream: TypeAlias = "trio.SocketStream | trio.SSLStream[trio.SocketStream]"
@@ -53,16 +50,16 @@ _LOG: Final = getLogger("trio_streams.hypercorn")
 
 _DEFAULT: Final = ExchangeConfig()
 
-_ABORT: Final = struct.pack("ii", 1, 0)
-"""SO_LINGER on, for 0 seconds: closing drops what was not sent and resets the connection."""
-
 
 class AsgiApp:
-    """An ASGI 3 application that runs a handler for each HTTP request. See `asgi_app`."""
+    """An ASGI 3 application that runs a handler for each HTTP request, and one for each WebSocket. See `asgi_app`."""
 
-    def __init__(self, handler: ExchangeHandler, config: ExchangeConfig) -> None:
+    def __init__(
+        self, handler: ExchangeHandler, config: ExchangeConfig, websocket: WebSocketHandler | None = None
+    ) -> None:
         self._handler = handler
         self._config = config
+        self._websocket = websocket
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI scope."""
@@ -70,10 +67,13 @@ class AsgiApp:
             case "http":
                 exchange = HostedExchange(_request_head(scope), self._config)
                 # Cutting an HTTP/2 connection would end everybody's streams on it: that is left to a shutdown.
-                carrier = _carrier_of(send) if exchange.request.http_version.startswith("1") else None
+                carrier = carrier_of(send) if exchange.request.http_version.startswith("1") else None
                 await _Host(exchange, receive, send, carrier).run(self._handler)
             case "lifespan":
                 await _lifespan(receive, send)
+            case "websocket" if self._websocket is not None:
+                timeout = self._config.close_timeout
+                await serve_asgi_websocket(scope, receive, send, self._websocket, close_timeout=timeout)
             case "websocket":
                 await receive()
                 # Before the handshake is accepted, this is answered with HTTP 403.
@@ -82,8 +82,10 @@ class AsgiApp:
                 raise ValueError(f"can't serve an ASGI scope of type {other!r}")
 
 
-def asgi_app(handler: ExchangeHandler, *, config: ExchangeConfig = _DEFAULT) -> AsgiApp:
-    """An ASGI 3 application (HTTP and lifespan) that runs `handler` for each request.
+def asgi_app(
+    handler: ExchangeHandler, *, config: ExchangeConfig = _DEFAULT, websocket: WebSocketHandler | None = None
+) -> AsgiApp:
+    """An ASGI 3 application (HTTP, WebSocket and lifespan) that runs `handler` for each request.
 
     For mounting into another application, or for another Trio host. Under hypercorn a write that stalls ends by
     aborting its connection; under a host whose connections this can't find, it ends when the host ends it.
@@ -91,8 +93,9 @@ def asgi_app(handler: ExchangeHandler, *, config: ExchangeConfig = _DEFAULT) -> 
     Args:
       handler: one for all requests; a `service.exchange.Routes`, usually.
       config: limits and timeouts.
+      websocket: runs each WebSocket that offers our subprotocol; None refuses them all.
     """
-    return AsgiApp(handler, config)
+    return AsgiApp(handler, config, websocket)
 
 
 class _Host:
@@ -143,7 +146,7 @@ class _Host:
         self._exchange.abandon()
         self._pump_scope.cancel()
         if self._carrier is not None:
-            _abort(self._carrier)
+            abort(self._carrier)
 
     async def _watch(self) -> None:
         """Read the body ahead until the client goes away; the scope's deadline is that of the pump's write."""
@@ -202,7 +205,7 @@ class _Host:
             self._watch_scope.deadline = trio.current_time() + self._config.stall_timeout
         await self._send(message)
         if message.get("body"):
-            await _drained(self._send)
+            await drained(self._send)
         self._watch_scope.deadline = float("inf")
         self._is_writing = False
 
@@ -235,49 +238,13 @@ def _path_below(path: str, root: str) -> str:
     return path.removeprefix(root) if root and path.startswith(f"{root}/") else path
 
 
-def _carrier_of(send: Send) -> trio.SocketStream | None:
-    """The connection below hypercorn's `send`; None under another host, or another hypercorn.
-
-    `HTTPStream.app_send` → its `send`, `H11Protocol.stream_send` → its `send`, `TCPServer.protocol_send` → its
-    `stream`. A test fails when hypercorn moves them.
-    """
-    owner: object = getattr(send, "__self__", None)
-    for _ in range(2):
-        owner = getattr(getattr(owner, "send", None), "__self__", None)
-    stream: object = getattr(owner, "stream", None)
-    if isinstance(stream, trio.SSLStream):
-        stream = cast("_SecureStream", stream).transport_stream
-    return stream if isinstance(stream, trio.SocketStream) else None
-
-
-async def _drained(send: Send) -> None:
-    """Wait until hypercorn has written a stream's body on HTTP/2, where its `send` buffers without a bound.
-
-    Its pause is undone by each attempt to write into a closed window. A test fails when the names move.
-    """
-    stream: object = getattr(send, "__self__", None)
-    protocol: object = getattr(getattr(stream, "send", None), "__self__", None)
-    buffers: object = getattr(protocol, "stream_buffers", None)
-    if isinstance(buffers, dict):
-        buffer = cast("dict[object, StreamBuffer]", buffers).get(getattr(stream, "stream_id", None))
-        if buffer is not None:
-            await buffer.drain()
-
-
-def _abort(carrier: trio.SocketStream) -> None:
-    if carrier.socket.fileno() >= 0:
-        with suppress(OSError):
-            carrier.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _ABORT)
-        # Wakes who waits in it with ClosedResourceError, which hypercorn takes for a lost client.
-        carrier.socket.close()
-
-
 async def serve_hypercorn(
     handler: ExchangeHandler,
     host: str = "127.0.0.1",
     port: int = 0,
     *,
     config: ExchangeConfig = _DEFAULT,
+    websocket: WebSocketHandler | None = None,
     graceful_timeout: float = 3.0,
     shutdown_trigger: Callable[[], Awaitable[None]] | None = None,
     certfile: str | None = None,
@@ -291,6 +258,7 @@ async def serve_hypercorn(
       host: an address, or a name, which stands for all its addresses (with port 0, for the first).
       port: 0 lets the system choose.
       config: limits and timeouts.
+      websocket: runs each WebSocket that offers our subprotocol; None refuses them all.
       graceful_timeout: seconds that exchanges under way get after `shutdown_trigger`.
       shutdown_trigger: an async function; when it returns, no connections are accepted and this one returns after
         the last exchange.
@@ -306,7 +274,9 @@ async def serve_hypercorn(
     tls = settings.create_ssl_context()
     scheme = "http" if tls is None else "https"
     listeners = await _listen(host, port, scheme, config.stall_timeout)
-    server = _Server(asgi_app(handler, config=config), settings, graceful_timeout, config.close_timeout)
+    server = _Server(
+        asgi_app(handler, config=config, websocket=websocket), settings, graceful_timeout, config.close_timeout
+    )
     url = f"{scheme}://{host_port(*listeners[0].socket.getsockname()[:2])}"
     try:
         if tls is None:
@@ -394,7 +364,7 @@ class _Server:
             with trio.CancelScope(shield=True, deadline=trio.current_time() + 1.25 * self._close_timeout):
                 await self._is_done.wait()
             for carrier in list(self._carriers):
-                _abort(carrier)
+                abort(carrier)
 
 
 def _hypercorn_config(certfile: str | None, keyfile: str | None) -> hypercorn.Config:

@@ -138,6 +138,7 @@ class ByteCarrier:
                 # TLS says goodbye in its own close; for the others there is nothing to say.
                 await stream.aclose()
                 return
+            await trio.lowlevel.checkpoint_if_cancelled()  # a forceful close should not look like a goodbye
             await stream.send_eof()
             # A task that still receives would fight with us for the bytes; closing ends it with ClosedResourceError.
             while not self._is_ended and not self._is_receiving:

@@ -12,6 +12,7 @@ from trio_streams.transports.bytes import describe_fault
 __all__ = ["ChannelCarrier"]
 
 _MESSAGE_BYTES: Final = 65_536
+_CLOSED: Final = "this side of the channel was closed"
 
 
 class ChannelCarrier:
@@ -44,7 +45,9 @@ class ChannelCarrier:
         self._peer = peer
         self._close_timeout = close_timeout
         self._max_message_bytes = max_message_bytes
-        self._is_receiving = False
+        # A channel does not wake those who wait in it when it is closed on their own side.
+        self._receive_scope = trio.CancelScope()
+        self._send_scope = trio.CancelScope()
         self._is_ended = False
         self._is_closed = False
 
@@ -65,20 +68,19 @@ class ChannelCarrier:
         if self._is_ended:
             await trio.lowlevel.checkpoint()
             return b""
-        self._is_receiving = True
         try:
-            while True:
-                data = await self._receiving.receive()
-                if data:
-                    return data
+            with trio.CancelScope() as self._receive_scope:
+                while True:
+                    data = await self._receiving.receive()
+                    if data:
+                        return data
         except trio.EndOfChannel:
             self._is_ended = True
             return b""
         except trio.BrokenResourceError as exc:
             self._is_ended = True
             raise ConnectionLost(f"connection to {self._peer} lost: {describe_fault(exc)}") from exc
-        finally:
-            self._is_receiving = False
+        raise trio.ClosedResourceError(_CLOSED)
 
     async def send(self, data: bytes) -> None:
         """Send all of `data`, in one message if it is short enough.
@@ -93,10 +95,12 @@ class ChannelCarrier:
             await trio.lowlevel.checkpoint()
         size = self._max_message_bytes
         try:
-            for start in range(0, len(data), size):
-                await self._sending.send(data[start : start + size] if len(data) > size else data)
+            with trio.CancelScope() as self._send_scope:
+                for start in range(0, len(data), size):
+                    await self._sending.send(data[start : start + size] if len(data) > size else data)
         except trio.BrokenResourceError as exc:
             raise ConnectionLost(f"connection to {self._peer} lost: {describe_fault(exc)}") from exc
+        self._check_open()
 
     async def wait_writable(self) -> None:
         """A checkpoint: a channel can't be asked; `send` is what waits.
@@ -117,17 +121,21 @@ class ChannelCarrier:
             await trio.lowlevel.checkpoint()
             return
         self._is_closed = True
+        self._receive_scope.cancel()
+        self._send_scope.cancel()
         try:
             with trio.move_on_after(self._close_timeout):
                 await self._sending.aclose()
-                while not self._is_ended and not self._is_receiving:
+                while not self._is_ended:
                     await self._receiving.receive()
         except (trio.EndOfChannel, trio.BrokenResourceError, trio.ClosedResourceError):
             pass
         finally:
-            await trio.aclose_forcefully(self._sending)
-            await trio.aclose_forcefully(self._receiving)
+            try:
+                await trio.aclose_forcefully(self._sending)
+            finally:  # a cancellation from outside passes through the first
+                await trio.aclose_forcefully(self._receiving)
 
     def _check_open(self) -> None:
         if self._is_closed:
-            raise trio.ClosedResourceError("this side of the channel was closed")
+            raise trio.ClosedResourceError(_CLOSED)

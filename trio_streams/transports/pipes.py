@@ -22,6 +22,35 @@ from trio_streams.transports.bytes import ByteCarrier, ListenError
 __all__ = ["PipeCarrier", "open_stdio"]
 
 
+class _Pair(trio.abc.HalfCloseableStream):
+    """Two pipes as one stream: `trio.StapledStream`, but for the order in which it closes.
+
+    What it reads from is closed first, as when a process dies: the peer sees no goodbye.
+    """
+
+    def __init__(self, sending: trio.lowlevel.FdStream, receiving: trio.lowlevel.FdStream) -> None:
+        self.sending = sending
+        self.receiving = receiving
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        await self.sending.send_all(data)
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await self.sending.wait_send_all_might_not_block()
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        return await self.receiving.receive_some(max_bytes)
+
+    async def send_eof(self) -> None:
+        await self.sending.aclose()
+
+    async def aclose(self) -> None:
+        try:
+            await self.receiving.aclose()
+        finally:
+            await self.sending.aclose()
+
+
 class PipeCarrier(ByteCarrier):
     """A carrier over a pair of file descriptors: pipes, or anything else that can be polled. Not on Windows.
 
@@ -34,7 +63,7 @@ class PipeCarrier(ByteCarrier):
 
     def __init__(self, receive_fd: int, send_fd: int, *, peer: str = "pipe", close_timeout: float = 2.0) -> None:
         self._sending = trio.lowlevel.FdStream(send_fd)
-        pair = trio.StapledStream(self._sending, trio.lowlevel.FdStream(receive_fd))
+        pair = _Pair(self._sending, trio.lowlevel.FdStream(receive_fd))
         super().__init__(pair, peer=peer, close_timeout=close_timeout)
         self._was_goodbye: bool | None = None
 

@@ -34,6 +34,7 @@ __all__ = ["ProcessCarrier", "open_process"]
 _TAIL_BYTES: Final = 16_384
 """What is kept of the child's standard error: a long traceback."""
 
+_NAME_CHARACTERS: Final = 120
 _LINE_CHARACTERS: Final = 300
 """What of its last line an error quotes."""
 
@@ -221,7 +222,7 @@ async def open_process(
     Cancellation: ends the child as said, which takes at most three times `close_timeout`.
     """
     config = ConnectionConfig() if config is None else config
-    name = shlex.join(command)
+    name = _shorten(command)
     process = await _start(command, name)
     stderr = _Stderr(on_stderr)
     assert process.stdio is not None
@@ -245,6 +246,12 @@ async def open_process(
                     await stderr.is_ended.wait()  # unless a grandchild has inherited it
                 reading.cancel()
     await trio.aclose_forcefully(process.stderr)
+
+
+def _shorten(command: Sequence[str]) -> str:
+    """A command on one line, for people."""
+    text = " ".join(shlex.join(command).split())
+    return text if len(text) <= _NAME_CHARACTERS else f"{text[:_NAME_CHARACTERS]}…"
 
 
 async def _start(command: Sequence[str], name: str) -> trio.Process:

@@ -156,6 +156,7 @@ async def _serve_http(server: _Server, address: Address, task_status: trio.TaskS
         http_handler(server.app, lambda: server.urls),
         address.host,
         address.port,
+        websocket=server.run,
         certfile=server.certfile if is_tls else None,
         keyfile=server.keyfile if is_tls else None,
         task_status=task_status,
@@ -179,14 +180,24 @@ SCHEMES: Final[Mapping[str, _Serve]] = {
 """What serves each scheme, from the listener on; it reports the URL that it bound."""
 
 
-def asgi_app(app: Router, *, config: ExchangeConfig | None = None) -> AsgiApp:
-    """An application's HTTP face as an ASGI 3 application, to be mounted in another one or run by any host.
+def asgi_app(
+    app: Router, *, config: ExchangeConfig | None = None, connection_config: ConnectionConfig | None = None
+) -> AsgiApp:
+    """An application as an ASGI 3 application, to be mounted in another one or run by any host on Trio.
+
+    It answers HTTP requests, and WebSockets that offer the subprotocol `trio-streams.v1`, on whatever path.
 
     Args:
       app: the procedures.
       config: limits and timeouts of exchanges.
+      connection_config: limits and timeouts of connections, which WebSockets carry.
     """
-    return make_asgi_app(http_handler(app), config=config or ExchangeConfig())
+    connections = connection_config or ConnectionConfig()
+
+    async def serve_websocket(carrier: Carrier) -> None:
+        await run_server(carrier, partial(prepare, app), config=connections)
+
+    return make_asgi_app(http_handler(app), config=config or ExchangeConfig(), websocket=serve_websocket)
 
 
 async def serve(

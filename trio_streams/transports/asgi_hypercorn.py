@@ -1,0 +1,68 @@
+"""What is known of hypercorn's insides, and nothing else here may know. Tests fail when it moves."""
+
+from __future__ import annotations
+
+import socket
+import struct
+from contextlib import suppress
+from typing import Final, TypeAlias, cast
+
+import trio
+from hypercorn.protocol.h2 import StreamBuffer
+
+from trio_streams.transports.asgi_types import Send
+
+__all__ = ["abort", "carrier_of", "drained", "has_said_goodbye"]
+
+_SecureStream: TypeAlias = "trio.SSLStream[trio.SocketStream]"
+
+_ABORT: Final = struct.pack("ii", 1, 0)
+"""SO_LINGER on, for 0 seconds: closing drops what was not sent and resets the connection."""
+
+
+def carrier_of(send: Send) -> trio.SocketStream | None:
+    """The connection below hypercorn's `send`; None under another host, or another hypercorn.
+
+    `HTTPStream.app_send` → its `send`, `H11Protocol.stream_send` → its `send`, `TCPServer.protocol_send` → its
+    `stream`. A test fails when hypercorn moves them.
+    """
+    owner: object = getattr(send, "__self__", None)
+    for _ in range(2):
+        owner = getattr(getattr(owner, "send", None), "__self__", None)
+    stream: object = getattr(owner, "stream", None)
+    if isinstance(stream, trio.SSLStream):
+        stream = cast("_SecureStream", stream).transport_stream
+    return stream if isinstance(stream, trio.SocketStream) else None
+
+
+async def drained(send: Send) -> None:
+    """Wait until hypercorn has written a stream's body on HTTP/2, where its `send` buffers without a bound.
+
+    Its pause is undone by each attempt to write into a closed window. A test fails when the names move.
+    """
+    stream: object = getattr(send, "__self__", None)
+    protocol: object = getattr(getattr(stream, "send", None), "__self__", None)
+    buffers: object = getattr(protocol, "stream_buffers", None)
+    if isinstance(buffers, dict):
+        buffer = cast("dict[object, StreamBuffer]", buffers).get(getattr(stream, "stream_id", None))
+        if buffer is not None:
+            await buffer.drain()
+
+
+def abort(carrier: trio.SocketStream) -> None:
+    """Cut a connection: nobody's write on it waits any longer."""
+    if carrier.socket.fileno() >= 0:
+        with suppress(OSError):
+            carrier.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _ABORT)
+        # Wakes who waits in it with ClosedResourceError, which hypercorn takes for a lost client.
+        carrier.socket.close()
+
+
+def has_said_goodbye(send: Send) -> bool:
+    """Whether the client of a WebSocket has sent a close frame; hypercorn reports 1006 all the same.
+
+    `WSStream.app_send` → its `connection`, which is wsproto's.
+    """
+    connection: object = getattr(getattr(send, "__self__", None), "connection", None)
+    state: object = getattr(connection, "state", None)
+    return getattr(state, "name", "") in {"CLOSED", "REMOTE_CLOSING"}

@@ -1,0 +1,250 @@
+"""An ASGI WebSocket as a carrier, so that a mounted application serves streams, too.
+
+Facts about hypercorn that shape this file; each has a test. Its `send` is shielded, and returns without a word after the
+client has gone: so a task of our own calls it, whoever sends can be cancelled, and a write that never ends is ended by
+cutting the connection. It says 1006 for every client that leaves first, a polite one as well: so its WebSocket machine is
+asked. And its reader waits for ever for an application that has stopped receiving: so we go on until it says disconnect.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
+from functools import partial
+from typing import Final, TypeAlias, cast
+
+import trio
+
+from trio_streams.carrier import Carrier
+from trio_streams.core.errors import RemoteProtocolError, StreamsError
+from trio_streams.errors import ConnectionLost
+from trio_streams.nursery import open_bare_nursery
+from trio_streams.transports.asgi_hypercorn import abort, carrier_of, drained, has_said_goodbye
+from trio_streams.transports.asgi_types import Message, Receive, Scope, Send
+from trio_streams.transports.bytes import host_port
+from trio_streams.wire.binary import PROTOCOL
+
+__all__ = ["AsgiWebSocketCarrier", "WebSocketHandler", "serve_asgi_websocket"]
+
+WebSocketHandler: TypeAlias = Callable[[Carrier], Awaitable[None]]
+
+_CLEAN_CODES: Final = frozenset({1000, 1001, 1005})  # as in `messages_close`: no libraries of a host's choice here
+_NORMAL, _UNSUPPORTED = 1000, 1003
+
+
+async def serve_asgi_websocket(
+    scope: Scope, receive: Receive, send: Send, handler: WebSocketHandler, *, close_timeout: float
+) -> None:
+    """Accept an ASGI WebSocket and let a handler have it, until it is over.
+
+    A client that doesn't offer the subprotocol `trio-streams.v1` is refused, with status 400 and the reason where the host
+    can say so.
+
+    Args:
+      scope: of type `websocket`.
+      receive: ASGI's.
+      send: ASGI's.
+      handler: gets the open carrier, which is closed after it.
+      close_timeout: seconds that the goodbye, and then what hypercorn still has for us, may take.
+
+    Cancellation: closes the WebSocket, within `close_timeout`.
+    """
+    await receive()  # websocket.connect
+    if PROTOCOL not in cast("Iterable[str]", scope.get("subprotocols", ())):
+        await _refuse(scope, send)
+        return
+    await send({"type": "websocket.accept", "subprotocol": PROTOCOL})
+    carrier = AsgiWebSocketCarrier(scope, receive, send, close_timeout=close_timeout)
+    try:
+        async with open_bare_nursery() as nursery:
+            nursery.start_soon(carrier.pump)
+            try:
+                await handler(carrier)
+            finally:
+                with trio.CancelScope(shield=True):
+                    await carrier.aclose()
+                nursery.cancel_scope.cancel()
+    finally:
+        with trio.CancelScope(shield=True, deadline=trio.current_time() + close_timeout):
+            await carrier.drain()
+
+
+async def _refuse(scope: Scope, send: Send) -> None:
+    extensions = cast("dict[str, object]", scope.get("extensions") or {})
+    if "websocket.http.response" not in extensions:
+        await send({"type": "websocket.close", "code": 1002, "reason": ""})  # answered with HTTP 403
+        return
+    body = f"Expected the WebSocket subprotocol {PROTOCOL}.\n".encode()
+    headers = [(b"content-type", b"text/plain"), (b"content-length", str(len(body)).encode())]
+    await send({"type": "websocket.http.response.start", "status": 400, "headers": headers})
+    await send({"type": "websocket.http.response.body", "body": body})
+
+
+class AsgiWebSocketCarrier:
+    """Bytes in the binary messages of an ASGI WebSocket that was accepted; `pump` has to run beside its users."""
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send, *, close_timeout: float) -> None:
+        client = cast("tuple[str, int] | None", scope.get("client"))
+        self._peer = host_port(client[0], client[1]) if client else "ASGI client"
+        self._receive = receive
+        self._send = send
+        # Cutting an HTTP/2 connection would end everybody's streams on it: that is left to a shutdown.
+        is_own = str(scope.get("http_version", "1.1")).startswith("1")
+        stream = carrier_of(send) if is_own else None
+        self._abort: Callable[[], None] = (lambda: None) if stream is None else partial(abort, stream)
+        self._close_timeout = close_timeout
+        self._close_code = _NORMAL
+        self._message: Message | None = None  # handed to the pump, until it is written
+        self._handed = trio.Event()
+        self._written = trio.lowlevel.ParkingLot()
+        self._receive_scope = trio.CancelScope()
+        self._failure: StreamsError | None = None
+        self._is_disconnected = False  # says the host
+        self._is_cut = False  # by us, since it does not
+        self._is_refused = False  # by us: the peer broke a rule
+        self._is_closed = False
+
+    @property
+    def peer(self) -> str:
+        """Who is on the other side, for people."""
+        return self._peer
+
+    async def receive(self) -> bytes:
+        """Take the payload of the next binary message; `b""` once the client has said goodbye.
+
+        Raises:
+          ConnectionLost: the client left without one.
+          RemoteProtocolError: the client sent a text message.
+          trio.ClosedResourceError: this side was closed.
+        Cancellation: as the host's own `receive`; hypercorn's loses nothing.
+        """
+        self._check_open()
+        if self._is_over or self._is_refused:
+            await trio.lowlevel.checkpoint()
+        while not self._is_over and not self._is_refused:
+            with trio.CancelScope() as self._receive_scope:
+                data = self._take(await self._receive())
+                if data:
+                    return data
+            self._check_open()
+        if self._failure is not None:
+            raise self._failure
+        return b""
+
+    def _take(self, message: Message) -> bytes:
+        if message["type"] == "websocket.disconnect":
+            self._is_disconnected = True
+            self._written.unpark_all()
+            if message.get("code", 1005) not in _CLEAN_CODES and not has_said_goodbye(self._send):
+                self._failure = self._failure or ConnectionLost(
+                    f"connection to {self._peer} lost: it ended without a WebSocket goodbye"
+                )
+        elif message["type"] == "websocket.receive":
+            data = message.get("bytes")
+            if isinstance(data, bytes):
+                return data
+            self._is_refused = True
+            self._close_code = _UNSUPPORTED
+            self._failure = RemoteProtocolError(
+                f"{self._peer} broke the protocol: expected binary messages, not a text message", field="message"
+            )
+        return b""
+
+    async def send(self, data: bytes) -> None:
+        """Send `data` as one binary message; an empty one is not sent.
+
+        Raises:
+          ConnectionLost: the client has gone.
+          trio.ClosedResourceError: this side was closed.
+        Cancellation: `data` was sent whole, or will be before anything else is, or not at all.
+        """
+        self._check_sending()
+        if data:
+            await self._hand_over({"type": "websocket.send", "bytes": data})
+            self._check_sending()
+        else:
+            await trio.lowlevel.checkpoint()
+
+    async def wait_writable(self) -> None:
+        """Wait until the host has taken what was sent.
+
+        Raises:
+          ConnectionLost: the client has gone.
+          trio.ClosedResourceError: this side was closed.
+        Cancellation: atomic.
+        """
+        self._check_sending()
+        await trio.lowlevel.checkpoint()
+        await self._wait_written()
+        self._check_sending()
+
+    async def aclose(self) -> None:
+        """Do the closing handshake, wait at most `close_timeout` seconds for the client's part of it, and close.
+
+        Idempotent.
+
+        Cancellation: cuts the connection.
+        """
+        if self._is_closed:
+            await trio.lowlevel.checkpoint()
+            return
+        self._is_closed = True
+        self._receive_scope.cancel()
+        try:
+            with trio.move_on_after(self._close_timeout):
+                if not self._is_over:
+                    await self._hand_over({"type": "websocket.close", "code": self._close_code, "reason": ""})
+                    await self.drain()
+        finally:
+            if not self._is_disconnected:
+                self._is_cut = True
+                self._abort()
+            self._written.unpark_all()
+        await trio.lowlevel.checkpoint()
+
+    async def drain(self) -> None:
+        """Drop what still comes, until the host says disconnect."""
+        while not self._is_disconnected:
+            message = await self._receive()
+            self._is_disconnected = message["type"] == "websocket.disconnect"
+
+    async def pump(self) -> None:
+        """Write what is handed over, one message after the other, for as long as the WebSocket is in use."""
+        while True:
+            await self._handed.wait()
+            self._handed = trio.Event()
+            message = self._message
+            if message is None:
+                continue
+            with suppress(OSError):  # how other hosts say what hypercorn does not; receiving will tell
+                await self._send(message)
+                if "bytes" in message:
+                    await drained(self._send)
+            self._message = None
+            self._written.unpark_all()
+
+    async def _hand_over(self, message: Message) -> None:
+        await trio.lowlevel.checkpoint_if_cancelled()
+        await self._wait_written()
+        if self._is_over:
+            return
+        self._message = message
+        self._handed.set()
+        await self._wait_written()
+
+    async def _wait_written(self) -> None:
+        while self._message is not None and not self._is_over:
+            await self._written.park()
+
+    @property
+    def _is_over(self) -> bool:
+        return self._is_disconnected or self._is_cut
+
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise trio.ClosedResourceError("this side of the WebSocket was closed")
+
+    def _check_sending(self) -> None:
+        self._check_open()
+        if self._is_over:
+            raise ConnectionLost(f"cannot send: {self._failure or f'{self._peer} has closed the WebSocket'}")
