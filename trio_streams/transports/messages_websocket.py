@@ -28,7 +28,7 @@ from trio_streams.config import ConnectionConfig
 from trio_streams.errors import ConnectionLost, RemoteProtocolError, StreamsError
 from trio_streams.transports.bytes import describe_fault
 from trio_streams.transports.carrier import RECEIVE_BYTES
-from trio_streams.transports.messages_close import CLEAN_CLOSE_CODES, describe_close
+from trio_streams.transports.messages_close import CLEAN_CLOSE_CODES, describe_close, end_sending
 from trio_streams.transports.output import Output
 
 __all__ = ["DEFAULT_MAX_MESSAGE_BYTES", "SUBPROTOCOL", "WebSocketCarrier"]
@@ -422,8 +422,8 @@ class WebSocketCarrier:
         try:
             await self._output.flush()
             while machine.state is not State.CLOSED:
-                if machine.eof_sent:
-                    await self._end_sending()
+                if machine.eof_sent and machine.side is Side.SERVER and not await end_sending(self._stream):
+                    return
                 if self._is_receiving:
                     # Bytes have one reader. Ours is woken by the peer's answer, or by the end of `close_timeout`.
                     self._receiver_left = trio.Event()
@@ -437,12 +437,6 @@ class WebSocketCarrier:
                 machine.events_received()
         except (ConnectionLost, trio.BrokenResourceError, trio.ClosedResourceError):
             pass  # the peer left without a word; so can we
-
-    async def _end_sending(self) -> None:
-        # RFC 6455 §7.1.1: the server closes first. Ending only our side keeps the kernel from answering what the client
-        # still sends with a reset, which could overtake our close frame.
-        if self._machine.side is Side.SERVER and isinstance(self._stream, trio.abc.HalfCloseableStream):
-            await self._stream.send_eof()
 
     def _check_open(self) -> None:
         if self._is_closed:

@@ -35,6 +35,7 @@ _LOCK_SECONDS: Final = 1.0
 """The lock guards a handful of system calls; who holds it for longer is no server of ours."""
 
 _RETRY_SECONDS: Final = 0.01
+_MAX_PATH_BYTES: Final = 107 if sys.platform == "linux" else 103  # `sun_path`, without the NUL
 _PEER_CREDENTIALS: Final = struct.Struct("3i")  # pid, uid, gid: `struct ucred` of Linux
 
 
@@ -113,8 +114,8 @@ async def open_unix_listener(path: str, *, mode: int | None = None) -> AsyncIter
                 stack.push_async_callback(_remove, Path(path), _identity(Path(path)))
         except (OSError, ValueError) as exc:
             raise _listen_error(path, exc) from exc
-        async with trio.SocketListener(socket) as listener:
-            yield listener
+        # The file is removed while the socket is open: until then no other file can have its inode's number.
+        yield trio.SocketListener(socket)
 
 
 def unix_peer(stream: trio.SocketStream) -> str:
@@ -143,7 +144,9 @@ def _listen_error(path: str, exc: Exception) -> ListenError:
 
 async def _bind_file(socket: trio.socket.SocketType, path: str, mode: int) -> None:
     place = Path(path)
-    # No longer than the name where that can be: the kernel allows a path of 107 bytes.
+    if len(os.fsencode(path)) > _MAX_PATH_BYTES:
+        raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
+    # No longer than the name where that can be, since that one fits.
     beside = place.with_name(f".{secrets.token_hex(8)}"[: max(8, len(place.name))])
     await socket.bind(str(beside))
     try:
