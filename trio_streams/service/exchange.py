@@ -17,6 +17,7 @@ from trio_streams.transports.answer import answer_error as answer_error
 from trio_streams.transports.answer import as_rpc_error as as_rpc_error
 from trio_streams.transports.answer import error_fields as error_fields
 from trio_streams.transports.answer import respond as respond
+from trio_streams.transports.exchange import BodyEncoder as BodyEncoder
 from trio_streams.transports.exchange import Exchange as Exchange
 from trio_streams.transports.exchange import ExchangeConfig as ExchangeConfig
 from trio_streams.transports.exchange import ExchangeHandler as ExchangeHandler
@@ -25,6 +26,7 @@ from trio_streams.transports.exchange import RequestHead as RequestHead
 from trio_streams.transports.exchange import ResponseHead as ResponseHead
 
 __all__ = [
+    "BodyEncoder",
     "Exchange",
     "ExchangeConfig",
     "ExchangeHandler",

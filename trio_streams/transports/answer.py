@@ -8,7 +8,7 @@ from typing import Final
 import msgspec
 
 from trio_streams.codes import http_status
-from trio_streams.errors import RpcError, unwrap_group
+from trio_streams.errors import ConnectionLost, RpcError, unwrap_group
 from trio_streams.errors import as_rpc_error as as_rpc_error
 from trio_streams.transports.exchange import Exchange, ExchangeHandler, Headers, HostedExchange
 
@@ -57,7 +57,10 @@ async def run_handler(exchange: HostedExchange, handler: ExchangeHandler) -> Non
     Cancellation: from outside it passes through, and the answer stays unfinished.
     """
     try:
-        with exchange.cancel_scope:
+        if exchange.has_own_scope:
+            with exchange.cancel_scope:
+                await handler(exchange)
+        else:
             await handler(exchange)
         if not exchange.has_head and not exchange.cancel_scope.cancelled_caught:
             raise RuntimeError(f"the handler of {exchange.request.path} returned without an answer")  # noqa: TRY301
@@ -69,8 +72,9 @@ async def run_handler(exchange: HostedExchange, handler: ExchangeHandler) -> Non
 async def _fail(exchange: HostedExchange, exc: Exception) -> None:
     error = as_rpc_error(exc, debug=exchange.config.debug)
     what = f"{exchange.request.method} {exchange.request.path}"
-    if isinstance(unwrap_group(exc), RpcError):
-        _LOG.info("%s: %s", what, error)
+    inner = unwrap_group(exc)
+    if isinstance(inner, RpcError) or (isinstance(inner, ConnectionLost) and exchange.cancel_scope.cancel_called):
+        _LOG.info("%s: %s", what, inner)  # refused, or nobody left to answer: neither is a crash
     else:
         _LOG.error("%s failed", what, exc_info=exc)
     if exchange.is_ended:

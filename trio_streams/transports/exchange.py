@@ -1,6 +1,6 @@
 """One HTTP exchange: a request and its answer, as a handler sees them, whoever the host is.
 
-A handler is written once, against `Exchange`. Hosts (ASGI now) run it over a `HostedExchange`, which stands between
+A handler is written once, against `Exchange`. Hosts (ASGI, lean) run it over a `HostedExchange`, which stands between
 two sides that must not wait for each other's peculiarities: the handler fills and drains two small bounded buffers,
 and the host moves bytes between those and its connection. So a host that can't be cancelled in a write, or that is
 slow per write, costs the handler nothing: whatever waits is joined into one write.
@@ -9,19 +9,21 @@ slow per write, costs the handler nothing: whatever waits is joined into one wri
 from __future__ import annotations
 
 import enum
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from functools import cached_property
-from typing import Any, Final, Protocol, TypeAlias
-from urllib.parse import parse_qs
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Final, Protocol, TypeAlias
 
-import attrs
 import trio
 
 from trio_streams.codes import Code
 from trio_streams.errors import ConnectionLost, LocalProtocolError, RpcError
 from trio_streams.streams.pace import Pace
+from trio_streams.transports.exchange_head import ExchangeConfig as ExchangeConfig
+from trio_streams.transports.exchange_head import Headers as Headers
+from trio_streams.transports.exchange_head import RequestHead as RequestHead
+from trio_streams.transports.exchange_head import ResponseHead as ResponseHead
 
 __all__ = [
+    "BodyEncoder",
     "Exchange",
     "ExchangeConfig",
     "ExchangeHandler",
@@ -31,105 +33,20 @@ __all__ = [
     "ResponseHead",
 ]
 
-Headers: TypeAlias = Sequence[tuple[str, str]]
-"""Pairs in order; names in lower case; values are ISO 8859-1, as on the wire."""
-
 GATHER_BYTES: Final = 16_384
 """Where joining more stops paying: the kernel takes no more than this unsent (`TCP_NOTSENT_LOWAT`)."""
 
-# RFC 9110 §5.6.2, in lower case.
-_TOKEN: Final = frozenset("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyz")
 
+class BodyEncoder(Protocol):
+    """A coding of an answer's body, such as gzip."""
 
-def _positive(_: object, attribute: attrs.Attribute[Any], value: float | None) -> None:
-    if value is not None and not value > 0:
-        raise ValueError(f"{attribute.name} must be more than 0, not {value!r}")
+    def encode(self, data: bytes) -> bytes:
+        """What can be said of what there is so far."""
+        ...
 
-
-@attrs.frozen(kw_only=True)
-class ExchangeConfig:
-    """Limits and timeouts of one exchange.
-
-    Attributes:
-      max_body_bytes: the largest request body that `receive_body` takes when it is not told otherwise.
-      body_buffer_bytes: request body read ahead of the handler; the chunk that crosses it is still taken.
-      send_buffer_bytes: answer waiting for the connection before `send` waits; also the most that one write takes.
-      stall_timeout: seconds that one write may take before the connection is aborted; None for ever. With the
-        defaults a client that reads less than 2 KiB a second is given up.
-      close_timeout: seconds that a write under way gets when the exchange is cancelled.
-      linger_timeout: seconds to go on reading a request body that nobody wants, so that the client sees the answer
-        that refuses it instead of a reset connection.
-      debug: whether answers carry the text of unexpected exceptions.
-    """
-
-    max_body_bytes: int = attrs.field(default=1_048_576, validator=_positive)
-    body_buffer_bytes: int = attrs.field(default=65_536, validator=_positive)
-    send_buffer_bytes: int = attrs.field(default=65_536, validator=_positive)
-    stall_timeout: float | None = attrs.field(default=30.0, validator=_positive)
-    close_timeout: float = attrs.field(default=1.0, validator=_positive)
-    linger_timeout: float = attrs.field(default=1.0, validator=_positive)
-    debug: bool = False
-
-
-@attrs.define(frozen=True, slots=False, kw_only=True)
-class RequestHead:
-    """What is asked for.
-
-    Attributes:
-      method: in upper case.
-      path: percent-decoded, as text.
-      query_string: what follows the `?`, as it came.
-      headers: names in lower case.
-      peer: who asks, for people: `127.0.0.1:5123`.
-      scheme: `http` or `https`.
-      http_version: `1.1`, `2`, …
-    """
-
-    method: str
-    path: str
-    query_string: str = ""
-    headers: tuple[tuple[str, str], ...] = ()
-    peer: str = ""
-    scheme: str = "http"
-    http_version: str = "1.1"
-
-    def header(self, name: str) -> str | None:
-        """The value of a header, several joined by commas; None where there is none."""
-        values = [value for key, value in self.headers if key == name]
-        return ", ".join(values) if values else None
-
-    @cached_property
-    def query(self) -> dict[str, list[str]]:
-        """The query's fields, decoded, each with all its values."""
-        return parse_qs(self.query_string, keep_blank_values=True, errors="replace")
-
-
-@attrs.frozen
-class ResponseHead:
-    """The answer's status and headers.
-
-    Raises:
-      LocalProtocolError: the status is not final, or a header could be taken for another one.
-    """
-
-    status: int
-    headers: tuple[tuple[str, str], ...] = ()
-
-    def __attrs_post_init__(self) -> None:
-        if not 200 <= self.status <= 599:
-            raise LocalProtocolError(f"can't answer with status {self.status}", field="status")
-        for name, value in self.headers:
-            if not name or not _TOKEN.issuperset(name):
-                raise LocalProtocolError(f"can't send a header named {name!r}: not a token in lower case", field=name)
-            if any(character in value for character in "\r\n\0"):
-                raise LocalProtocolError(f"can't send the header {name}: its value holds a line end or NUL", field=name)
-            if max(value, default="") > "\xff":
-                raise LocalProtocolError(f"can't send the header {name}: not ISO 8859-1", field=name)
-
-    @property
-    def content_length(self) -> int | None:
-        """The declared length of the body; None where the body ends as it likes."""
-        return next((int(value) for name, value in self.headers if name == "content-length"), None)
+    def finish(self) -> bytes:
+        """What is left to say."""
+        ...
 
 
 class Exchange(Protocol):
@@ -206,6 +123,10 @@ class Exchange(Protocol):
         """Complete the answer, after what is already accepted. Idempotent; returning from the handler does it, too."""
         ...
 
+    def encode_body(self, encoder: BodyEncoder) -> None:
+        """Have what is sent from now on pass through an encoder, whose rest leaves at the answer's end."""
+        ...
+
 
 ExchangeHandler: TypeAlias = Callable[[Exchange], Awaitable[None]]
 
@@ -223,28 +144,45 @@ class HostedExchange:
     Args:
       request: the request's head.
       config: limits.
+      pace: for a host that lets other tasks run anyway between two exchanges, and restarts it then.
+      cancel_scope: one that the host has entered, where the end of an exchange by cancellation is its connection's end,
+        too; None for one of its own.
+      on_output: called when there is something to take, by a host that does not wait in `take_head` or `take_body`.
+      on_body_wanted: called when the handler waits for more of the request's body.
     """
 
-    def __init__(self, request: RequestHead, config: ExchangeConfig) -> None:
+    def __init__(
+        self,
+        request: RequestHead,
+        config: ExchangeConfig,
+        *,
+        pace: Pace | None = None,
+        cancel_scope: trio.CancelScope | None = None,
+        on_output: Callable[[], None] | None = None,
+        on_body_wanted: Callable[[], None] | None = None,
+    ) -> None:
         self.request = request
-        self.cancel_scope: trio.CancelScope = trio.CancelScope()
+        self.has_own_scope = cancel_scope is None
+        self.cancel_scope: trio.CancelScope = trio.CancelScope() if cancel_scope is None else cancel_scope
         self.config = config
-        self._pace = Pace()
+        self._pace = Pace() if pace is None else pace
+        self._on_body_wanted = on_body_wanted
         # The request's body: a few chunks, bounded by body_buffer_bytes.
         self._body: list[bytes] = []
         self._body_bytes = 0
         self._body_ended = False
-        self._body_moved = trio.lowlevel.ParkingLot()
         # The answer: its head, and what waits to be written, bounded by send_buffer_bytes.
         self._answer = _Answer.HEADLESS
         self._head: ResponseHead | None = None
         self._has_body = request.method != "HEAD"
         self._left: int | None = None
+        self._encoder: BodyEncoder | None = None
         self._waiting: list[bytes] = []
         self._waiting_bytes = 0
         self._joined = memoryview(b"")
-        self._for_host = trio.lowlevel.ParkingLot()
-        self._for_room = trio.lowlevel.ParkingLot()
+        # Everybody who waits for either, which are three tasks at most; each looks again at what it waits for.
+        self._moved = trio.lowlevel.ParkingLot()
+        self._on_output = on_output
 
     @property
     def has_head(self) -> bool:
@@ -253,14 +191,16 @@ class HostedExchange:
 
     async def receive_some(self) -> bytes:
         """See `Exchange`."""
-        await trio.lowlevel.checkpoint()
+        await self._pace.step()
         while not self._body and not self._body_ended:
-            await self._body_moved.park()
+            if self._on_body_wanted is not None:
+                self._on_body_wanted()
+            await self._moved.park()
         if not self._body:
             return b""
         chunk = self._body.pop(0)
         self._body_bytes -= len(chunk)
-        self._body_moved.unpark_all()
+        self._wake()
         return chunk
 
     async def iter_body(self, *, max_bytes: int | None = None) -> AsyncIterator[bytes]:
@@ -281,7 +221,7 @@ class HostedExchange:
 
     async def send_head(self, status: int, headers: Headers = ()) -> None:
         """See `Exchange`."""
-        await trio.lowlevel.checkpoint_if_cancelled()
+        await self._pace.step()
         if self._head is not None:
             raise LocalProtocolError(f"can't send a second head (status {status}): {self._head.status} has been sent")
         if self._answer is _Answer.ABANDONED:
@@ -291,8 +231,7 @@ class HostedExchange:
         self._has_body = self._has_body and status not in {204, 304}
         self._head = head
         self._answer = _Answer.OPEN
-        self._for_host.unpark_all()
-        await trio.lowlevel.cancel_shielded_checkpoint()
+        self._tell_host()
 
     async def send(self, data: bytes) -> None:
         """See `Exchange`."""
@@ -301,30 +240,44 @@ class HostedExchange:
             raise LocalProtocolError(
                 f"can't send {len(data)} bytes: {self._left} are left of the declared length", field="content-length"
             )
-        if self._pace.is_due():
-            await trio.lowlevel.checkpoint()
-            self._pace.restart()
-        else:
-            await trio.lowlevel.checkpoint_if_cancelled()
+        await self._pace.step()
         while self._waiting_bytes >= self.config.send_buffer_bytes and self._answer is _Answer.OPEN:
-            await self._for_room.park()
+            await self._moved.park()
         self._check_open()
         if self._left is not None:
             self._left -= len(data)
+        if self._encoder is not None:
+            data = self._encoder.encode(data)
+        self._add(data)
+
+    def encode_body(self, encoder: BodyEncoder) -> None:
+        """See `Exchange`."""
+        self._encoder = encoder
+
+    def _add(self, data: bytes) -> None:
         if data and self._has_body:
             self._waiting.append(data)
             self._waiting_bytes += len(data)
-            if self._for_host:
-                self._for_host.unpark_all()
+            self._tell_host()
 
     def end(self) -> None:
         """See `Exchange`."""
         if self._answer is _Answer.OPEN:
+            if self._encoder is not None:
+                self._add(self._encoder.finish())
             # A short body must not look whole.
             is_short = bool(self._left) and self._has_body
             self._answer = _Answer.ABANDONED if is_short else _Answer.ENDED
-            self._for_host.unpark_all()
-            self._for_room.unpark_all()
+            self._tell_host()
+
+    def _wake(self) -> None:
+        if self._moved:
+            self._moved.unpark_all()
+
+    def _tell_host(self) -> None:
+        if self._on_output is not None:
+            self._on_output()
+        self._wake()
 
     def _check_open(self) -> None:
         if self._answer is not _Answer.OPEN:
@@ -354,25 +307,37 @@ class HostedExchange:
 
         Cancellation: atomic.
         """
-        while self._body_bytes >= self.config.body_buffer_bytes:
-            await self._body_moved.park()
+        await self.wait_body_room()
+        self.feed_nowait(chunk, is_last=is_last)
+
+    @property
+    def has_body_room(self) -> bool:
+        """Whether more of the request's body is to be read ahead."""
+        return self._body_bytes < self.config.body_buffer_bytes
+
+    async def wait_body_room(self) -> None:
+        """Wait until the handler has read so much that more may be read ahead. Cancellation: atomic."""
+        while not self.has_body_room:
+            await self._moved.park()
+
+    def feed_nowait(self, chunk: bytes, *, is_last: bool) -> None:
+        """Add to the request's body without looking at the room."""
         if chunk:
             self._body.append(chunk)
             self._body_bytes += len(chunk)
         self._body_ended = is_last
-        self._body_moved.unpark_all()
+        self._wake()
 
     def drop_body(self) -> None:
         """Forget what was read ahead, so that the host can go on reading what nobody will."""
         self._body.clear()
         self._body_bytes = 0
-        self._body_moved.unpark_all()
+        self._wake()
 
     def break_off(self) -> None:
         """The answer can't be completed: what is accepted still leaves, and then the body visibly stops short."""
         self._answer = _Answer.ABANDONED
-        self._for_host.unpark_all()
-        self._for_room.unpark_all()
+        self._tell_host()
 
     def abandon(self) -> None:
         """There is nobody to answer: what waits is dropped, `send` raises, and the handler is cancelled."""
@@ -385,22 +350,40 @@ class HostedExchange:
     async def take_head(self) -> ResponseHead | None:
         """The answer's head; None when there will be none. Cancellation: atomic."""
         while self._answer is _Answer.HEADLESS:
-            await self._for_host.park()
+            await self._moved.park()
         return self._head
+
+    @property
+    def head(self) -> ResponseHead | None:
+        """The answer's head, once it is decided."""
+        return self._head
+
+    @property
+    def is_broken_off(self) -> bool:
+        """Whether the answer will never be complete."""
+        return self._answer is _Answer.ABANDONED
+
+    def take_nowait(self) -> bytes:
+        """All that waits of the answer's body."""
+        waiting = self._waiting
+        if not waiting:
+            return b""
+        whole = waiting[0] if len(waiting) == 1 else b"".join(waiting)
+        waiting.clear()
+        self._waiting_bytes = 0
+        self._wake()
+        return whole
 
     async def take_body(self) -> bytes | None:
         """All that waits of the answer's body, up to `send_buffer_bytes`; None at its end. Cancellation: atomic."""
         while not self._joined and not self._waiting:
-            if self._answer is not _Answer.OPEN:
+            if self._answer is _Answer.ENDED or self._answer is _Answer.ABANDONED:
                 return None
-            await self._for_host.park()
+            await self._moved.park()
         await self._gather()
         size = self.config.send_buffer_bytes
         if not self._joined:
-            whole = b"".join(self._waiting)
-            self._waiting.clear()
-            self._waiting_bytes = 0
-            self._for_room.unpark_all()
+            whole = self.take_nowait()
             if len(whole) <= size:
                 return whole
             self._joined = memoryview(whole)

@@ -46,6 +46,7 @@ async def accept_websocket(
     origins: Sequence[str | None] | None = None,
     compress: bool = False,
     peer: str | None = None,
+    received: bytes = b"",
 ) -> WebSocketCarrier:
     """Answer a client's WebSocket handshake on a fresh byte stream.
 
@@ -59,6 +60,7 @@ async def accept_websocket(
         it and cannot forge it, so this keeps other sites' pages out.
       compress: whether to agree to permessage-deflate; it costs 2.6 × at 100 bytes and 50 × at 64 KB.
       peer: who is on the other side, for people; None to ask the socket.
+      received: what was read of the stream already, from the request's first byte on; hosts of HTTP have looked at it.
 
     Returns:
       The open WebSocket; its `path` and `subprotocol` say what the client asked for.
@@ -82,7 +84,7 @@ async def accept_websocket(
     is_open = False
     try:
         with trio.fail_after(config.handshake_timeout):
-            request, unfed = await _serve_handshake(stream, machine, peer)
+            request, unfed = await _serve_handshake(stream, machine, peer, received)
         is_open = True
     except trio.TooSlowError as exc:
         raise _too_slow(peer, "request", config) from exc
@@ -205,9 +207,11 @@ async def open_websocket_stream(
     return tls
 
 
-async def _serve_handshake(stream: trio.abc.Stream, machine: ServerProtocol, peer: str) -> tuple[Request, bytes]:
+async def _serve_handshake(
+    stream: trio.abc.Stream, machine: ServerProtocol, peer: str, received: bytes
+) -> tuple[Request, bytes]:
     """Read the request and answer it; the request, and what the client sent behind it."""
-    request, unfed = await _read_request(stream, machine, peer)
+    request, unfed = await _read_request(stream, machine, peer, received)
     refused: object = machine.handshake_exc
     if request is not None:
         response = machine.accept(request)
@@ -222,9 +226,12 @@ async def _serve_handshake(stream: trio.abc.Stream, machine: ServerProtocol, pee
     return request, unfed
 
 
-async def _read_request(stream: trio.abc.Stream, machine: ServerProtocol, peer: str) -> tuple[Request | None, bytes]:
+async def _read_request(
+    stream: trio.abc.Stream, machine: ServerProtocol, peer: str, received: bytes
+) -> tuple[Request | None, bytes]:
     while True:
-        data = await stream.receive_some(RECEIVE_BYTES)
+        data = received or await stream.receive_some(RECEIVE_BYTES)
+        received = b""
         if not data:
             raise ConnectionLost(f"{peer} left before the WebSocket handshake was done")
         # Line by line, so that the machine sees no frame before it has answered the request.

@@ -7,7 +7,7 @@ import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
-from typing import Final, Protocol
+from typing import Final, Literal, Protocol, TypeAlias, get_args
 
 import attrs
 import trio
@@ -25,6 +25,7 @@ from trio_streams.transports.asgi import AsgiApp, serve_hypercorn
 from trio_streams.transports.asgi import asgi_app as make_asgi_app
 from trio_streams.transports.bytes import ByteCarrier, host_port, open_tcp_listeners
 from trio_streams.transports.exchange import ExchangeConfig
+from trio_streams.transports.http import serve_lean
 from trio_streams.transports.messages import accept_trio_websocket, accept_websocket
 from trio_streams.transports.pipes import open_stdio
 from trio_streams.transports.tls import accept_tls, open_server_tls, server_context
@@ -32,9 +33,12 @@ from trio_streams.transports.unix import open_unix_listener, unix_peer
 from trio_streams.urls.address import Address, parse_address
 from trio_streams.urls.websocket import CarrierName, check_carrier
 
-__all__ = ["SCHEMES", "asgi_app", "serve"]
+__all__ = ["SCHEMES", "HostName", "asgi_app", "serve"]
 
 _logger: Final = logging.getLogger("trio_streams")
+
+HostName: TypeAlias = Literal["hypercorn", "lean"]
+_HOSTS: Final[tuple[str, ...]] = get_args(HostName)
 
 _Accept = Callable[[trio.SocketStream], AbstractAsyncContextManager[Carrier]]
 
@@ -50,6 +54,7 @@ class _Server:
     certfile: str | None
     keyfile: str | None
     ssl_context: ssl.SSLContext | None
+    host: HostName
     urls: list[str] = attrs.field(factory=list)
 
     async def run(self, carrier: Carrier) -> None:
@@ -152,7 +157,8 @@ async def _serve_stdio(server: _Server, address: Address, task_status: trio.Task
 
 async def _serve_http(server: _Server, address: Address, task_status: trio.TaskStatus[str]) -> None:
     is_tls = address.scheme == "https"
-    await serve_hypercorn(
+    serve_host = serve_lean if server.host == "lean" else serve_hypercorn
+    await serve_host(
         http_handler(server.app, lambda: server.urls),
         address.host,
         address.port,
@@ -209,6 +215,7 @@ async def serve(
     certfile: str | None = None,
     keyfile: str | None = None,
     ssl_context: ssl.SSLContext | None = None,
+    host: HostName = "hypercorn",
     task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve an application until cancelled: `urls = await nursery.start(serve, app, "tcp://127.0.0.1:0")`.
@@ -223,19 +230,23 @@ async def serve(
       certfile: a certificate chain in PEM, for `tls://`, `wss://` and `https://`.
       keyfile: its key.
       ssl_context: for `tls://` and `wss://`, instead of the files; see `transports.tls.server_context`.
+      host: what serves `http://` and `https://`: `hypercorn`, which speaks HTTP/2, too, or our own `lean` host, which
+        answers plain requests several times as fast.
       task_status: started with the bound URLs, in the order of `urls`.
 
     Raises:
       ListenError: a port is taken, or an address is not ours; one line that names it.
-      LocalProtocolError: a URL or the carrier's name can't be used.
+      LocalProtocolError: a URL or the carrier's or host's name can't be used.
 
     Cancellation: handlers are cancelled, their streams reset, and connections closed within `close_timeout`.
     """
     if not urls:
         raise LocalProtocolError("can't serve on no URL", field="urls", size=0)
     check_carrier(carrier)
+    if host not in _HOSTS:
+        raise LocalProtocolError(f"host is one of {', '.join(_HOSTS)}, not {host!r}", field="host")
     addresses = [parse_address(url, SCHEMES) for url in urls]
-    server = _Server(app, config or ConnectionConfig(), carrier, on_connection, certfile, keyfile, ssl_context)
+    server = _Server(app, config or ConnectionConfig(), carrier, on_connection, certfile, keyfile, ssl_context, host)
     for address in addresses:
         _check_certificate(server, address)
     async with open_bare_nursery() as nursery:

@@ -1,0 +1,68 @@
+"""Noticing that a coroutine waits."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+import trio.lowlevel
+
+from trio_streams.transports.watched import Watched
+
+
+async def test_what_does_not_wait_is_not_noticed() -> None:
+    """It runs to its end at once; what it raises comes through."""
+    told: list[str] = []
+
+    async def fine() -> None:
+        told.append("ran")
+
+    async def broken() -> None:
+        raise ValueError("broken")
+
+    await Watched(fine(), lambda: told.append("waits"))
+    with pytest.raises(ValueError, match="broken"):
+        await Watched(broken(), lambda: told.append("waits"))
+    assert told == ["ran"]
+    await trio.lowlevel.checkpoint()
+
+
+async def test_the_first_wait_is_told_once() -> None:
+    """Before it waits; values and exceptions of what it waits for come through as if nobody watched."""
+    told: list[str] = []
+    lot = trio.lowlevel.ParkingLot()
+
+    async def waits() -> None:
+        told.append("runs")
+        await lot.park()
+        await trio.lowlevel.checkpoint()
+        with pytest.raises(trio.TooSlowError):
+            with trio.fail_after(0.001):
+                await trio.sleep_forever()
+        raise ValueError("late")
+
+    async with trio.open_nursery() as nursery:
+
+        async def watch() -> None:
+            with pytest.raises(ValueError, match="late"):
+                await Watched(waits(), lambda: told.append("waits"))
+
+        nursery.start_soon(watch)
+        await trio.testing.wait_all_tasks_blocked()
+        assert told == ["runs", "waits"]
+        lot.unpark()
+    assert told == ["runs", "waits"]
+
+
+async def test_cancellation_reaches_what_is_watched() -> None:
+    """Its `finally` runs in the same task."""
+    seen: list[trio.lowlevel.Task] = []
+
+    async def waits() -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            seen.append(trio.lowlevel.current_task())
+
+    with trio.move_on_after(0.001):
+        await Watched(waits(), lambda: None)
+    assert seen == [trio.lowlevel.current_task()]

@@ -1,0 +1,252 @@
+"""The lean host: exchange handlers over HTTP/1.1, on our own sans-IO machine and a small Trio adapter.
+
+It serves what `serve_hypercorn` serves, on HTTP/1.1 only, many times as fast, and takes WebSockets on the same port.
+`http_connection` is one connection; here is what they share: accepting, one task that writes for those whose handlers
+wait, one that looks at deadlines, and the shutdown.
+"""
+
+from __future__ import annotations
+
+import logging
+import ssl
+from collections.abc import Awaitable, Callable
+from email.utils import formatdate
+from functools import partial
+from time import time
+from typing import Final, TypeAlias
+
+import trio
+
+from trio_streams.carrier import Carrier
+from trio_streams.config import ConnectionConfig
+from trio_streams.errors import StreamsError, unwrap_group
+from trio_streams.transports.bytes import ListenError, describe_fault, host_port, open_tcp_listeners, peer_name
+from trio_streams.transports.exchange import ExchangeConfig, ExchangeHandler
+from trio_streams.transports.http_access import AccessRecord as AccessRecord
+from trio_streams.transports.http_access import log_access as log_access
+from trio_streams.transports.http_connection import HttpConnection
+from trio_streams.transports.http_link import AnyStream, open_link
+from trio_streams.transports.messages import accept_websocket
+from trio_streams.wire.http1 import Http1Limits as Http1Limits
+
+__all__ = ["AccessRecord", "Http1Limits", "WebSocketHandler", "log_access", "serve_lean"]
+
+WebSocketHandler: TypeAlias = Callable[[Carrier], Awaitable[None]]
+"""Serves one open WebSocket, which carries our binary dialect, until it is over."""
+
+_LOG: Final = logging.getLogger("trio_streams.http")
+
+_DEFAULT: Final = ExchangeConfig()
+_MAX_TICK: Final = 1.0
+_MIN_TICK: Final = 0.01
+
+
+async def serve_lean(
+    handler: ExchangeHandler,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    *,
+    config: ExchangeConfig = _DEFAULT,
+    graceful_timeout: float = 3.0,
+    shutdown_trigger: Callable[[], Awaitable[None]] | None = None,
+    certfile: str | None = None,
+    keyfile: str | None = None,
+    limits: Http1Limits | None = None,
+    websocket: WebSocketHandler | None = None,
+    websocket_config: ConnectionConfig | None = None,
+    on_access: Callable[[AccessRecord], None] | None = None,
+    task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Serve a handler over HTTP/1.1 until cancelled: `url = await nursery.start(serve_lean, handler)`.
+
+    Args:
+      handler: for each request.
+      host: an address, or a name, which stands for all its addresses (with port 0, for the first).
+      port: 0 lets the system choose.
+      config: limits and timeouts of exchanges.
+      graceful_timeout: seconds that exchanges under way get after `shutdown_trigger`.
+      shutdown_trigger: an async function; when it returns, no connections are accepted and this one returns after
+        the last exchange.
+      certfile: a certificate chain in PEM; with `keyfile`, https is served.
+      keyfile: its key.
+      limits: what a client may take; None for the defaults, with `config.linger_timeout` to drain unread bodies.
+      websocket: for each WebSocket in our subprotocol, on any path; None to treat such requests like others.
+      websocket_config: limits and timeouts of WebSockets.
+      on_access: told of each exchange when it is over; must not block. `log_access` logs it.
+      task_status: started with the bound URL.
+
+    Raises:
+      ListenError: the port is taken, or the address is not ours; one line that names it.
+    Cancellation: exchanges are cancelled and their connections reset; handlers' `finally` blocks have run.
+    """
+    if limits is None:
+        limits = Http1Limits(drain_timeout=config.linger_timeout)
+    tls = None if certfile is None or keyfile is None else _tls_context(certfile, keyfile)
+    server = _Server(handler, config, limits, "http" if tls is None else "https", on_access)
+    if websocket is not None:
+        server.upgrade = partial(_run_websocket, websocket, websocket_config or ConnectionConfig())
+    listeners = await _listen(host, port, server.scheme)
+    url = f"{server.scheme}://{host_port(*listeners[0].socket.getsockname()[:2])}"
+    try:
+        await server.run(listeners, tls, shutdown_trigger, graceful_timeout, partial(task_status.started, url))
+    except BaseExceptionGroup as group:
+        error = unwrap_group(group)
+        if error is group:
+            raise
+        raise error from None
+
+
+class _Server:
+    """What connections share; see `http_connection.Host`."""
+
+    nursery: trio.Nursery
+
+    def __init__(
+        self,
+        handler: ExchangeHandler,
+        config: ExchangeConfig,
+        limits: Http1Limits,
+        scheme: str,
+        on_access: Callable[[AccessRecord], None] | None,
+    ) -> None:
+        self.handler = handler
+        self.config = config
+        self.limits = limits
+        self.scheme = scheme
+        self.on_access = on_access
+        self.upgrade: Callable[[AnyStream, bytes, str], Awaitable[None]] | None = None
+        self.is_closing = False
+        self._connections: set[HttpConnection] = set()
+        self._marked: list[HttpConnection] = []
+        self._writer: trio.lowlevel.Task | None = None
+        self._second = 0
+        self._date = ""
+
+    async def run(
+        self,
+        listeners: list[trio.SocketListener],
+        tls: ssl.SSLContext | None,
+        shutdown_trigger: Callable[[], Awaitable[None]] | None,
+        graceful_timeout: float,
+        started: Callable[[], None],
+    ) -> None:
+        async with trio.open_nursery() as services:
+            services.start_soon(self._write_marked)
+            services.start_soon(self._keep_deadlines)
+            async with trio.open_nursery() as self.nursery:
+                async with trio.open_nursery() as accepting:
+                    serve = partial(trio.serve_listeners, handler_nursery=self.nursery)
+                    if tls is None:
+                        await accepting.start(serve, self._connection, listeners)
+                    else:
+                        secure = [trio.SSLListener(one, tls, https_compatible=True) for one in listeners]
+                        await accepting.start(serve, self._connection, secure)
+                    started()
+                    if shutdown_trigger is None:
+                        await trio.sleep_forever()
+                    else:
+                        await shutdown_trigger()
+                    accepting.cancel_scope.cancel()
+                self.is_closing = True
+                for connection in list(self._connections):
+                    connection.drain()
+                self.nursery.cancel_scope.deadline = trio.current_time() + graceful_timeout
+            services.cancel_scope.cancel()
+
+    async def _connection(self, stream: AnyStream) -> None:
+        connection = HttpConnection(self, open_link(stream), peer_name(stream))
+        self._connections.add(connection)
+        try:
+            await connection.run()
+        except Exception:  # noqa: BLE001 - the server is the boundary: one fault ends one connection
+            _LOG.exception("a connection failed, and was closed")
+        finally:
+            self._connections.discard(connection)
+
+    # For connections.
+
+    def mark(self, connection: HttpConnection) -> None:
+        """Have the connection's output written in the next round."""
+        if not connection.is_marked:
+            connection.is_marked = True
+            self._marked.append(connection)
+            if self._writer is not None:
+                trio.lowlevel.reschedule(self._writer)
+                self._writer = None
+
+    def date(self) -> str:
+        """The time of day, made once a second."""
+        second = int(time())
+        if second != self._second:
+            self._second = second
+            self._date = formatdate(second, usegmt=True)
+        return self._date
+
+    async def _write_marked(self) -> None:
+        """One task writes for all connections whose handlers wait: a wake-up and a round for as many as have output."""
+        while True:
+            if not self._marked:
+                self._writer = trio.lowlevel.current_task()
+                await trio.lowlevel.wait_task_rescheduled(self._writer_cancelled)
+            # One more round, in which those that were woken together add what belongs together.
+            await trio.lowlevel.checkpoint()
+            marked, self._marked = self._marked, []
+            for connection in marked:
+                connection.write_marked()
+
+    def _writer_cancelled(self, _: object) -> trio.lowlevel.Abort:
+        self._writer = None
+        return trio.lowlevel.Abort.SUCCEEDED
+
+    async def _keep_deadlines(self) -> None:
+        config, limits = self.config, self.limits
+        shortest = min(
+            config.stall_timeout or _MAX_TICK,
+            config.linger_timeout,
+            config.half_close_timeout,
+            limits.header_timeout,
+            limits.body_timeout,
+            limits.keep_alive_timeout,
+            limits.drain_timeout,
+        )
+        tick = min(_MAX_TICK, max(_MIN_TICK, shortest / 8))
+        while True:
+            await trio.sleep(tick)
+            now = trio.current_time()
+            for connection in list(self._connections):
+                connection.check(now)
+
+
+async def _run_websocket(
+    serve: WebSocketHandler, config: ConnectionConfig, stream: AnyStream, received: bytes, peer: str
+) -> None:
+    try:
+        carrier = await accept_websocket(stream, config=config, received=received, peer=peer)
+        try:
+            await serve(carrier)
+        finally:
+            await carrier.aclose()
+    except StreamsError as exc:
+        _LOG.info("a WebSocket ended: %s", exc)
+
+
+def _tls_context(certfile: str, keyfile: str) -> ssl.SSLContext:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certfile, keyfile)
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+async def _listen(host: str, port: int, scheme: str) -> list[trio.SocketListener]:
+    try:
+        listeners = await open_tcp_listeners(host, port)
+    except ListenError as exc:
+        error = ListenError(f"cannot listen on {scheme}://{host_port(host, port)}: {describe_fault(exc)}")
+        error.errno = exc.errno
+        raise error from exc
+    if port == 0:
+        # The system chose a port for each address, and a URL has room for one.
+        for listener in listeners[1:]:
+            await listener.aclose()
+        del listeners[1:]
+    return listeners

@@ -1,0 +1,427 @@
+"""One connection of the lean host.
+
+A request that is answered without waiting costs one task and no schedule point beyond the one that waits for the next
+request: the owner task reads, runs the handler and writes. Only when a handler waits for something, which `Watched`
+notices, does somebody else have to look at the client: then a second task becomes the connection's reader, for good,
+and what the handler says from there on is written by the host's one writer task, which serves all connections in a
+round. A write that the kernel does not take whole is finished by a task of its own.
+
+    owner    [read] → machine → handler → machine → write                      until a handler waits; then:
+    reader   read → machine → the request's body, the client's leaving
+    owner    handler → exchange → marked
+    writer   all that are marked: exchange → machine → write
+
+No task has a timer. The machine's deadlines and ours (a write that makes no way, a client that ended its side, a
+goodbye) are numbers that the host looks at a few times a second.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from math import inf
+from typing import Final, Protocol
+from urllib.parse import unquote
+
+import trio
+
+from trio_streams.streams.pace import Pace
+from trio_streams.transports.answer import run_handler
+from trio_streams.transports.exchange import ExchangeConfig, ExchangeHandler, HostedExchange, RequestHead
+from trio_streams.transports.http_access import AccessRecord
+from trio_streams.transports.http_link import AnyStream, Link
+from trio_streams.transports.watched import Watched
+from trio_streams.wire.http1 import BodyEnded, BodyReceived, Failed, Http1Limits, Http1Server, InputEnded, Request
+
+__all__ = ["Host", "HttpConnection"]
+
+_PIPELINE_ANSWERS: Final = 16
+"""Answers between two schedule points while requests are there without waiting."""
+
+_JOINED_BYTES: Final = 65_536
+"""Answers to pipelined requests leave together up to this much."""
+
+
+class Host(Protocol):
+    """What connections share."""
+
+    handler: ExchangeHandler
+    config: ExchangeConfig
+    limits: Http1Limits
+    scheme: str
+    nursery: trio.Nursery
+    is_closing: bool
+    on_access: Callable[[AccessRecord], None] | None
+    upgrade: Callable[[AnyStream, bytes, str], Awaitable[None]] | None
+
+    def mark(self, connection: HttpConnection) -> None:
+        """Have the connection's output written soon."""
+        ...
+
+    def date(self) -> str:
+        """The time of day, as HTTP says it."""
+        ...
+
+
+class HttpConnection:
+    """See the module. `run` is the owner's; `check`, `write` and `drain` are called by the host.
+
+    Args:
+      host: what connections share.
+      link: the connection's bytes.
+      peer: who is on the other side, for people.
+    """
+
+    __slots__ = (
+        "_exchange", "_goodbye_by", "_grace_ends", "_has_reader", "_has_waited", "_head_sent", "_host", "_is_gone",
+        "_is_sending", "_link", "_machine", "_moved", "_next", "_pace", "_peer", "_reader_scope", "_receiving", "_scope",
+        "_sent", "_stalls_at", "_unsent", "_unwritten", "is_marked",
+    )  # fmt: skip
+
+    def __init__(self, host: Host, link: Link, peer: str) -> None:
+        self._host = host
+        self._link = link
+        self._peer = peer
+        self._machine = Http1Server(host.limits, trio.current_time())
+        self._pace = Pace()
+        self._scope = (
+            trio.CancelScope()
+        )  # of every handler, one after the other: entering one costs a tenth of an answer
+        self._moved = trio.lowlevel.ParkingLot()  # the owner, waiting for the reader or for a write
+        self._exchange: HostedExchange | None = None  # being answered
+        self._receiving: HostedExchange | None = None  # whose body arrives
+        self._next: tuple[Request, HostedExchange] | None = None
+        self._has_waited = False
+        self._has_reader = False
+        self._reader_scope: trio.CancelScope | None = None
+        self._is_sending = False
+        self._is_gone = False
+        self._head_sent = False
+        self._sent = 0
+        self._unwritten = 0
+        self._unsent = memoryview(b"")
+        self._stalls_at = inf
+        self._grace_ends = inf
+        self._goodbye_by = inf
+        self.is_marked = False
+
+    # The owner.
+
+    async def run(self) -> None:
+        """Serve the connection until it is over, or another protocol has taken it over and is done."""
+        is_given_away = False
+        try:
+            with self._scope:
+                is_given_away = await self._serve()
+            if not is_given_away:
+                await self._say_goodbye()
+        except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
+            pass  # the client left; whoever was answering it has been told
+        finally:
+            self._is_gone = True
+            self._link.close()
+            self._moved.unpark_all()
+
+    async def _serve(self) -> bool:
+        """Answer requests; whether another protocol has taken over."""
+        machine = self._machine
+        answered = 0
+        while not self._is_gone:
+            if self._next is not None:
+                request, exchange = self._next
+                self._next = None
+                if request.upgrade == "websocket" and request.method == "GET" and self._host.upgrade is not None:
+                    await self._give_away(self._host.upgrade)
+                    return True
+                answered += 1
+                if answered % _PIPELINE_ANSWERS == 0:
+                    await trio.lowlevel.checkpoint()
+                    self._pace.restart()
+                await self._answer(request, exchange)
+                continue
+            await self._send_rest()
+            if machine.is_closing or self._is_gone:
+                break
+            answered = 0
+            if self._has_reader:
+                await self._moved.park()
+            else:
+                self._take(await self._link.receive())
+                self._pace.restart()
+        return False
+
+    async def _answer(self, request: Request, exchange: HostedExchange) -> None:
+        host = self._host
+        started = trio.current_time() if host.on_access is not None else 0.0
+        self._exchange = exchange
+        self._has_waited = self._head_sent = False
+        self._sent = 0
+        try:
+            await Watched(run_handler(exchange, host.handler), self._handler_waits)
+            exchange.drop_body()
+            await self._finish(exchange)
+        finally:
+            self._exchange = None
+            self._grace_ends = self._scope.deadline = inf
+            if host.on_access is not None:
+                status = exchange.head.status if exchange.head is not None else 0
+                duration = trio.current_time() - started
+                host.on_access(AccessRecord(request.method, request.target, status, self._sent, duration, self._peer))
+
+    async def _finish(self, exchange: HostedExchange) -> None:
+        """The handler is done: so is the answer, or it never will be."""
+        while self._is_sending:
+            await self._moved.park()
+        if self._exchange is exchange:  # its end may have left while the handler cleaned up
+            self._move_output(exchange)
+        if self._unwritten >= _JOINED_BYTES or self._next is None:
+            await self._send_rest()
+        if exchange.is_broken_off and not self._machine.is_closing:
+            # What was accepted has left. A reset is the only way to say that it is not all.
+            await self._send_rest()
+            self.lose()
+
+    async def _send_rest(self) -> None:
+        while self._is_sending:
+            await self._moved.park()
+        self.write()
+        if self._unsent and not self._is_sending:
+            await self._send_unsent()
+
+    async def _say_goodbye(self) -> None:
+        """End our side, and drop what still arrives: closing with unread bytes resets the connection, and a reset can
+        overtake the answer."""
+        if self._is_gone:
+            return
+        if self._scope.cancelled_caught:
+            self._machine.refuse(504, "the deadline has passed")
+            await self._send_rest()
+        self._link.end_sending()
+        self._goodbye_by = trio.current_time() + self._host.config.linger_timeout
+        if isinstance(self._link.stream, trio.SSLStream):
+            with trio.move_on_after(self._host.config.linger_timeout):
+                await self._link.stream.aclose()
+            return
+        if self._has_reader:
+            while not self._is_gone:
+                await self._moved.park()
+        else:
+            while await self._link.receive():
+                pass
+
+    async def _give_away(self, upgrade: Callable[[AnyStream, bytes, str], Awaitable[None]]) -> None:
+        await self._send_rest()
+        if self._reader_scope is not None:
+            self._reader_scope.cancel()
+            while self._has_reader:
+                await self._moved.park()
+        await upgrade(self._link.stream, self._machine.detach(), self._peer)
+
+    # Input.
+
+    def _take(self, data: bytes) -> None:
+        self._machine.receive(data, trio.current_time())
+        self._sort()
+
+    def _sort(self) -> None:
+        """Hand on what the machine has made of its input."""
+        for event in self._machine.events():
+            if isinstance(event, Request):
+                exchange = HostedExchange(
+                    _request_head(event, self._peer, self._host.scheme),
+                    self._host.config,
+                    pace=self._pace,
+                    cancel_scope=self._scope,
+                    on_output=self._on_output,
+                    on_body_wanted=self._on_body_wanted,
+                )
+                self._next = (event, exchange)
+                self._receiving = exchange
+                if event.length == 0:
+                    exchange.feed_nowait(b"", is_last=True)
+            elif isinstance(event, BodyReceived):
+                if self._receiving is not None:
+                    self._receiving.feed_nowait(event.data, is_last=False)
+            elif isinstance(event, BodyEnded):
+                if self._receiving is not None:
+                    self._receiving.feed_nowait(b"", is_last=True)
+            elif isinstance(event, InputEnded):
+                if self._exchange is not None or self._next is not None:
+                    self._grace_ends = trio.current_time() + self._host.config.half_close_timeout
+            else:
+                self._refuse(event)
+
+    def _refuse(self, event: Failed) -> None:
+        if self._receiving is not None:
+            self._receiving.abandon()
+        elif self._host.on_access is not None:
+            self._host.on_access(AccessRecord("", "", event.status, 0, 0.0, self._peer))
+
+    async def _read(self) -> None:
+        """The reader: everything the client sends, as long as there is room for it."""
+        try:
+            with trio.CancelScope() as self._reader_scope:
+                while not self._is_gone:
+                    await self._wait_room()
+                    data = await self._link.receive()
+                    self._take(data)
+                    if self._exchange is None or self._machine.is_closing:
+                        self._moved.unpark_all()
+                    if not data:
+                        break
+                self._is_gone = self._is_gone or self._goodbye_by < inf
+        except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
+            self.lose()
+        finally:
+            self._has_reader = False
+            self._moved.unpark_all()
+
+    async def _wait_room(self) -> None:
+        exchange = self._receiving
+        if exchange is not None and not exchange.has_body_room:
+            self._machine.pause()
+            await exchange.wait_body_room()
+            self._machine.resume(trio.current_time())
+        while self._machine.is_full and not self._is_gone:
+            await self._moved.park()
+
+    # Output.
+
+    def _handler_waits(self) -> None:
+        self._has_waited = True
+        if not self._has_reader:
+            self._has_reader = True
+            self._host.nursery.start_soon(self._read)
+        self._host.mark(self)
+
+    def _on_output(self) -> None:
+        if self._has_waited and not self.is_marked and not self._is_sending:
+            self._host.mark(self)
+
+    def _on_body_wanted(self) -> None:
+        self._machine.send_continue()
+        self._on_output()
+
+    def _move_output(self, exchange: HostedExchange) -> None:
+        """From the exchange to the machine."""
+        machine = self._machine
+        head = exchange.head
+        if head is None:
+            return
+        if not self._head_sent:
+            self._head_sent = True
+            headers = head.headers
+            for name, _ in headers:
+                if name == "date":
+                    break
+            else:
+                headers = (*headers, ("date", self._host.date()))
+            if self._host.is_closing:
+                machine.request_close()
+            machine.send_head(head.status, headers)
+            self._unwritten += 256
+        data = exchange.take_nowait()
+        if data:
+            machine.send_body(data)
+            self._sent += len(data)
+            self._unwritten += len(data)
+        if exchange.is_ended:
+            self._exchange = None
+            self._receiving = None
+            machine.end(trio.current_time())
+            if machine.has_events:
+                self._sort()
+
+    def write(self) -> None:
+        """Write what there is, as far as it goes without waiting; the host's writer calls this, too."""
+        if self._is_sending or self._is_gone or self._unsent:
+            return
+        if self._exchange is not None:
+            self._move_output(self._exchange)
+        data = self._machine.to_send()
+        if not data:
+            return
+        self._unwritten = 0
+        try:
+            taken = self._link.send_nowait(data)
+        except (OSError, trio.ClosedResourceError):
+            self.lose()
+            return
+        if taken < len(data):
+            self._unsent = memoryview(data)[taken:]
+
+    def write_marked(self) -> None:
+        """As `write`; what is left is finished by a task of its own."""
+        self.is_marked = False
+        self.write()
+        if self._unsent and not self._is_sending:
+            self._is_sending = True
+            self._host.nursery.start_soon(self._send_unsent)
+
+    async def _send_unsent(self) -> None:
+        """Write what the kernel did not take at once, and what has come to wait behind it."""
+        self._is_sending = True
+        config = self._host.config
+        size = config.send_buffer_bytes
+        try:
+            while self._unsent:
+                if config.stall_timeout is not None:
+                    self._stalls_at = trio.current_time() + config.stall_timeout
+                await self._link.send(self._unsent[:size])
+                self._unsent = self._unsent[size:]
+                if not self._unsent and self._exchange is not None:
+                    self._move_output(self._exchange)
+                    self._unsent = memoryview(self._machine.to_send())
+        except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
+            self.lose()
+        finally:
+            self._stalls_at = inf
+            self._is_sending = False
+            self._moved.unpark_all()
+
+    # The host's.
+
+    def check(self, now: float) -> None:
+        """Look at the deadlines."""
+        due = self._machine.next_deadline()
+        if due is not None and now >= due:
+            self._machine.handle_deadline(now)
+            self._sort()
+            self.write()
+            if self._machine.is_closing and self._exchange is None:
+                self._link.end_sending()
+                self._goodbye_by = min(self._goodbye_by, now + self._host.config.linger_timeout)
+                self._moved.unpark_all()
+        if now >= self._stalls_at or now >= self._grace_ends or now >= self._goodbye_by:
+            self.lose()
+
+    def drain(self) -> None:
+        """Let the exchange under way be the last one."""
+        self._machine.request_close()
+        if self._machine.is_closing:
+            self._link.end_sending()
+            self._goodbye_by = min(self._goodbye_by, trio.current_time() + self._host.config.linger_timeout)
+            self._moved.unpark_all()
+
+    def lose(self) -> None:
+        """There is nobody to answer, or nothing more to be said."""
+        self._is_gone = True
+        self._scope.cancel()
+        self._unsent = memoryview(b"")
+        for exchange in (self._exchange, self._receiving):
+            if exchange is not None:
+                exchange.abandon()
+        self._link.abort()
+        self._moved.unpark_all()
+
+
+def _request_head(request: Request, peer: str, scheme: str) -> RequestHead:
+    path, _, query = request.target.partition("?")
+    return RequestHead(
+        method=request.method,
+        path=unquote(path) if "%" in path else path,
+        query_string=query,
+        headers=request.headers,
+        peer=peer,
+        scheme=scheme,
+        http_version=request.version,
+    )

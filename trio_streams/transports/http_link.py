@@ -1,0 +1,169 @@
+"""What the lean host does with a socket: read, write without waiting, write with waiting, hang up.
+
+Trio's `SocketStream` is made for one task that awaits each write. Here one task writes for many connections, and a write
+that the kernel takes whole needs no schedule point, so a plain socket is used through its descriptor: the waiting is
+Trio's (`wait_readable`, `wait_writable`), the system calls are ours. Everything else (TLS, Windows) goes through the
+stream's own methods, one task a direction.
+
+A descriptor is a number that the kernel gives out again. Between the moment that a wait is over and the moment its task
+runs, another task may have closed the socket, so each system call looks at `_is_closed` first, and closing goes through
+here.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+import sys
+from contextlib import suppress
+from typing import Final, Protocol, TypeAlias
+
+import trio
+
+from trio_streams.carrier import RECEIVE_BYTES
+
+__all__ = ["ABORT", "Link", "SocketLink", "StreamLink", "open_link"]
+
+ABORT: Final = struct.pack("ii", 1, 0)
+"""SO_LINGER on, for 0 seconds: closing drops what was not sent and resets the connection."""
+
+AnyStream: TypeAlias = "trio.SocketStream | trio.SSLStream[trio.SocketStream]"
+
+
+class Link(Protocol):
+    """One connection's bytes. Every method may raise what the stream below does, or `OSError`."""
+
+    @property
+    def stream(self) -> AnyStream:
+        """What is underneath, for a protocol that takes over."""
+        ...
+
+    async def receive(self) -> bytes:
+        """The next bytes; empty at their end. Cancellation: atomic."""
+        ...
+
+    def send_nowait(self, data: bytes) -> int:
+        """Write what is taken without waiting; how much that is."""
+        ...
+
+    async def send(self, data: memoryview) -> None:
+        """Write all of it. Cancellation: part of it is written."""
+        ...
+
+    def end_sending(self) -> None:
+        """Tell the client that nothing more comes, where that can be told without waiting."""
+        ...
+
+    def close(self) -> None:
+        """Close, and wake who waits with `ClosedResourceError`. Idempotent."""
+        ...
+
+    def abort(self) -> None:
+        """Reset the connection, and close as above."""
+        ...
+
+
+class SocketLink:
+    """A plain socket, by its descriptor."""
+
+    __slots__ = ("_fd", "_is_closed", "stream")
+
+    def __init__(self, stream: trio.SocketStream) -> None:
+        self.stream = stream
+        self._fd = stream.socket.fileno()
+        self._is_closed = False
+
+    async def receive(self) -> bytes:
+        """See `Link`."""
+        while True:
+            self._check()
+            await trio.lowlevel.wait_readable(self._fd)
+            self._check()
+            try:
+                return os.read(self._fd, RECEIVE_BYTES)
+            except BlockingIOError:
+                pass  # woken for nothing, which kernels may do
+
+    def send_nowait(self, data: bytes) -> int:
+        """See `Link`."""
+        self._check()
+        try:
+            return os.write(self._fd, data)
+        except BlockingIOError:
+            return 0
+
+    async def send(self, data: memoryview) -> None:
+        """See `Link`."""
+        while data:
+            self._check()
+            await trio.lowlevel.wait_writable(self._fd)
+            self._check()
+            try:
+                data = data[os.write(self._fd, data) :]
+            except BlockingIOError:
+                pass
+
+    def end_sending(self) -> None:
+        """See `Link`."""
+        if not self._is_closed:
+            with suppress(OSError):
+                self.stream.socket.shutdown(socket.SHUT_WR)
+
+    def close(self) -> None:
+        """See `Link`."""
+        if not self._is_closed:
+            self._is_closed = True
+            self.stream.socket.close()
+
+    def abort(self) -> None:
+        """See `Link`."""
+        if not self._is_closed:
+            with suppress(OSError):
+                self.stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, ABORT)
+            self.close()
+
+    def _check(self) -> None:
+        if self._is_closed:
+            raise trio.ClosedResourceError("this side of the connection was closed")
+
+
+class StreamLink:
+    """TLS over a socket, or a socket where descriptors are no files: one task a direction."""
+
+    __slots__ = ("_socket", "stream")
+
+    def __init__(self, stream: AnyStream) -> None:
+        self.stream = stream
+        inner = stream.transport_stream if isinstance(stream, trio.SSLStream) else stream
+        self._socket = SocketLink(inner)
+
+    async def receive(self) -> bytes:
+        """See `Link`."""
+        return bytes(await self.stream.receive_some(RECEIVE_BYTES))
+
+    def send_nowait(self, data: bytes) -> int:
+        """See `Link`."""
+        return 0
+
+    async def send(self, data: memoryview) -> None:
+        """See `Link`."""
+        await self.stream.send_all(data)
+
+    def end_sending(self) -> None:
+        """TLS's goodbye would have to wait: the connection is just closed later."""
+
+    def close(self) -> None:
+        """See `Link`."""
+        self._socket.close()
+
+    def abort(self) -> None:
+        """See `Link`."""
+        self._socket.abort()
+
+
+def open_link(stream: AnyStream) -> Link:
+    """The quickest link that a stream allows."""
+    if isinstance(stream, trio.SSLStream) or sys.platform == "win32":
+        return StreamLink(stream)
+    return SocketLink(stream)

@@ -1,0 +1,38 @@
+"""Noticing that a coroutine waits.
+
+Most handlers answer without waiting for anything. Who runs one need not prepare for what may happen meanwhile before it
+does wait, and an awaitable can see that: everything that a coroutine waits for passes through it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Generator
+from typing import Any
+
+__all__ = ["Watched"]
+
+
+class Watched:
+    """Awaits a coroutine, and says when it waits for the first time."""
+
+    __slots__ = ("_coroutine", "_on_wait")
+
+    def __init__(self, coroutine: Coroutine[Any, Any, None], on_wait: Callable[[], None]) -> None:
+        self._coroutine = coroutine
+        self._on_wait = on_wait
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        coroutine = self._coroutine
+        try:
+            trap = coroutine.send(None)
+            self._on_wait()
+            while True:
+                fault: BaseException | None = None
+                value: Any = None
+                try:
+                    value = yield trap
+                except BaseException as exc:  # noqa: BLE001 - handed on as it is
+                    fault = exc
+                trap = coroutine.send(value) if fault is None else coroutine.throw(fault)
+        except StopIteration:
+            return
