@@ -2,9 +2,9 @@
 
 A request that is answered without waiting costs one task and no schedule point beyond the one that waits for the next
 request: the owner task reads, runs the handler and writes. Only when a handler waits for something, which `Watched`
-notices, does somebody else have to look at the client: then a second task becomes the connection's reader, for good,
-and what the handler says from there on is written by the host's one writer task, which serves all connections in a
-round. A write that the kernel does not take whole is finished by a task of its own.
+notices, does somebody else have to look at the client: then a second task becomes the connection's reader until the
+owner is free again, and what the handler says from there on is written by the host's one writer task, which serves all
+connections in a round. A write that the kernel does not take whole is finished by a task of its own.
 
     owner    [read] → machine → handler → machine → write                      until a handler waits; then:
     reader   read → machine → the request's body, the client's leaving
@@ -146,7 +146,7 @@ class HttpConnection:
                 await self._moved.park()
             else:
                 self._take(await self._link.receive())
-                self._pace.restart()
+            self._pace.restart()
         return False
 
     async def _answer(self, request: Request, exchange: HostedExchange) -> None:
@@ -155,6 +155,8 @@ class HttpConnection:
         self._exchange = exchange
         self._has_waited = self._head_sent = False
         self._sent = 0
+        if self._machine.has_input_ended:
+            self._grace_ends = trio.current_time() + host.config.half_close_timeout
         try:
             await Watched(run_handler(exchange, host.handler), self._handler_waits)
             exchange.drop_body()
@@ -264,10 +266,8 @@ class HttpConnection:
                     await self._wait_room()
                     data = await self._link.receive()
                     self._take(data)
-                    if self._exchange is None or self._machine.is_closing:
-                        self._moved.unpark_all()
-                    if not data:
-                        break
+                    if self._exchange is None or self._machine.is_closing or not data:
+                        break  # the owner is free to read again
                 self._is_gone = self._is_gone or self._goodbye_by < inf
         except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
             self.lose()

@@ -55,8 +55,9 @@ class _Output(enum.Enum):
     CLOSED = enum.auto()
 
 
-_OPEN: Final = frozenset({_Output.SIZED, _Output.CHUNKED, _Output.UNTIL_CLOSE, _Output.BODILESS})
-
+# Tuples: they are searched by identity, and hashing an enum's member costs more than that.
+_OPEN: Final = (_Output.SIZED, _Output.CHUNKED, _Output.UNTIL_CLOSE, _Output.BODILESS)
+_OVER: Final = (_Output.IDLE, _Output.CLOSED)
 _IS_BODILESS: Final = frozenset({204, 304})
 
 
@@ -104,12 +105,12 @@ class Http1Server:
     @property
     def is_closing(self) -> bool:
         """Whether nothing comes after what `to_send` has: the host sends it, and closes."""
-        return self._input is _Input.CLOSED and (self._output is _Output.IDLE or self._output is _Output.CLOSED)
+        return self._input is _Input.CLOSED and self._output in _OVER
 
     @property
-    def is_draining(self) -> bool:
-        """Whether what comes in is a body that nobody wants."""
-        return self._drained >= 0
+    def has_input_ended(self) -> bool:
+        """Whether the client has ended its side."""
+        return self._input_ended
 
     @property
     def has_events(self) -> bool:
@@ -421,7 +422,6 @@ class Http1Server:
             self._out.append(b"0\r\n\r\n")
         if self._input is _Input.BODY and self._is_persistent:
             self._drained = 0
-            self._owes_continue = False
             self._deadline = now + self._limits.drain_timeout
             self._is_paused = False
             self._output = _Output.IDLE

@@ -168,6 +168,16 @@ async def test_half_closed_clients_get_their_answers() -> None:
     assert answer.endswith(b"\r\n\r\n/2")
 
 
+async def test_each_answer_to_a_client_that_has_ended_its_side_is_bounded() -> None:
+    """Also the second of two pipelined ones, whose handler would wait for ever."""
+    async with lean(config=ExchangeConfig(half_close_timeout=0.1)) as host:
+        stream = await trio.open_tcp_stream("127.0.0.1", host.port)
+        await stream.send_all(GET + GET.replace(b"/ ", b"/block "))
+        await stream.send_eof()
+        await until(lambda: host.site.finished == ["block"])
+        await stream.aclose()
+
+
 async def test_a_body_is_read_while_its_answer_is_written() -> None:
     """Chunks both ways at once, and what is more than the buffers waits for the handler."""
     async with lean(echo_twice) as host:
