@@ -87,6 +87,8 @@ class _Driver:
                     await self._receive_all()
                 except StreamsError as exc:
                     self._lose(exc)
+                except trio.ClosedResourceError:
+                    self._lose(self._closed_here())  # by whoever else holds what the carrier is made of
         finally:
             self._is_receiving = False
             self._idle.unpark_all()

@@ -67,22 +67,22 @@ def client_trust() -> ssl.SSLContext:
 @asynccontextmanager
 async def open_tls_pair() -> AsyncGenerator[tuple[TlsCarrier, TlsCarrier, trio.SocketStream], None]:
     """Client, server, and the server's socket."""
-    (listener,) = await open_tcp_listeners("127.0.0.1", 0)
-    async with listener:
-        streams: list[trio.SocketStream] = []
+    made: dict[str, TlsCarrier] = {}
+    streams: list[trio.SocketStream] = []
 
-        async def accept() -> TlsCarrier:
-            streams.append(await listener.accept())
-            return await accept_tls(streams[0], server_tls(), config=IMPATIENT)
+    async def accept(listener: trio.SocketListener) -> None:
+        streams.append(await listener.accept())
+        made["server"] = await accept_tls(streams[0], server_tls(), config=IMPATIENT)
 
-        port = listener.socket.getsockname()[1]
-        client, server = await two(
-            partial(connect_tls, "127.0.0.1", port, config=IMPATIENT, ssl_context=client_trust()), accept
-        )
     try:
-        yield client, server, streams[0]
+        (listener,) = await open_tcp_listeners("127.0.0.1", 0)
+        async with listener, open_bare_nursery() as nursery:
+            nursery.start_soon(accept, listener)
+            port = listener.socket.getsockname()[1]
+            made["client"] = await connect_tls("127.0.0.1", port, config=IMPATIENT, ssl_context=client_trust())
+        yield made["client"], made["server"], streams[0]
     finally:
-        await _close(client, server)
+        await _close(*made.values())
 
 
 async def _close(*carriers: Carrier) -> None:
@@ -126,13 +126,13 @@ async def unix_pair() -> AsyncGenerator[tuple[ByteCarrier, ByteCarrier, trio.Soc
     with TemporaryDirectory() as folder:
         path = str(Path(folder) / "socket")
         async with open_unix_listener(path) as listener:
-            client = await connect_unix(path, config=IMPATIENT)
-            stream = await listener.accept()
-        server = ByteCarrier(stream, close_timeout=0.05)
-        try:
-            yield client, server, stream
-        finally:
-            await _close(client, server)
+            made = [await connect_unix(path, config=IMPATIENT)]
+            try:
+                stream = await listener.accept()
+                made.append(ByteCarrier(stream, close_timeout=0.05))
+                yield made[0], made[1], stream
+            finally:
+                await _close(*made)
 
 
 @asynccontextmanager
@@ -261,12 +261,13 @@ async def channels() -> AsyncGenerator[Link, None]:
 async def asgi_pair() -> AsyncGenerator[tuple[Carrier, Carrier], None]:
     """Our WebSocket client, and the ASGI carrier in hypercorn."""
     ready, done = trio.Event(), trio.Event()
-    servers: list[Carrier] = []
+    made: list[Carrier] = []
 
     async def on_websocket(carrier: Carrier) -> None:
-        servers.append(carrier)
+        made.append(carrier)
         ready.set()
-        await done.wait()
+        with trio.CancelScope(shield=True):  # its users may not be done when all is cancelled
+            await done.wait()
 
     async def on_request(exchange: Exchange) -> None:
         raise NotImplementedError
@@ -274,12 +275,13 @@ async def asgi_pair() -> AsyncGenerator[tuple[Carrier, Carrier], None]:
     serve = partial(serve_hypercorn, on_request, config=ExchangeConfig(close_timeout=0.05), websocket=on_websocket)
     async with open_bare_nursery() as nursery:
         url = await nursery.start(serve)
-        client = await connect_websocket(url.replace("http", "ws"), config=IMPATIENT)
         try:
+            client = await connect_websocket(url.replace("http", "ws"), config=IMPATIENT)
+            made.append(client)
             await ready.wait()
-            yield client, servers[0]
+            yield client, next(one for one in made if one is not client)
         finally:
-            await _close(client, *servers)
+            await _close(*made)
             done.set()
         nursery.cancel_scope.cancel()
 

@@ -13,7 +13,7 @@ import trio.testing
 from tests.transports.links import IMPATIENT
 from tests.transports.more_links import asgi_pair
 from tests.transports.stream_view import ReceiveView, SendView
-from trio_streams import ConnectionConfig, Router, asgi_app, connect, serve
+from trio_streams import ConnectionConfig, Router, StreamReset, asgi_app, connect, serve
 from trio_streams.carrier import Carrier
 from trio_streams.errors import ConnectionLost, RemoteProtocolError
 from trio_streams.service.exchange import Exchange, ExchangeConfig
@@ -199,6 +199,31 @@ async def test_cancelling_the_server_ends_its_websockets(is_flooded: bool) -> No
             nursery.cancel_scope.cancel()
         assert trio.current_time() - start < 2
         clients.start_soon(client.aclose)
+
+
+async def test_a_cancelled_server_says_goodbye() -> None:
+    """The resets of a server that is cancelled still leave: no caller has to find out by itself, and none is waited for."""
+    async with trio.open_nursery() as clients:
+        async with trio.open_nursery() as nursery:
+            config = ConnectionConfig(close_timeout=5)
+            (url,) = await nursery.start(partial(serve, app, "http://127.0.0.1:0", config=config))
+            ready, told = trio.Event(), trio.Event()
+
+            async def listen() -> None:
+                async with connect(url.replace("http", "ws")) as client:
+                    with pytest.raises(StreamReset, match="CANCELLED"):
+                        async with client.stream("count", returns=int) as items:
+                            async for _ in items:
+                                ready.set()
+                    told.set()
+
+            clients.start_soon(listen)
+            await ready.wait()
+            start = trio.current_time()
+            nursery.cancel_scope.cancel()
+        assert trio.current_time() - start < 4
+        with trio.fail_after(4):
+            await told.wait()
 
 
 async def test_a_handler_that_returns_closes(caplog: pytest.LogCaptureFixture) -> None:

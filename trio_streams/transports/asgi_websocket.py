@@ -55,15 +55,21 @@ async def serve_asgi_websocket(
         return
     await send({"type": "websocket.accept", "subprotocol": PROTOCOL})
     carrier = AsgiWebSocketCarrier(scope, receive, send, close_timeout=close_timeout)
+    pumping = trio.CancelScope(shield=True)  # a handler that is cancelled still has its goodbyes to send
+
+    async def pump() -> None:
+        with pumping:
+            await carrier.pump()
+
     try:
         async with open_bare_nursery() as nursery:
-            nursery.start_soon(carrier.pump)
+            nursery.start_soon(pump)
             try:
                 await handler(carrier)
             finally:
                 with trio.CancelScope(shield=True):
                     await carrier.aclose()
-                nursery.cancel_scope.cancel()
+                pumping.cancel()
     finally:
         with trio.CancelScope(shield=True, deadline=trio.current_time() + close_timeout):
             await carrier.drain()
