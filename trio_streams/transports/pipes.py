@@ -12,7 +12,7 @@ import os
 import select
 import stat
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 import trio
 
@@ -95,7 +95,7 @@ def _is_refused(descriptor: int) -> bool:
 
 
 @contextlib.asynccontextmanager
-async def open_stdio(*, close_timeout: float = 2.0) -> AsyncIterator[PipeCarrier]:
+async def open_stdio(*, close_timeout: float = 2.0) -> AsyncGenerator[PipeCarrier, None]:
     """Take this process's standard input and output as a carrier, for the rest of its life.
 
     They are moved away first: what the program prints from then on, and what it has printed and Python still holds, goes

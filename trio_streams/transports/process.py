@@ -16,7 +16,7 @@ import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Final
 
 import trio
@@ -202,7 +202,7 @@ async def open_process(
     config: ConnectionConfig | None = None,
     on_stderr: Callable[[bytes], None] | None = None,
     preface: bytes = PREFACE,
-) -> AsyncIterator[ProcessCarrier]:
+) -> AsyncGenerator[ProcessCarrier, None]:
     """Run a program whose standard input and output carry frames, for as long as the block. Not on Windows.
 
     At the end its input ends. A child that is still there `close_timeout` seconds later gets SIGTERM, and again as much later

@@ -16,7 +16,7 @@ import socket as stdlib_socket
 import stat
 import struct
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Final
 
@@ -86,7 +86,7 @@ async def _open_stream(name: str) -> trio.SocketStream:
 
 
 @contextlib.asynccontextmanager
-async def open_unix_listener(path: str, *, mode: int | None = None) -> AsyncIterator[trio.SocketListener]:
+async def open_unix_listener(path: str, *, mode: int | None = None) -> AsyncGenerator[trio.SocketListener, None]:
     """Listen on a Unix socket for as long as the block; its file is removed at the end.
 
     The file of a server that is gone is replaced; a server that still answers, and what is no socket, is not.
@@ -199,7 +199,7 @@ def _unlink_own(path: Path, identity: tuple[int, int]) -> None:
 
 
 @contextlib.asynccontextmanager
-async def _locked(folder: Path) -> AsyncIterator[None]:
+async def _locked(folder: Path) -> AsyncGenerator[None, None]:
     """Keep other servers that start or stop in a directory waiting; best effort on filesystems without locks."""
     import fcntl  # noqa: PLC0415 - not on Windows
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ssl
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Final
 
@@ -42,7 +42,7 @@ def _on(open_carrier: Callable[[_Call], AbstractAsyncContextManager[Carrier]]) -
     """A client of our own dialect, on a carrier."""
 
     @contextlib.asynccontextmanager
-    async def open_client(call: _Call) -> AsyncIterator[Client]:
+    async def open_client(call: _Call) -> AsyncGenerator[Client, None]:
         async with open_carrier(call) as carrier, run_client(carrier, config=call.config) as connection:
             yield ConnectionClient(connection)
 
@@ -50,17 +50,17 @@ def _on(open_carrier: Callable[[_Call], AbstractAsyncContextManager[Carrier]]) -
 
 
 @contextlib.asynccontextmanager
-async def _open_tcp(call: _Call) -> AsyncIterator[Carrier]:
+async def _open_tcp(call: _Call) -> AsyncGenerator[Carrier, None]:
     yield await connect_tcp(call.address.host, call.address.port, config=call.config)
 
 
 @contextlib.asynccontextmanager
-async def _open_tls(call: _Call) -> AsyncIterator[Carrier]:
+async def _open_tls(call: _Call) -> AsyncGenerator[Carrier, None]:
     yield await connect_tls(call.address.host, call.address.port, config=call.config, ssl_context=call.ssl_context)
 
 
 @contextlib.asynccontextmanager
-async def _open_unix(call: _Call) -> AsyncIterator[Carrier]:
+async def _open_unix(call: _Call) -> AsyncGenerator[Carrier, None]:
     yield await connect_unix(call.address.path, config=call.config)
 
 
@@ -69,7 +69,7 @@ def _open_process(call: _Call) -> AbstractAsyncContextManager[Carrier]:
 
 
 @contextlib.asynccontextmanager
-async def _open_websocket(call: _Call) -> AsyncIterator[Carrier]:
+async def _open_websocket(call: _Call) -> AsyncGenerator[Carrier, None]:
     url = call.address.url
     if call.carrier == "trio-websocket":
         async with connect_trio_websocket(url, config=call.config, ssl_context=call.ssl_context) as carrier:
@@ -79,7 +79,7 @@ async def _open_websocket(call: _Call) -> AsyncIterator[Carrier]:
 
 
 @contextlib.asynccontextmanager
-async def _open_http(call: _Call) -> AsyncIterator[Client]:
+async def _open_http(call: _Call) -> AsyncGenerator[Client, None]:
     config = HttpClientConfig(connect_timeout=call.config.connect_timeout)
     async with HttpClient(config, tls=call.ssl_context) as http:
         yield HttpProcedureClient(call.address.url, http)
@@ -108,7 +108,7 @@ async def connect(
     carrier: CarrierName = "websockets",
     ssl_context: ssl.SSLContext | None = None,
     on_stderr: Callable[[bytes], None] | None = None,
-) -> AsyncIterator[Client]:
+) -> AsyncGenerator[Client, None]:
     """Connect to a server for as long as the block.
 
     Args:

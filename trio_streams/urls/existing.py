@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from functools import partial
 
 import trio
@@ -42,7 +42,7 @@ async def serve_stream(
 @contextlib.asynccontextmanager
 async def connect_stream(
     stream: trio.abc.Stream | Carrier, *, config: ConnectionConfig | None = None, peer: str | None = None
-) -> AsyncIterator[Client]:
+) -> AsyncGenerator[Client, None]:
     """Call the server on the other side of a byte stream or a carrier that exists already, for as long as the block.
 
     Args:

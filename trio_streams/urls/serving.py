@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import ssl
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from typing import Final, Literal, Protocol, TypeAlias, get_args
@@ -55,7 +55,7 @@ class _Server:
     keyfile: str | None
     ssl_context: ssl.SSLContext | None
     host: HostName
-    urls: list[str] = attrs.field(factory=list)
+    urls: list[str] = attrs.field(factory=list[str])
 
     async def run(self, carrier: Carrier) -> None:
         await run_server(carrier, partial(prepare, self.app), config=self.config, on_connection=self.on_connection)
@@ -71,19 +71,19 @@ class _Server:
             await trio.aclose_forcefully(stream)
 
     @asynccontextmanager
-    async def accept_tcp(self, stream: trio.SocketStream) -> AsyncIterator[Carrier]:
+    async def accept_tcp(self, stream: trio.SocketStream) -> AsyncGenerator[Carrier, None]:
         yield ByteCarrier(stream, close_timeout=self.config.close_timeout)
 
     @asynccontextmanager
-    async def accept_tls(self, context: ssl.SSLContext, stream: trio.SocketStream) -> AsyncIterator[Carrier]:
+    async def accept_tls(self, context: ssl.SSLContext, stream: trio.SocketStream) -> AsyncGenerator[Carrier, None]:
         yield await accept_tls(stream, context, config=self.config)
 
     @asynccontextmanager
-    async def accept_unix(self, stream: trio.SocketStream) -> AsyncIterator[Carrier]:
+    async def accept_unix(self, stream: trio.SocketStream) -> AsyncGenerator[Carrier, None]:
         yield ByteCarrier(stream, peer=unix_peer(stream), close_timeout=self.config.close_timeout)
 
     @asynccontextmanager
-    async def accept_websocket(self, stream: trio.SocketStream) -> AsyncIterator[Carrier]:
+    async def accept_websocket(self, stream: trio.SocketStream) -> AsyncGenerator[Carrier, None]:
         if self.carrier == "trio-websocket":
             async with accept_trio_websocket(stream, config=self.config) as carrier:
                 yield carrier
@@ -93,7 +93,7 @@ class _Server:
     @asynccontextmanager
     async def accept_secure_websocket(
         self, context: ssl.SSLContext, stream: trio.SocketStream
-    ) -> AsyncIterator[Carrier]:
+    ) -> AsyncGenerator[Carrier, None]:
         secure = await open_server_tls(stream, context, config=self.config)
         if self.carrier == "trio-websocket":
             async with accept_trio_websocket(secure, config=self.config) as carrier:
