@@ -22,7 +22,7 @@ from typing import Final
 
 import trio
 
-from trio_streams.carrier import Carrier
+from trio_streams.carrier import Carrier, PromptCarrier
 from trio_streams.config import ConnectionConfig
 from trio_streams.connection import Connection
 from trio_streams.core.mux import Mux
@@ -51,7 +51,9 @@ class _Driver:
         self._machine = connection.machine
         self._carrier = carrier
         self._config = config
+        self._is_writable = carrier.is_writable if isinstance(carrier, PromptCarrier) else lambda: False
         self._kicked = trio.Event()
+        self._was_idle = False
         self._is_idle = False
         self._idle = trio.lowlevel.ParkingLot()
         self._is_over = False
@@ -148,7 +150,10 @@ class _Driver:
         is_greeted = machine.peer_hello is not None
         patience = self._config.idle_timeout if is_greeted else self._config.handshake_timeout
         with trio.move_on_after(math.inf if patience is None else patience) as scope:
-            await carrier.wait_writable()
+            # Into a silence what comes first goes at once; while there is traffic, the wait lets more of it come together.
+            if not (self._was_idle and self._is_writable()):
+                await carrier.wait_writable()
+            self._was_idle = False
             data = machine.to_send(trio.current_time(), _WRITE_BYTES)
             self._connection.dispatch()
             if data:
@@ -167,6 +172,7 @@ class _Driver:
         with trio.move_on_at(math.inf if deadline is None else deadline):
             await self._kicked.wait()
         self._is_idle = False
+        self._was_idle = True
 
     async def close(self) -> None:
         """Let the last bytes leave, within `close_timeout`, and close the carrier; then nothing runs any more."""

@@ -21,7 +21,7 @@ class PsutilSource:
 
     def cpu(self) -> Sequence[CpuTimes]:
         """Every processor's times."""
-        times = []
+        times: list[CpuTimes] = []
         for core in psutil.cpu_times(percpu=True):
             fields: dict[str, float] = core._asdict()
             # Linux counts guest times as user times already.

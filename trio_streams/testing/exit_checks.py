@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Final
 
 import trio
 
+from trio_streams.carrier import Carrier
 from trio_streams.codes import Code
 from trio_streams.connection import Connection
+from trio_streams.driver import run_client, run_server
 from trio_streams.errors import ConnectionLost, RpcError, StreamReset, StreamStopped
 from trio_streams.streams.wire import StopPolicy
 from trio_streams.testing.cancelling import cancel_everywhere
 from trio_streams.testing.end_checks import Witness, catch
-from trio_streams.testing.peers import ByteItems, MakeCarriers, Peers, open_peers, until
+from trio_streams.testing.peers import PATIENCE_SECONDS, ByteItems, MakeCarriers, Peers, live_tasks, open_peers, until
 
 __all__ = ["EXIT_CHECKS"]
 
@@ -283,24 +286,38 @@ async def check_cancellation_anywhere(make: MakeCarriers) -> None:
 
     async with open_peers(make) as peers:
 
-        async def prove() -> None:
+        @asynccontextmanager
+        async def proven() -> AsyncIterator[Peers]:
+            yield peers
             await peers.check_alive()
             await until(lambda: not peers.server.streams and not peers.client.streams)
             await until(lambda: peers.client.statistics().unread_bytes == 0)
 
-        cancelled = await cancel_everywhere(lambda: scenario(peers), prove)
-    assert cancelled >= 8
+        assert await cancel_everywhere(scenario, proven) >= 8
 
 
 async def check_a_connection_cancelled_anywhere_ends(make: MakeCarriers) -> None:
     """A user's task may be cancelled at each await from the hello to the goodbye: both ends are cleanly over then."""
 
-    async def scenario() -> None:
-        # Each turn checks by itself that no task is left.
-        async with open_peers(make) as peers:
-            await peers.check_alive()
+    async def echo(stream: ByteItems) -> None:
+        async for item in stream:
+            await stream.send(item)
 
-    assert await cancel_everywhere(scenario) >= 8
+    async def scenario(carrier: Carrier) -> None:
+        async with run_client(carrier) as client, client.open_stream("echo") as stream:
+            await stream.send(b"1")
+            assert await stream.receive() == b"1"
+
+    @asynccontextmanager
+    async def served() -> AsyncIterator[Carrier]:
+        before = live_tasks()
+        with trio.fail_after(PATIENCE_SECONDS):
+            async with make() as (left, right), trio.open_nursery() as nursery:
+                nursery.start_soon(run_server, right, lambda stream: echo)
+                yield left
+        assert live_tasks() == before
+
+    assert await cancel_everywhere(scenario, served) >= 4
 
 
 EXIT_CHECKS: Final = (
