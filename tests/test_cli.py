@@ -390,6 +390,30 @@ def test_the_demo_ends_with_ctrl_c() -> None:
     assert (code, errors) == (0, "")
 
 
+@needs_signals
+def test_a_terminal_is_left_as_it_was() -> None:
+    """On a terminal there is a picture, without a cursor; Ctrl-C brings both the cursor and the old screen back."""
+    import pty  # noqa: PLC0415 - Windows has none
+
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-W", "error", "-m", "trio_streams", "demo", *(f"--{name}=0" for name in TRANSPORTS)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TERM": "xterm", "COLUMNS": "100", "LINES": "30"}
+    process = subprocess.Popen(command, stdout=theirs, stderr=subprocess.PIPE, text=True, cwd=ROOT, env=environment)
+    os.close(theirs)
+    drawn = b""
+    while drawn.count(b"\x1b[H") < 3:
+        drawn += os.read(ours, 65_536)
+    process.send_signal(signal.SIGINT)
+    with contextlib.suppress(OSError):  # how Linux says that the other side of a terminal is gone
+        while data := os.read(ours, 65_536):
+            drawn += data
+    os.close(ours)
+    assert finish(process)[::2] == (0, "")
+    assert drawn.startswith(b"\x1b[?1049h\x1b[?25l")
+    assert drawn.endswith(b"\x1b[?25h\x1b[?1049l")
+    assert b"system.cpu" in drawn
+
+
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [

@@ -194,7 +194,10 @@ async def _guarded(serve_one: Callable[[trio.SocketStream], Awaitable[None]], st
     except StreamsError as exc:
         _logger.info("a connection ended: %s", exc)
     finally:
-        await trio.aclose_forcefully(stream)
+        # Shielded, or a cancellation that arrives meanwhile would take the place of what is passing through, such as
+        # KeyboardInterrupt.
+        with trio.CancelScope(shield=True):
+            await trio.aclose_forcefully(stream)
 
 
 async def serve_connection(

@@ -42,7 +42,13 @@ class _Measured:
     """A contestant that has found out how many items make a run of the wanted length."""
 
     def __init__(
-        self, urls: Mapping[str, str], contestant: Contestant | None, window: int, size: int, streams: int, seconds: float
+        self,
+        urls: Mapping[str, str],
+        contestant: Contestant | None,
+        window: int,
+        size: int,
+        streams: int,
+        seconds: float,
     ) -> None:
         self._urls = urls
         self._contestant = contestant

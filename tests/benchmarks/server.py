@@ -178,9 +178,7 @@ async def main() -> None:
         everywhere = ("tcp://127.0.0.1:0", "ws://127.0.0.1:0")
         tcp, ws = await start(partial(serve, router, *everywhere, config=_CONFIG))
         (trio_ws,) = await start(partial(serve, router, everywhere[1], config=_CONFIG, carrier="trio-websocket"))
-        bare_ws = await start(
-            partial(trio_websocket.serve_websocket, serve_bare_ws, "127.0.0.1", 0, ssl_context=None)
-        )
+        bare_ws = await start(partial(trio_websocket.serve_websocket, serve_bare_ws, "127.0.0.1", 0, ssl_context=None))
         urls = {
             "tcp": tcp,
             "ws": ws,

@@ -40,7 +40,7 @@ def tiny(**changes: int) -> ConnectionConfig:
     limits = {"window_items": 1, "window_bytes": 1}
     stream = StreamLimits(**{**limits, **{k: v for k, v in changes.items() if k in limits}})
     rest = {k: v for k, v in changes.items() if k not in limits}
-    return ConnectionConfig(stream=stream, **rest)  # type: ignore[arg-type]
+    return ConnectionConfig(stream=stream, **rest)
 
 
 CONFIGS = [

@@ -31,7 +31,9 @@ def test_vectors(data: bytes, stream_id: int, content: Frame) -> None:
 BAD_RECORDS = [bad for bad in BAD_FRAMES if bad[1][0] != NAMES.index("DATA")]
 
 
-@pytest.mark.parametrize(("data", "field", "size", "limit"), [b[1:] for b in BAD_RECORDS], ids=[b[0] for b in BAD_RECORDS])
+@pytest.mark.parametrize(
+    ("data", "field", "size", "limit"), [b[1:] for b in BAD_RECORDS], ids=[b[0] for b in BAD_RECORDS]
+)
 def test_bad_payloads(data: bytes, field: str, size: int | None, limit: int | None) -> None:
     """What is malformed is named with field, size and limit."""
     with pytest.raises(RemoteProtocolError) as caught:

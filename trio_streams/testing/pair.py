@@ -198,7 +198,9 @@ class Pair(Generic[EventT]):
 
     def _deliver_next(self, until: float) -> bool:
         """Deliver the chunk that arrives next, or keep the deadline before it."""
-        waiting = [(arrival, index) for index, end in enumerate(self._ends) if (arrival := end.next_input()) is not None]
+        waiting = [
+            (arrival, index) for index, end in enumerate(self._ends) if (arrival := end.next_input()) is not None
+        ]
         if not waiting or min(waiting)[0] > until:
             return False
         arrival, index = min(waiting)

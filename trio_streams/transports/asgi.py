@@ -35,6 +35,7 @@ from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ASGIFramework, ConnectionState, LifespanState
 
 from trio_streams.errors import unwrap_group
+from trio_streams.nursery import open_bare_nursery
 from trio_streams.transports.answer import run_handler
 from trio_streams.transports.bytes import ListenError, describe_fault, host_port, open_tcp_listeners
 from trio_streams.transports.exchange import ExchangeConfig, ExchangeHandler, HostedExchange, RequestHead
@@ -115,7 +116,7 @@ class _Host:
         self._body_done = trio.Event()
 
     async def run(self, handler: ExchangeHandler) -> None:
-        async with trio.open_nursery() as nursery:
+        async with open_bare_nursery() as nursery:  # hypercorn logs and swallows groups, an interrupt's too
             nursery.start_soon(self._watch)
             nursery.start_soon(self._pump)
             try:
