@@ -16,7 +16,7 @@ from trio_streams.config import ConnectionConfig
 from trio_streams.connection import Connection
 from trio_streams.core import records
 from trio_streams.driver import Handler, run_client, run_server
-from trio_streams.errors import ConnectionLost, RpcError
+from trio_streams.errors import ConnectionLost, RpcError, StreamStopped
 from trio_streams.nursery import open_bare_nursery
 from trio_streams.streams.wire import StopPolicy, WireStream
 from trio_streams.transports.memory import memory_carrier_pair
@@ -75,9 +75,10 @@ async def test_a_handler_answers(autojump_clock: trio.testing.MockClock) -> None
             10,
         ),
         (ExceptionGroup("", [RpcError("GONE", "in a nursery")]), records.Status("GONE", "in a nursery"), logging.DEBUG),
-        (trio.BrokenResourceError("other"), records.Status("INTERNAL", "internal error"), logging.DEBUG),
+        (trio.BrokenResourceError("other"), records.Status("INTERNAL", "internal error"), logging.ERROR),
+        (StreamStopped(Code.CANCELLED, "enough"), records.Status("CANCELLED", "enough"), logging.DEBUG),
     ],
-    ids=["bug", "status", "status in a group", "something broke"],
+    ids=["bug", "status", "status in a group", "something broke", "the caller left"],
 )
 async def test_a_failing_handler_ends_one_stream(
     error: Exception,

@@ -27,7 +27,7 @@ from trio_streams.config import ConnectionConfig
 from trio_streams.connection import Connection
 from trio_streams.core.mux import Mux
 from trio_streams.core.wire import Wire
-from trio_streams.errors import ConnectionLost, RpcError, StreamsError, split_cancelled, unwrap_group
+from trio_streams.errors import ConnectionLost, StreamsError, as_rpc_error, split_cancelled
 from trio_streams.nursery import open_bare_nursery
 from trio_streams.streams.wire import WireStream
 from trio_streams.wire.binary import BinaryWire
@@ -293,7 +293,7 @@ async def _serve_stream(connection: Connection, stream: WireStream[bytes, bytes]
         cancelled, failure = split_cancelled(exc)
         if isinstance(failure, Exception):
             # The exit policy has told the peer; here it is told to the people who run the server.
-            expected = isinstance(unwrap_group(failure), (RpcError, trio.BrokenResourceError))
+            expected = not as_rpc_error(failure).is_our_fault
             _logger.log(
                 logging.DEBUG if expected else logging.ERROR,
                 "stream %s %r from %s failed",

@@ -179,6 +179,11 @@ async def _serve_sockets(
     server: _Server, parts: SplitResult, *, task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED
 ) -> None:
     listeners = await open_tcp_listeners(parts.hostname or "", _port(parts))
+    if _port(parts) == 0:
+        # The system chose a port for each address of a name, and a URL has room for one.
+        for listener in listeners[1:]:
+            listener.socket.close()
+        del listeners[1:]
     host, port = listeners[0].socket.getsockname()[:2]
     serve_one = server.serve_tcp if parts.scheme == "tcp" else server.serve_websocket
     async with open_bare_nursery() as nursery:
@@ -212,7 +217,9 @@ async def serve_connection(
 
     Cancellation: as for `serve`.
     """
-    await run_server(TrioWebSocketCarrier(ws), partial(prepare, app), config=config or ConnectionConfig())
+    config = config or ConnectionConfig()
+    carrier = TrioWebSocketCarrier(ws, close_timeout=config.close_timeout)
+    await run_server(carrier, partial(prepare, app), config=config)
 
 
 @contextlib.asynccontextmanager

@@ -140,10 +140,11 @@ def memory(
 
 
 def show_memory(rounds: int, streams: int, connections: int) -> None:
-    """Medians by transport. HTTP has a connection for each stream, so it has no idle connection of its own here."""
+    """Medians by transport. HTTP has a connection for each stream, so it gets as many, and no connection of its own."""
     contestants: dict[str, Callable[[], float]] = {}
     for name, scheme, carrier in _CARRIERS:
-        contestants[f"{name}, stream"] = partial(memory, memory_of_streams, scheme, carrier, streams)
+        count = connections if scheme == "http" else streams
+        contestants[f"{name}, stream"] = partial(memory, memory_of_streams, scheme, carrier, count)
         if scheme != "http":
             contestants[f"{name}, connection"] = partial(memory, memory_of_connections, scheme, carrier, connections)
     measured = interleaved(contestants, rounds)

@@ -95,7 +95,7 @@ def show(rates_by_window: Mapping[int, dict[str, list[float]]], *, size: int, st
     rows: list[list[str]] = []
     for name in names:
         row = [name]
-        for window, rates in rates_by_window.items():
+        for rates in rates_by_window.values():
             if name not in rates:
                 row += ["-", "-"]
                 continue

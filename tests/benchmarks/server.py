@@ -127,7 +127,9 @@ async def serve_bare_ws(request: trio_websocket.WebSocketRequest) -> None:
     """Plain trio-websocket: one message an item."""
     ws = await request.accept()
     try:
-        work = Work(*REQUEST.unpack(await ws.get_message()))
+        request_bytes = await ws.get_message()
+        assert isinstance(request_bytes, bytes)
+        work = Work(*REQUEST.unpack(request_bytes))
         if work.interval:
             async for payload in work.stamped():
                 await ws.send_message(payload)

@@ -44,6 +44,7 @@ def test_head_items_and_end_come_out_in_order() -> None:
     machine.head({"a": "b"})
     machine.send([b"1", b"2"], ROOM)
     machine.send([b"3"], ROOM)
+    assert machine.queued_items == 3
     end(machine)
     assert machine.send_state is HalfState.CLOSING
     assert machine.has_output

@@ -13,6 +13,7 @@ from trio_streams.codes import Code
 from trio_streams.config import ConnectionConfig, StreamLimits
 from trio_streams.core.records import Status
 from trio_streams.errors import CodecError, ConnectionLost, RpcError, StreamReset
+from trio_streams.streams.wire import WireStream
 from trio_streams.streams.wire_receive import WireReceiveHalf
 
 WIDE = ConnectionConfig(stream=StreamLimits(window_items=10_000, window_bytes=10_000_000), idle_timeout=None)
@@ -43,7 +44,7 @@ async def test_a_status_comes_after_all_data() -> None:
         received = []
         with pytest.raises(RpcError, match="NOT_FOUND: gone") as caught:
             async for item in pair.near:
-                received.append(item)
+                received.append(item)  # noqa: PERF401 - the loop fails
         assert received == [b"1", b"2", b"3"]
         assert caught.value.details == [1]
         with pytest.raises(RpcError):
@@ -97,7 +98,7 @@ async def test_a_woken_receiver_whose_item_was_taken_waits_again() -> None:
 
         async def iterate() -> None:
             async for item in pair.near:
-                received.append(item)  # noqa: PERF401 - several tasks
+                received.append(item)
                 break
 
         nursery.start_soon(take)
@@ -135,7 +136,7 @@ def _decode(payload: bytes) -> str:
 async def test_a_payload_that_cannot_be_decoded() -> None:
     """A bad payload raises where it is taken; it is gone then, and the stream goes on."""
     async with wire_pair() as pair:
-        words = pair.near.typed(None, _decode)
+        words: WireStream[bytes, str] = pair.near.typed(None, _decode)
         await pair.far.send_many([b"a", b"bad", b"b", b"bad", b"c"])
         assert await words.receive() == "a"
         with pytest.raises(CodecError, match="not a word"):
@@ -150,7 +151,7 @@ async def test_a_payload_that_cannot_be_decoded() -> None:
 async def test_receive_many_loses_neither_items_nor_faults() -> None:
     """A bad payload behind good ones stays for the next call, which raises; nothing is lost."""
     async with wire_pair() as pair:
-        words = pair.near.typed(None, _decode)
+        words: WireStream[bytes, str] = pair.near.typed(None, _decode)
         await pair.far.send_many([b"a", b"b", b"bad", b"c"])
         await settle()
         assert await words.receive_many() == ["a", "b"]

@@ -49,7 +49,7 @@ Pulled: TypeAlias = "list[bytes] | Piece | records.Header | records.End"
 
 
 class StreamMachine:
-    """The state of one stream.
+    """One stream's state.
 
     Args:
       send_credit: what the peer granted for our half.
@@ -193,10 +193,14 @@ class StreamMachine:
 
     def _abandon(self, state: HalfState) -> None:
         self.send_state = state
-        self.is_blocked = False
-        self.queued_bytes = 0
+        self.is_blocked, self.queued_bytes = False, 0
         self._queue.clear()
         self._head = self._end = self._cut = None
+
+    @property
+    def queued_items(self) -> int:
+        """How many whole items wait to be sent."""
+        return len(self._queue)
 
     @property
     def has_output(self) -> bool:
@@ -331,12 +335,10 @@ class StreamMachine:
     @staticmethod
     def _keep_piece(parts: list[bytes | bytearray], data: bytes) -> None:
         """Small pieces share an array: an item that comes two bytes at a time must not cost thirty times its size."""
-        if len(data) >= _SMALL_PIECE_BYTES:
-            parts.append(data)
-        elif isinstance(parts[-1], bytearray):
+        if len(data) < _SMALL_PIECE_BYTES and isinstance(parts[-1], bytearray):
             parts[-1] += data
         else:
-            parts.append(bytearray(data))
+            parts.append(data if len(data) >= _SMALL_PIECE_BYTES else bytearray(data))
 
     def _charge(self, count: int, size: int, last: int) -> bool:
         if self.receive_state is HalfState.OPEN:
@@ -437,8 +439,7 @@ class StreamMachine:
         """
         credit = self.receive_credit
         freed = credit.unconsumed_bytes
-        credit.consumed_bytes = credit.bytes
-        credit.consumed_items = credit.items
+        credit.consumed_items, credit.consumed_bytes = credit.items, credit.bytes
         self._close_if_drained()
         return freed
 

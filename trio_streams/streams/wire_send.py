@@ -90,6 +90,17 @@ class WireSendHalf(SendStream[S]):
             await trio.lowlevel.cancel_shielded_checkpoint()
             self._send_pace.restart()
 
+    async def send_last(self, value: S) -> None:
+        """Send one item that the end follows at once, so that both leave in one write; else as `send`.
+
+        Cancellation: atomic. There is no schedule point but where it has to wait.
+        """
+        self._check_sendable()
+        payload = self._payload(value)
+        await trio.lowlevel.checkpoint_if_cancelled()
+        if not self._try_send(payload):
+            await self._send_slowly((payload,))
+
     def send_nowait(self, value: S) -> None:
         """Send one item if the stream takes it at once; see `SendStream.send_nowait`."""
         self._check_sendable()

@@ -90,12 +90,11 @@ async def check_an_end_carries_a_status(make: MakeCarriers) -> None:
         statuses.append(await catch(stream))
         await stream.send(b"after your end")
 
-    async with open_peers(make, {"answer": answer}) as peers:
-        async with peers.client.open_stream("answer") as stream:
-            await stream.send(b"1")
-            stream.end(Status("PARTIAL", "that is all I have"))
-            assert await stream.receive() == b"after your end"
-            assert isinstance(await catch(stream), trio.EndOfChannel)
+    async with open_peers(make, {"answer": answer}) as peers, peers.client.open_stream("answer") as stream:
+        await stream.send(b"1")
+        stream.end(Status("PARTIAL", "that is all I have"))
+        assert await stream.receive() == b"after your end"
+        assert isinstance(await catch(stream), trio.EndOfChannel)
     (error,) = statuses
     assert isinstance(error, RpcError)
     assert (error.code, error.message) == ("PARTIAL", "that is all I have")
@@ -220,9 +219,10 @@ async def check_cancellation_reaches_the_handler(make: MakeCarriers) -> None:
     witness = Witness()
     witness.may_finish = trio.Event()
     is_reopened = trio.Event()
-    async with open_peers(
-        make, {"wait": witness.serve}, server_config=ConnectionConfig(max_streams=1)
-    ) as peers, trio.open_nursery() as nursery:
+    async with (
+        open_peers(make, {"wait": witness.serve}, server_config=ConnectionConfig(max_streams=1)) as peers,
+        trio.open_nursery() as nursery,
+    ):
         with trio.CancelScope() as scope:
             async with peers.client.open_stream("wait") as stream:
                 await witness.is_running.wait()

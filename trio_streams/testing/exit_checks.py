@@ -102,7 +102,7 @@ async def check_leaving_by_an_exception_resets(make: MakeCarriers) -> None:
             async with peers.client.open_stream("listen") as stream:
                 await stream.send(b"1")
                 await listener.is_ready.wait()
-                raise fault  # noqa: TRY301 - what leaves the block is the point
+                raise fault
         except _Fault as exc:
             assert exc is fault
         await listener.is_finished.wait()

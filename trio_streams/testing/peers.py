@@ -23,7 +23,16 @@ from trio_streams.errors import ConnectionLost
 from trio_streams.nursery import open_bare_nursery
 from trio_streams.streams.wire import WireStream
 
-__all__ = ["PATIENCE_SECONDS", "ByteItems", "FragileCarrier", "MakeCarriers", "Peers", "live_tasks", "open_peers", "until"]
+__all__ = [
+    "PATIENCE_SECONDS",
+    "ByteItems",
+    "FragileCarrier",
+    "MakeCarriers",
+    "Peers",
+    "live_tasks",
+    "open_peers",
+    "until",
+]
 
 T = TypeVar("T")
 
