@@ -362,20 +362,3 @@ async def test_early_goodbye_meets_the_late_one(autojump_clock: trio.testing.Moc
         assert carrier.waiting == {"aclose"}
     assert carrier.closes == 1
     assert trio.current_time() <= 2 * CONFIG.close_timeout
-
-
-async def test_a_grant_that_nobody_needs_any_more(autojump_clock: trio.testing.MockClock) -> None:
-    """A grant that falls due in the moment in which the peer resets is not sent: the write is left out."""
-
-    async def handler(stream: Raw) -> None:
-        for _ in range(100):
-            await stream.receive()
-        carrier.let("wait_writable")
-
-    async with server(handler) as (carrier, peer, _):
-        carrier.holds.add("wait_writable")
-        await peer.send(opening(1), (1, [b"x"] * 99))
-        await peer.send((1, records.Reset()))
-        carrier.let("wait_writable")
-        await trio.testing.wait_all_tasks_blocked()
-        assert not any(isinstance(frame, records.Credit) for frame in peer.heard_on(1))

@@ -183,9 +183,11 @@ class _Driver:
                 connection.go_away("closed")
             while not self._has_stopped_sending and not self._is_flushed:
                 await self._idle.park()
-            # From here on the carrier is ours: its goodbye may have to read the peer's.
+            # From here on the carrier is ours: its goodbye may have to read the peer's, and what users of a lost
+            # connection still queue has nowhere to go.
+            self.send_scope.cancel()
             self.receive_scope.cancel()
-            while self._is_receiving:
+            while self._is_receiving or not self._has_stopped_sending:
                 await self._idle.park()
             await self._carrier.aclose()
         self._lose(ConnectionLost(f"the connection to {connection.peer} was closed here"))

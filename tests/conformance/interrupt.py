@@ -58,6 +58,6 @@ async def call(client: Client, where: str) -> None:
 
 if __name__ == "__main__":
     try:
-        trio.run(main, *sys.argv[1:])
+        trio.run(main, sys.argv[1], sys.argv[2])
     except* KeyboardInterrupt:
         say("interrupted")

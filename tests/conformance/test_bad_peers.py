@@ -23,6 +23,11 @@ WAIT: Final = open_stream(1, "wait") + frame(5, 1, b"")
 HURRIED: Final = ConnectionConfig(handshake_timeout=0.2)
 IMPATIENT: Final = ConnectionConfig(idle_timeout=0.3, close_timeout=0.1)
 
+OTHER_SUBPROTOCOL: Final = (
+    b"GET / HTTP/1.1\r\nHost: here\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+    b"Sec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==\r\nSec-WebSocket-Protocol: soap\r\n\r\n"
+)
+
 
 @pytest.fixture(params=SOCKET_FACES, ids=str)
 def face(request: pytest.FixtureRequest) -> Face:
@@ -59,8 +64,7 @@ async def test_a_slow_websocket_handshake(said: bytes) -> None:
         (b"GET / HTTP/1.1\r\nHost: here\r\n\r\n", b"426", b"upgrade"),
         (b"\x16\x03\x01 not HTTP at all\r\n\r\n", b"400", b"WebSocket"),
         (
-            b"GET / HTTP/1.1\r\nHost: here\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
-            b"Sec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==\r\nSec-WebSocket-Protocol: soap\r\n\r\n",
+            OTHER_SUBPROTOCOL,
             b"400",
             b"trio-streams.v1",
         ),

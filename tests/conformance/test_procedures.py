@@ -21,6 +21,7 @@ from trio_streams.errors import ConnectionLost, RpcError, StreamReset
 from trio_streams.streams import ReceiveStream
 from trio_streams.testing.peers import until
 from trio_streams.transports import asgi
+from trio_streams.transports.bytes import open_tcp_listeners
 from trio_streams.transports.exchange import ExchangeConfig
 
 ITEM_BYTES: Final = 1_000
@@ -97,8 +98,8 @@ async def test_order(face: Face) -> None:
     app = Router()
 
     @app.stream("count")
-    async def count(input: To) -> AsyncIterator[int]:
-        for n in range(input.to):
+    async def count(run: To) -> AsyncIterator[int]:
+        for n in range(run.to):
             yield n
 
     async with open_client(face, app) as client, client.stream("count", To(5_000), returns=int) as items:
@@ -131,12 +132,11 @@ async def test_unread_events_stop_at_the_buffers(monkeypatch: pytest.MonkeyPatch
     """Without credit the producer stops at the answer's buffer, one write under way, and what two sockets hold."""
     site = Site()
     listeners: list[trio.SocketListener] = []
-    listen = asgi.open_tcp_listeners
 
     async def listen_narrowly(
         host: str | None, port: int, *, backlog: int | None = None, user_timeout: float | None = None
     ) -> list[trio.SocketListener]:
-        listeners.extend(await listen(host, port, backlog=backlog, user_timeout=user_timeout))
+        listeners.extend(await open_tcp_listeners(host, port, backlog=backlog, user_timeout=user_timeout))
         # Accepted sockets inherit it; and one that was set is not tuned by the kernel.
         listeners[0].socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65_536)
         return listeners
@@ -230,7 +230,8 @@ async def test_deadlines_travel(face: Face) -> None:
 async def test_a_server_that_ends(face: Face) -> None:
     """When the server ends, open streams end with one error, after what had arrived, and handlers' `finally` run."""
     site = Site()
-    async with open_server(face, site.router(), config=ConnectionConfig(close_timeout=0.2)) as served:
+    config = ConnectionConfig(close_timeout=0.2)
+    async with open_server(face, site.router(), config=config) as served:  # noqa: SIM117 - the client outlives its streams
         async with connect(served.url, carrier=face.carrier) as client:
             async with client.stream("wait") as items, client.stream("wait") as others:
                 await first(items)

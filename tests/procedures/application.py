@@ -66,6 +66,15 @@ class Application:
         async def fail(input: str) -> None:  # noqa: A002
             raise RpcError(input, "as asked", {"a": 1}) if input else ValueError("a secret")
 
+        @self.router.call("give-up")
+        async def give_up(ctx: Context) -> None:
+            ctx.cancel_scope.cancel()
+            await trio.sleep_forever()
+
+        @self.router.call("times")
+        async def times(factor: int = 3) -> int:
+            return 2 * factor
+
         @self.router.call("hang")
         async def hang() -> None:
             try:

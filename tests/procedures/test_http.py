@@ -122,6 +122,32 @@ async def test_the_context_over_http(autojump_clock: trio.testing.MockClock) -> 
     assert (second.request_id, second.deadline) == ("http-1", float("inf"))
 
 
+async def test_a_deadline_answers_a_call(autojump_clock: trio.testing.MockClock) -> None:
+    """A call whose deadline passes is cancelled and answered 504; one that cancels itself is answered 499."""
+    application = Application()
+    answer = await ask(application, "POST", "/hang", headers=[(TIMEOUT_HEADER, "500")])
+    assert (trio.current_time(), answer.status, answer.error["code"]) == (0.5, 504, "DEADLINE_EXCEEDED")
+    assert application.seen == ["hang cancelled"]
+    answer = await ask(application, "POST", "/give-up")
+    assert (answer.status, answer.error["code"]) == (499, "CANCELLED")
+
+
+async def test_a_deadline_ends_a_stream(autojump_clock: trio.testing.MockClock) -> None:
+    """A stream whose deadline passes delivers what it had, closes its generator, and ends with an error event."""
+    application = Application()
+    answer = await ask(application, "GET", "/streams/lines", query="level=hang&limit=1", headers=[(TIMEOUT_HEADER, "9")])
+    text = b"".join(answer.writes).decode()
+    assert text.startswith('data: {"level":"hang","number":0}\n\nevent: error\ndata: {')
+    assert '"code":"DEADLINE_EXCEEDED"' in text
+    assert application.seen == ["lines closed"]
+
+
+async def test_a_parameters_default() -> None:
+    """Without an input the handler's own default counts."""
+    assert (await ask(Application(), "POST", "/times")).writes == [b"6"]
+    assert (await ask(Application(), "POST", "/times", body=b"5")).writes == [b"10"]
+
+
 @pytest.mark.parametrize("value", ["soon", "-1", "1.5", "²", "1" * 16, ""])
 async def test_a_wrong_deadline(value: str) -> None:
     """A deadline that is no number of milliseconds is refused."""

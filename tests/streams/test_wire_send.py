@@ -345,3 +345,22 @@ async def test_end_of_a_half_that_the_machine_has_finished() -> None:
         pair.near.end()
         with pytest.raises(trio.ClosedResourceError):
             pair.near.send_nowait(b"x")
+
+
+async def test_send_last() -> None:
+    """`send_last` sends like `send`, waits where there is no credit, and is cancelled before anything was sent."""
+    async with wire_pair() as pair, trio.open_nursery() as nursery:
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            await pair.near.send_last(b"cancelled")
+        fill(pair.near)
+        nursery.start_soon(pair.near.send_last, b"waits")
+        await settle()
+        assert pair.near.statistics().tasks_waiting_send == 1
+        await pair.far.receive_many(8)
+        await settle()
+        await pair.near.send_last(b"last")
+        pair.near.end()
+        assert await drain(pair.far) == [b"waits", b"last"]
+        with pytest.raises(trio.ClosedResourceError):
+            await pair.near.send_last(b"late")

@@ -1,5 +1,8 @@
 """How streams end: END, RESET, STOP, cancellation and deadlines. Each check's first line is its claim."""
 
+# A checker can't need pytest.
+# ruff: noqa: PT017
+
 from __future__ import annotations
 
 import math
@@ -12,7 +15,7 @@ from trio_streams.config import ConnectionConfig
 from trio_streams.core.records import Status
 from trio_streams.errors import RpcError, StreamReset, StreamStopped
 from trio_streams.streams.wire import StopPolicy
-from trio_streams.testing.peers import ByteItems, MakeCarriers, open_peers, until
+from trio_streams.testing.peers import PATIENCE_SECONDS, ByteItems, MakeCarriers, open_peers, send_until_refused, until
 
 __all__ = ["END_CHECKS", "Witness", "catch"]
 
@@ -49,7 +52,7 @@ class Witness:
             raise
         finally:
             self.reason = stream.cancel_reason
-            with trio.CancelScope(shield=True):
+            with trio.move_on_after(PATIENCE_SECONDS, shield=True):
                 await self.may_finish.wait()
             self.is_finished.set()
 
@@ -57,10 +60,11 @@ class Witness:
 async def catch(stream: ByteItems) -> Exception:
     """What receiving ends with, items being passed over."""
     try:
-        while True:
+        for _ in range(20_000):
             await stream.receive()
     except (RpcError, trio.EndOfChannel, trio.BrokenResourceError) as exc:
         return exc
+    raise AssertionError("20,000 items, and no end")
 
 
 async def check_an_error_comes_after_the_items(make: MakeCarriers) -> None:
@@ -161,8 +165,7 @@ async def check_an_upload_survives_a_stop(make: MakeCarriers) -> None:
         stream.stop_policy = StopPolicy.ON_ERROR
         assert await stream.receive() == b"first"
         try:
-            while True:
-                await stream.send(b"progress")
+            await send_until_refused(stream, b"progress")
         except StreamStopped as exc:
             log.append((exc.code, exc.reason))
         log.extend([item async for item in stream])
@@ -201,13 +204,11 @@ async def check_a_stopped_sender_is_told(make: MakeCarriers) -> None:
     config = ConnectionConfig()
     async with open_peers(make, {"refuse": refuse}, config=config) as peers:
         async with peers.client.open_stream("refuse") as stream:
-            sent = 0
             try:
-                while True:
-                    await stream.send(b"item")
-                    sent += 1
+                await send_until_refused(stream, b"item")
             except StreamStopped as exc:
                 assert (exc.code, exc.reason) == (Code.RESOURCE_EXHAUSTED, "the disk is full")
+            sent = stream.statistics().items_sent
             assert 1 <= sent <= config.stream.window_items + config.stream.window_items // 4
             assert await stream.receive() == b"kept 1"
             assert isinstance(await catch(stream), trio.EndOfChannel)

@@ -1,9 +1,13 @@
 """How blocks are left and connections end, seen from the other side. Each check's first line is its claim."""
 
+# A checker can't need pytest, and blocks read as users write them.
+# ruff: noqa: PT017, SIM117
+
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Final
 
 import trio
@@ -16,7 +20,16 @@ from trio_streams.errors import ConnectionLost, RpcError, StreamReset, StreamSto
 from trio_streams.streams.wire import StopPolicy
 from trio_streams.testing.cancelling import cancel_everywhere
 from trio_streams.testing.end_checks import Witness, catch
-from trio_streams.testing.peers import PATIENCE_SECONDS, ByteItems, MakeCarriers, Peers, live_tasks, open_peers, until
+from trio_streams.testing.peers import (
+    PATIENCE_SECONDS,
+    ByteItems,
+    MakeCarriers,
+    Peers,
+    live_tasks,
+    open_peers,
+    send_until_refused,
+    until,
+)
 
 __all__ = ["EXIT_CHECKS"]
 
@@ -43,8 +56,7 @@ class _Listener:
             self.items.append(await stream.receive())
             self.is_ready.set()
             self.received = await catch(stream)
-            while True:
-                await stream.send(b"more")
+            await send_until_refused(stream, b"more")
         except trio.BrokenResourceError as exc:
             self.sent = exc
         finally:
@@ -120,13 +132,10 @@ async def check_a_handler_that_returns_ends(make: MakeCarriers) -> None:
 
     async with open_peers(make, {"leave": leave}) as peers:
         async with peers.client.open_stream("leave") as stream:
-            error: Exception | None = None
-            while error is None:
-                try:
-                    await stream.send(b"x")
-                except StreamStopped as exc:
-                    error = exc
-                    assert exc.code is Code.OK
+            try:
+                await send_until_refused(stream, b"x")
+            except StreamStopped as exc:
+                assert exc.code is Code.OK
             assert await stream.receive() == b"bye"
             assert isinstance(await catch(stream), trio.EndOfChannel)
         await peers.check_alive()
@@ -226,12 +235,12 @@ async def check_waiting_tasks_learn_of_a_loss(make: MakeCarriers) -> None:
 
     async with open_peers(make, {"wait": witness.serve}) as peers, trio.open_nursery() as nursery:
         async with peers.client.open_stream("wait") as stream:
-
-            async def send_for_ever() -> None:
-                while True:
-                    await stream.send(b"x" * 1_000)
-
-            for wait in (send_for_ever, stream.receive, stream.receive, stream.header):
+            for wait in (
+                partial(send_until_refused, stream, b"x" * 1_000),
+                stream.receive,
+                stream.receive,
+                stream.header,
+            ):
                 nursery.start_soon(note, wait)
             await until(lambda: stream.statistics().tasks_waiting_send == 1)
             peers.lose_client()
