@@ -17,7 +17,7 @@ from websockets.typing import Subprotocol
 from websockets.uri import parse_uri
 
 from trio_streams.core import records
-from trio_streams.core.stream_machine import Piece
+from trio_streams.core.assembly import Piece
 from trio_streams.transports.messages import SUBPROTOCOL
 from trio_streams.wire.binary import PREFACE, BinaryWire
 

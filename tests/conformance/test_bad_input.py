@@ -112,6 +112,11 @@ SINK: Final = open_stream(1, "sink")
 BIG: Final = frame(4, 1, b"x" * 16_000)
 
 
+def opens(first: int, last: int) -> bytes:
+    """Complete requests for streams that wait."""
+    return b"".join(open_stream(n, "wait") + frame(5, n, b"") for n in range(1 + 2 * first, 1 + 2 * last, 2))
+
+
 @attrs.frozen
 class Fatal:
     """What ends a connection, and what the GOAWAY says: a code, and words that name field and limit."""
@@ -157,7 +162,7 @@ FATAL: Final = (
     Fatal("more-bytes-than-credit", SINK + BIG * 18, Code.FLOW_CONTROL_ERROR, ("window_bytes", "262144")),
     Fatal(
         "ten-thousand-opens",
-        b"".join(open_stream(1 + 2 * n, "wait") for n in range(10_000)),
+        opens(0, 10_000),
         Code.STREAM_LIMIT_ERROR,
         ("max_streams", "1025", "1024"),
     ),
@@ -177,6 +182,19 @@ async def test_what_ends_a_connection(row: Fatal, face: Face) -> None:
             assert word in goaway.reason
         await until(lambda: at.site.running == 0)
         assert at.site.started <= 1_024
+
+
+async def test_opens_beyond_a_full_connection(face: Face) -> None:
+    """With 1,024 handlers running, 9,000 further OPENs end the connection, and with it each of those handlers."""
+    async with scene(face) as at, trio.open_nursery() as nursery:
+        await at.peer.send(HELLO + opens(0, 1_024))
+        await until(lambda: at.site.running == 1_024)
+        nursery.start_soon(at.peer.send, opens(1_024, 10_000))
+        goaway = await at.peer.find(records.GoAway)
+        assert goaway.code is Code.STREAM_LIMIT_ERROR
+        assert "number 1025, max_streams allows 1024" in goaway.reason
+        await until(lambda: at.site.running == 0)
+        assert at.site.started == 1_024
 
 
 async def test_more_than_the_connections_credit(face: Face) -> None:
@@ -218,10 +236,10 @@ REFUSED: Final = (
     Refused("long-name", "n" * 5_000, b"", "NOT_FOUND", ("5000 characters",)),
     Refused("wrong-type", "typed", b'{"level":"high"}', "INVALID_ARGUMENT", ("$.level",), "$.level"),
     Refused("missing-field", "typed", b"{}", "INVALID_ARGUMENT", ("level",), "$.level"),
-    Refused("not-json", "typed", b'{"level":', "INVALID_ARGUMENT", (), "$"),
+    Refused("not-json", "typed", b'{"level":', "INVALID_ARGUMENT", ("malformed", "9 bytes"), "$"),
     Refused("not-utf8", "echo", b'"\xff"', "INVALID_ARGUMENT", ("utf-8",), "$"),
-    Refused("nan", "typed", b'{"level":1,"factor":NaN}', "INVALID_ARGUMENT", (), "$"),
-    Refused("infinite", "typed", b'{"level":1,"factor":1e999}', "INVALID_ARGUMENT", (), None),
+    Refused("nan", "typed", b'{"level":1,"factor":NaN}', "INVALID_ARGUMENT", ("finite", "byte 20"), "$"),
+    Refused("infinite", "typed", b'{"level":1,"factor":1e999}', "INVALID_ARGUMENT", ("finite",), "$.factor"),
 )
 
 

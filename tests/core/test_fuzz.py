@@ -156,6 +156,6 @@ def test_unfinished_input_is_bounded() -> None:
         mux.receive(frame(4, 1, b"", 4), 0.0)
     machine = mux.get(1)
     assert machine is not None
-    assert machine._partial is not None
-    assert sum(map(len, machine._partial)) == 3
-    assert len(machine._partial) == 2
+    assert machine._assembly is not None
+    parts = machine._assembly._parts
+    assert (len(parts), b"".join(parts)) == (2, b"abc")

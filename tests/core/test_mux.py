@@ -91,6 +91,15 @@ def test_a_stream_stops_at_its_window_and_goes_on_when_it_was_read() -> None:
     assert muxes.client.send(stream_id, payloads[8:]) == 2
 
 
+def test_items_sent_one_by_one_leave_as_one_run() -> None:
+    """Single sends between two writes join into one frame, in order; a stream that is queued is not queued twice."""
+    muxes = Muxes()
+    stream = muxes.client.open("x")
+    payloads = [str(n).encode() for n in range(9)]
+    assert [muxes.client.send(stream, [payload]) for payload in payloads] == [1] * 9
+    assert items(muxes.take_server(), stream) == payloads
+
+
 def test_an_item_larger_than_the_window_passes() -> None:
     """The item that crosses the byte limit is taken; the next one waits until it was read."""
     muxes = Muxes(TINY)

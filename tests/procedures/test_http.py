@@ -135,7 +135,9 @@ async def test_a_deadline_answers_a_call(autojump_clock: trio.testing.MockClock)
 async def test_a_deadline_ends_a_stream(autojump_clock: trio.testing.MockClock) -> None:
     """A stream whose deadline passes delivers what it had, closes its generator, and ends with an error event."""
     application = Application()
-    answer = await ask(application, "GET", "/streams/lines", query="level=hang&limit=1", headers=[(TIMEOUT_HEADER, "9")])
+    answer = await ask(
+        application, "GET", "/streams/lines", query="level=hang&limit=1", headers=[(TIMEOUT_HEADER, "9")]
+    )
     text = b"".join(answer.writes).decode()
     assert text.startswith('data: {"level":"hang","number":0}\n\nevent: error\ndata: {')
     assert '"code":"DEADLINE_EXCEEDED"' in text

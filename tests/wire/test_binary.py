@@ -14,8 +14,8 @@ import trio_streams
 from tests.core.support import frame
 from trio_streams.codes import Code
 from trio_streams.core import records
+from trio_streams.core.assembly import Piece
 from trio_streams.core.errors import LocalProtocolError, RemoteProtocolError
-from trio_streams.core.stream_machine import Piece
 from trio_streams.core.wire import Frame
 from trio_streams.wire.binary import PREFACE, BinaryWire
 

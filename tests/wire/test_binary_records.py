@@ -9,8 +9,8 @@ from tests.core.support import frame
 from tests.wire.test_binary import BAD_FRAMES, VECTORS, decode
 from trio_streams.codes import Code
 from trio_streams.core import records
+from trio_streams.core.assembly import Piece
 from trio_streams.core.errors import LocalProtocolError, RemoteProtocolError
-from trio_streams.core.stream_machine import Piece
 from trio_streams.core.wire import Frame
 from trio_streams.wire.binary import PREFACE, BinaryWire
 from trio_streams.wire.binary_records import NAMES, decode_record, encode_record

@@ -12,11 +12,12 @@ from typing import Any, Final
 from trio_streams.codes import Code
 from trio_streams.config import ITEM_OVERHEAD_BYTES, ConnectionConfig
 from trio_streams.core import events, records
+from trio_streams.core.assembly import Piece
 from trio_streams.core.errors import ProtocolError, RemoteProtocolError
 from trio_streams.core.flow import ReceiveCredit, SendCredit, cost
 from trio_streams.core.liveness import Liveness
 from trio_streams.core.outbox import Outbox
-from trio_streams.core.stream_machine import Piece, StreamMachine
+from trio_streams.core.stream_machine import StreamMachine
 from trio_streams.core.wire import Frame, Wire
 
 __all__ = ["Inbox"]

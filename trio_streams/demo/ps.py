@@ -17,7 +17,7 @@ __all__ = ["PsutilSource"]
 class PsutilSource:
     """Asks psutil."""
 
-    name = f"psutil {psutil.__version__}"
+    name: str = f"psutil {psutil.__version__}"
 
     def cpu(self) -> Sequence[CpuTimes]:
         """Every processor's times."""

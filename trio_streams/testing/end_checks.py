@@ -31,14 +31,14 @@ class Witness:
 
     def __init__(self, policy: StopPolicy = StopPolicy.ALWAYS) -> None:
         self._policy = policy
-        self.is_running = trio.Event()
-        self.is_finished = trio.Event()
-        self.may_finish = trio.Event()
+        self.is_running: trio.Event = trio.Event()
+        self.is_finished: trio.Event = trio.Event()
+        self.may_finish: trio.Event = trio.Event()
         self.may_finish.set()
-        self.was_cancelled = False
+        self.was_cancelled: bool = False
         self.reason: Exception | None = None
-        self.deadline = math.inf
-        self.started_at = math.inf
+        self.deadline: float = math.inf
+        self.started_at: float = math.inf
 
     async def serve(self, stream: ByteItems) -> None:
         """Handle a stream."""

@@ -146,14 +146,16 @@ async def check_a_crash_ends_one_stream(make: MakeCarriers) -> None:
 
     async def crash(stream: ByteItems) -> None:
         await stream.receive()
-        raise RpcError(Code.INTERNAL, "kept vague") from _Fault("a secret")
+        raise _Fault("a secret")
 
     async with open_peers(make, {"crash": crash}) as peers:
         async with peers.client.open_stream("echo") as other, peers.client.open_stream("crash") as stream:
             await stream.send(b"go")
             error = await catch(stream)
             assert isinstance(error, RpcError)
-            assert (error.code, error.message) == ("INTERNAL", "kept vague")
+            assert error.code == "INTERNAL"
+            assert "secret" not in str(error)
+            assert "_Fault" not in str(error)
             await other.send(b"1")
             assert await other.receive() == b"1"
 

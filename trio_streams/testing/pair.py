@@ -115,8 +115,8 @@ class Pair(Generic[EventT]):
     ) -> None:
         self.client = client
         self.server = server
-        self.link = Link() if link is None else link
-        self.now = now
+        self.link: Link = Link() if link is None else link
+        self.now: float = now
         self._max_bytes = max_bytes
         self._max_steps = max_steps
         self._ends = (
