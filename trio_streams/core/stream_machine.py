@@ -262,6 +262,14 @@ class StreamMachine:
             self._cut = memoryview(item)[size:]
             return Piece(item[:size], len(item))
         room = min(max_bytes, frame)
+        count = len(queue)
+        whole = self.queued_bytes - (ITEM_OVERHEAD_BYTES - _LENGTH_BYTES) * count
+        if whole <= room and count <= _RUN_LIMIT and self.queued_bytes <= connection_room:
+            # All of it fits, as it does for a fast reader: no need to look at each item.
+            everything = list(queue)
+            queue.clear()
+            self.queued_bytes = 0
+            return everything
         run: list[bytes] = []
         take = queue.popleft
         charged = 0
