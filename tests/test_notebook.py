@@ -233,7 +233,7 @@ def test_an_exception_shows_the_users_lines_only(kernel: Kernel) -> None:
     assert ran.error == "ZeroDivisionError"
     assert "----> 4 await divide()" in ran.traceback
     assert "----> 3     return 1 / 0" in ran.traceback
-    assert "trio_streams" not in ran.traceback
+    assert "File " not in ran.traceback
     assert not kernel.run("await trio.sleep(0)").error
 
 
