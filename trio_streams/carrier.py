@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final, Protocol, runtime_checkable
 
-__all__ = ["RECEIVE_BYTES", "Carrier"]
+__all__ = ["RECEIVE_BYTES", "Carrier", "PromptCarrier"]
 
 RECEIVE_BYTES: Final = 65_536
 """The most that one read of a socket takes: Linux hands over no more at once from a loopback segment, and a larger
@@ -75,4 +75,13 @@ class Carrier(Protocol):
 
         Cancellation: closes at once, without the goodbye.
         """
+        ...
+
+
+@runtime_checkable
+class PromptCarrier(Carrier, Protocol):
+    """A carrier that can tell without waiting whether it takes bytes; what is sent into a silence so saves a round."""
+
+    def is_writable(self) -> bool:
+        """Whether `wait_writable` would return at once. False where that is not known."""
         ...

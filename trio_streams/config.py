@@ -51,7 +51,8 @@ class ConnectionConfig:
 
     Attributes:
       stream: the windows a new stream starts with.
-      connection_window_bytes: bytes that all streams together may hold unread.
+      connection_window_bytes: bytes that all streams together may hold unread. Keep it well above a stream's
+        `window_bytes`, or one stream that nobody reads stops all the others.
       max_streams: streams the peer may have open at once; one counts until its handler's `finally` is done.
       max_item_bytes: the largest item accepted from the peer or sent to it.
       max_send_buffer_bytes: bytes queued for the carrier before senders wait; a stream with nothing queued may

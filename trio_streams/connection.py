@@ -80,7 +80,9 @@ class Connection:
         self._streams: dict[int, WireStream[bytes, bytes]] = {}
         self._lost: ConnectionLost | None = None
         self._ready = trio.Event()
-        self._openers = trio.lowlevel.ParkingLot()
+        # Whoever opens holds the lock, so that those who wait are served first come, first served.
+        self._opening = trio.StrictFIFOLock()
+        self._allowed = trio.lowlevel.ParkingLot()
         self._opened = 0
         self._accepted = 0
         # Its bound is `max_streams`: the machine refuses more.
@@ -128,7 +130,8 @@ class Connection:
           ConnectionLost: the connection is over, or takes no new streams.
           LocalProtocolError: name and metadata do not fit into a frame of 16 KiB.
 
-        Cancellation: while it waits for the peer to allow another stream nothing has been opened.
+        Cancellation: while it waits for the peer to allow another stream nothing has been opened. Those who wait are
+          served first come, first served.
         """
         when = trio.current_effective_deadline() if deadline is None else deadline
         stream = await self._open(name, metadata, high_water_mark, priority, when)
@@ -160,15 +163,21 @@ class Connection:
     async def _open(
         self, name: str, metadata: Mapping[str, str], high_water_mark: int | None, priority: int, deadline: float
     ) -> WireStream[bytes, bytes]:
-        await trio.lowlevel.checkpoint()
         machine = self.machine
-        while not machine.can_open and self._lost is None:
-            if machine.peer_went_away:
-                raise ConnectionLost(f"{self.peer} takes no new streams: it is going away")
-            machine.note_wish_to_open()
-            await self._openers.park()
-        if self._lost is not None:
-            raise self._lost_again()
+        async with self._opening:
+            while not machine.can_open and self._lost is None:
+                if machine.peer_went_away:
+                    raise ConnectionLost(f"{self.peer} takes no new streams: it is going away")
+                machine.note_wish_to_open()
+                await self._allowed.park()
+            if self._lost is not None:
+                raise self._lost_again()
+            return self._open_now(name, metadata, high_water_mark, priority, deadline)
+
+    def _open_now(
+        self, name: str, metadata: Mapping[str, str], high_water_mark: int | None, priority: int, deadline: float
+    ) -> WireStream[bytes, bytes]:
+        machine = self.machine
         timeout = None if math.isinf(deadline) else max(0, math.ceil((deadline - trio.current_time()) * 1000))
         stream_id = machine.open(
             name, metadata=metadata, priority=priority, timeout_ms=timeout, window_items=high_water_mark
@@ -208,10 +217,9 @@ class Connection:
 
         Cancellation: atomic.
         """
-        try:
+        with contextlib.suppress(trio.EndOfChannel):
             return await self._accept_out.receive()
-        except trio.EndOfChannel:
-            raise self._lost_again() from None
+        raise self._lost_again()
 
     async def wait_ready(self) -> None:
         """Wait for the peer's hello, after which streams can be opened.
@@ -303,7 +311,7 @@ class Connection:
             stream.on_writable()
 
     def _wake_openers(self) -> None:
-        self._openers.unpark_all()
+        self._allowed.unpark_all()
 
     def lose(self, error: Exception) -> None:
         """End every stream, each once: the connection is over. Later reasons are dropped.
@@ -321,7 +329,7 @@ class Connection:
         for stream in list(self._streams.values()):
             stream.on_lost(self._lost)
         self._ready.set()
-        self._openers.unpark_all()
+        self._allowed.unpark_all()
         self._accept_in.close()
 
     def _lost_again(self) -> ConnectionLost:

@@ -22,12 +22,12 @@ from typing import Final
 
 import trio
 
-from trio_streams.carrier import Carrier
+from trio_streams.carrier import Carrier, PromptCarrier
 from trio_streams.config import ConnectionConfig
 from trio_streams.connection import Connection
 from trio_streams.core.mux import Mux
 from trio_streams.core.wire import Wire
-from trio_streams.errors import ConnectionLost, RpcError, StreamsError, split_cancelled, unwrap_group
+from trio_streams.errors import ConnectionLost, StreamsError, as_rpc_error, split_cancelled
 from trio_streams.nursery import open_bare_nursery
 from trio_streams.streams.wire import WireStream
 from trio_streams.wire.binary import BinaryWire
@@ -51,7 +51,9 @@ class _Driver:
         self._machine = connection.machine
         self._carrier = carrier
         self._config = config
+        self._is_writable = carrier.is_writable if isinstance(carrier, PromptCarrier) else lambda: False
         self._kicked = trio.Event()
+        self._was_idle = False
         self._is_idle = False
         self._idle = trio.lowlevel.ParkingLot()
         self._is_over = False
@@ -152,7 +154,10 @@ class _Driver:
         is_greeted = machine.peer_hello is not None
         patience = self._config.idle_timeout if is_greeted else self._config.handshake_timeout
         with trio.move_on_after(math.inf if patience is None else patience) as scope:
-            await carrier.wait_writable()
+            # Into a silence what comes first goes at once; while there is traffic, the wait lets more of it come together.
+            if not (self._was_idle and self._is_writable()):
+                await carrier.wait_writable()
+            self._was_idle = False
             data = machine.to_send(trio.current_time(), _WRITE_BYTES)
             self._connection.dispatch()
             if data:
@@ -171,6 +176,7 @@ class _Driver:
         with trio.move_on_at(math.inf if deadline is None else deadline):
             await self._kicked.wait()
         self._is_idle = False
+        self._was_idle = True
 
     async def close(self) -> None:
         """Let the last bytes leave, within `close_timeout`, and close the carrier; then nothing runs any more."""
@@ -181,9 +187,11 @@ class _Driver:
                 connection.go_away("closed")
             while not self._has_stopped_sending and not self._is_flushed:
                 await self._idle.park()
-            # From here on the carrier is ours: its goodbye may have to read the peer's.
+            # From here on the carrier is ours: its goodbye may have to read the peer's, and what users of a lost
+            # connection still queue has nowhere to go.
+            self.send_scope.cancel()
             self.receive_scope.cancel()
-            while self._is_receiving:
+            while self._is_receiving or not self._has_stopped_sending:
                 await self._idle.park()
             await self._carrier.aclose()
         self._lose(self._closed_here())
@@ -294,7 +302,7 @@ async def _serve_stream(connection: Connection, stream: WireStream[bytes, bytes]
         cancelled, failure = split_cancelled(exc)
         if isinstance(failure, Exception):
             # The exit policy has told the peer; here it is told to the people who run the server.
-            expected = isinstance(unwrap_group(failure), (RpcError, trio.BrokenResourceError))
+            expected = not as_rpc_error(failure).is_our_fault
             _logger.log(
                 logging.DEBUG if expected else logging.ERROR,
                 "stream %s %r from %s failed",

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Final
 
 import trio
 
@@ -94,6 +94,15 @@ class RpcError(StreamsError):
     def known_code(self) -> Code:
         """The code as a member of the error table; UNKNOWN for an application's own name."""
         return Code.from_name(self.code)
+
+    @property
+    def is_our_fault(self) -> bool:
+        """Whether the side that raised it is to blame: such errors are logged with a traceback, the others are not,
+        for a stranger must not be able to fill a log."""
+        return self.known_code in _OUR_FAULTS
+
+
+_OUR_FAULTS: Final = frozenset({Code.INTERNAL, Code.DATA_LOSS})
 
 
 @contextlib.contextmanager

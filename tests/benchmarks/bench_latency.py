@@ -90,7 +90,9 @@ def echo_delays(url: str, count: int) -> list[float]:
 def main() -> None:
     chosen = options(__doc__)
     rounds, count = (1, 30) if chosen.quick else (chosen.rounds, 300)
-    print_head("Latency between two processes", f"medians of {rounds} interleaved rounds of {count} items or calls each")
+    print_head(
+        "Latency between two processes", f"medians of {rounds} interleaved rounds of {count} items or calls each"
+    )
     # Only the streams of one connection have a neighbour; runs and single items are the same here.
     alone = [c for c in CONTESTANTS if chosen.only in c.name and c.url != "raw-http" and not c.takes_runs]
     alone = [c for c in alone if c.url != "bare-coalesced"]

@@ -42,7 +42,13 @@ class _Measured:
     """A contestant that has found out how many items make a run of the wanted length."""
 
     def __init__(
-        self, urls: Mapping[str, str], contestant: Contestant | None, window: int, size: int, streams: int, seconds: float
+        self,
+        urls: Mapping[str, str],
+        contestant: Contestant | None,
+        window: int,
+        size: int,
+        streams: int,
+        seconds: float,
     ) -> None:
         self._urls = urls
         self._contestant = contestant
@@ -89,7 +95,7 @@ def show(rates_by_window: Mapping[int, dict[str, list[float]]], *, size: int, st
     rows: list[list[str]] = []
     for name in names:
         row = [name]
-        for window, rates in rates_by_window.items():
+        for rates in rates_by_window.values():
             if name not in rates:
                 row += ["-", "-"]
                 continue

@@ -25,7 +25,16 @@ from trio_streams.transports.messages import connect_trio_websocket, connect_web
 from trio_streams.urls import CarrierName, connect
 from trio_streams.wire.sse import SseParser
 
-__all__ = ["BARE", "CONTESTANTS", "Contestant", "Opener", "asyncio_delays", "asyncio_items", "read_delays", "read_items"]
+__all__ = [
+    "BARE",
+    "CONTESTANTS",
+    "Contestant",
+    "Opener",
+    "asyncio_delays",
+    "asyncio_items",
+    "read_delays",
+    "read_items",
+]
 
 RECEIVE_BYTES: Final = 65_536
 
@@ -66,14 +75,14 @@ def item_stamp(item: object) -> int:
     return item.n
 
 
-def _config(window: int) -> ConnectionConfig:
+def client_config(window: int) -> ConnectionConfig:
     return ConnectionConfig(stream=StreamLimits(window_items=window), max_streams=4_096)
 
 
 @asynccontextmanager
 async def _raw(url: str, window: int, *, kind: str) -> AsyncIterator[Opener]:
     """Streams of payloads over a connection."""
-    config = _config(window)
+    config = client_config(window)
     parts = urlsplit(url)
     if kind == "trio-ws":
         async with connect_trio_websocket(url, config=config) as ws, run_client(ws, config=config) as connection:
@@ -92,7 +101,7 @@ async def _raw(url: str, window: int, *, kind: str) -> AsyncIterator[Opener]:
 @asynccontextmanager
 async def _procedures(url: str, window: int, *, carrier: CarrierName = "websockets") -> AsyncIterator[Opener]:
     """Streams of typed items from a procedure."""
-    async with connect(url, config=_config(window), carrier=carrier) as client:
+    async with connect(url, config=client_config(window), carrier=carrier) as client:
         yield lambda work: client.stream("items", work, returns=Item, high_water_mark=window)
 
 
@@ -176,7 +185,9 @@ CONTESTANTS: Final = (
     Contestant("SSE, a stream in runs / SseParser", "raw-http", _raw_sse, has_window=False),
     Contestant("TCP, procedure", "tcp", _procedures, item_stamp),
     Contestant("WebSocket, procedure", "ws", _procedures, item_stamp),
-    Contestant("trio-websocket carrier, procedure", "trio-ws", partial(_procedures, carrier="trio-websocket"), item_stamp),
+    Contestant(
+        "trio-websocket carrier, procedure", "trio-ws", partial(_procedures, carrier="trio-websocket"), item_stamp
+    ),
     Contestant("SSE, procedure", "http", _procedures, item_stamp),
 )
 
@@ -227,7 +238,7 @@ async def read_delays(contestant: Contestant, url: str, work: Work, *, load: Wor
             nursery.start_soon(keep_busy, load)
         async with opener(work) as source:
             async for item in source:
-                delays.append((perf_counter_ns() - stamp(item)) / 1e9)
+                delays.append((perf_counter_ns() - stamp(item)) / 1e9)  # noqa: PERF401 - the clock is read for each
         nursery.cancel_scope.cancel()
     return delays[len(delays) // 10 :]  # the first ones meet cold code
 

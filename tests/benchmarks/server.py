@@ -127,7 +127,9 @@ async def serve_bare_ws(request: trio_websocket.WebSocketRequest) -> None:
     """Plain trio-websocket: one message an item."""
     ws = await request.accept()
     try:
-        work = Work(*REQUEST.unpack(await ws.get_message()))
+        request_bytes = await ws.get_message()
+        assert isinstance(request_bytes, bytes)
+        work = Work(*REQUEST.unpack(request_bytes))
         if work.interval:
             async for payload in work.stamped():
                 await ws.send_message(payload)
@@ -178,9 +180,7 @@ async def main() -> None:
         everywhere = ("tcp://127.0.0.1:0", "ws://127.0.0.1:0")
         tcp, ws = await start(partial(serve, router, *everywhere, config=_CONFIG))
         (trio_ws,) = await start(partial(serve, router, everywhere[1], config=_CONFIG, carrier="trio-websocket"))
-        bare_ws = await start(
-            partial(trio_websocket.serve_websocket, serve_bare_ws, "127.0.0.1", 0, ssl_context=None)
-        )
+        bare_ws = await start(partial(trio_websocket.serve_websocket, serve_bare_ws, "127.0.0.1", 0, ssl_context=None))
         urls = {
             "tcp": tcp,
             "ws": ws,

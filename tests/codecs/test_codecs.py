@@ -4,10 +4,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 import datetime as dt
 import decimal
-import enum
 import inspect
 import json
 import sys
@@ -18,6 +16,7 @@ import attrs
 import cattrs
 import pytest
 
+from tests.codecs.samples import Cat, Checked, Dog, Item, Level, Node, Options, Order, Point, Private, Size
 from trio_streams.codecs import (
     Codec,
     JsonCodec,
@@ -30,69 +29,9 @@ from trio_streams.codecs.plain import plan_for
 from trio_streams.errors import CodecError
 
 
-class Level(enum.Enum):
-    LOW = "low"
-    HIGH = "high"
-
-
-class Size(enum.IntEnum):
-    SMALL = 1
-    LARGE = 2
-
-
-@attrs.frozen
-class Item:
-    name: str
-    price: float
-    tag: str | None = None
-
-
 @attrs.frozen
 class DearItem(Item):
     secret: str = "hidden"
-
-
-@attrs.frozen
-class Order:
-    id: int
-    items: list[Item]
-    note: object = None
-    at: dt.datetime | None = None
-    pair: tuple[int, str] = (0, "")
-    level: Level = Level.LOW
-
-
-@dataclasses.dataclass(frozen=True)
-class Point:
-    x: float
-    y: float = 0.0
-    labels: dict[str, int] = dataclasses.field(default_factory=dict)
-
-
-@attrs.frozen
-class Checked:
-    level: int = attrs.field(validator=attrs.validators.ge(0))
-
-
-@attrs.frozen
-class Node:
-    value: int
-    children: list[Node] = attrs.field(factory=list)
-
-
-@attrs.frozen
-class Private:
-    _hidden: int = 1
-
-
-@attrs.frozen
-class Cat:
-    meows: int
-
-
-@attrs.frozen
-class Dog:
-    barks: int
 
 
 @attrs.frozen
@@ -103,11 +42,6 @@ class LoudDog(Dog):
 @attrs.frozen
 class Chain:
     next: Chain | None
-
-
-class Options(typing.TypedDict, total=False):
-    name: typing.Required[str]
-    size: int
 
 
 @attrs.frozen

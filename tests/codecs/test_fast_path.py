@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import datetime as dt
 import decimal
 import enum
@@ -10,11 +9,11 @@ import json
 import typing
 import uuid
 
-import attrs
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from tests.codecs.samples import Cat, Checked, Dog, Item, Level, Node, Options, Order, Point, Private, Size
 from trio_streams.codecs import (
     Codec,
     JsonCodec,
@@ -25,77 +24,12 @@ from trio_streams.codecs.plain import plan_for
 from trio_streams.errors import CodecError
 
 
-class Level(enum.Enum):
-    LOW = "low"
-    HIGH = "high"
-
-
-class Size(enum.IntEnum):
-    SMALL = 1
-    LARGE = 2
-
-
 class Fuzzy(enum.Enum):
     A = "a"
 
     @classmethod
     def _missing_(cls, value: object) -> Fuzzy:
         return cls.A
-
-
-@attrs.frozen
-class Item:
-    name: str
-    price: float
-    tag: str | None = None
-
-
-@attrs.frozen
-class Order:
-    id: int
-    items: list[Item]
-    note: object = None
-    at: dt.datetime | None = None
-    pair: tuple[int, str] = (0, "")
-    level: Level = Level.LOW
-
-
-@dataclasses.dataclass(frozen=True)
-class Point:
-    x: float
-    y: float = 0.0
-    labels: dict[str, int] = dataclasses.field(default_factory=dict)
-
-
-@attrs.frozen
-class Checked:
-    level: int = attrs.field(validator=attrs.validators.ge(0))
-
-
-@attrs.frozen
-class Node:
-    value: int
-    children: list[Node] = attrs.field(factory=list)
-
-
-@attrs.frozen
-class Private:
-    _hidden: int = 1
-
-
-@attrs.frozen
-class Cat:
-    meows: int
-
-
-@attrs.frozen
-class Dog:
-    barks: int
-
-
-class Options(typing.TypedDict, total=False):
-    name: typing.Required[str]
-    size: int
 
 
 def _reference(type_: object) -> JsonCodec[object]:

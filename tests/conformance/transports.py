@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Final
+from urllib.parse import urlsplit
 
 import attrs
 import trio
@@ -68,7 +69,11 @@ async def _tcp() -> AsyncIterator[tuple[Carrier, Carrier]]:
     (listener,) = await open_tcp_listeners("127.0.0.1", 0)
     async with listener:
         client = await connect_tcp("127.0.0.1", listener.socket.getsockname()[1])
-        server = ByteCarrier(await listener.accept())
+        try:
+            server = ByteCarrier(await listener.accept())
+        except BaseException:
+            await _close(client)
+            raise
     try:
         yield client, server
     finally:
@@ -104,20 +109,38 @@ async def _ours_accepts(stream: trio.SocketStream) -> AsyncIterator[Carrier]:
 
 
 @asynccontextmanager
+async def _existing(
+    stream: trio.SocketStream, shake_hands: Callable[[trio.Nursery], Awaitable[trio_websocket.WebSocketConnection]]
+) -> AsyncIterator[Carrier]:
+    # Its streams are closed by whoever opened them: trio-websocket leaves a client's open where the server closes first.
+    try:
+        async with open_bare_nursery() as nursery:
+            yield TrioWebSocketCarrier(await shake_hands(nursery))
+            nursery.cancel_scope.cancel()
+    finally:
+        await trio.aclose_forcefully(stream)
+
+
+@asynccontextmanager
 async def _existing_connects(url: str) -> AsyncIterator[Carrier]:
-    async with trio_websocket.open_websocket_url(url, subprotocols=[SUBPROTOCOL]) as ws:
-        yield TrioWebSocketCarrier(ws)
+    host = urlsplit(url).netloc
+    stream = await trio.open_tcp_stream("127.0.0.1", urlsplit(url).port or 0)
+
+    async def shake_hands(nursery: trio.Nursery) -> trio_websocket.WebSocketConnection:
+        return await trio_websocket.wrap_client_stream(nursery, stream, host, "/", subprotocols=[SUBPROTOCOL])
+
+    async with _existing(stream, shake_hands) as carrier:
+        yield carrier
 
 
 @asynccontextmanager
 async def _existing_accepts(stream: trio.SocketStream) -> AsyncIterator[Carrier]:
-    try:
-        async with open_bare_nursery() as nursery:
-            request = await trio_websocket.wrap_server_stream(nursery, stream)
-            yield TrioWebSocketCarrier(await request.accept(subprotocol=SUBPROTOCOL))
-            nursery.cancel_scope.cancel()
-    finally:
-        await trio.aclose_forcefully(stream)
+    async def shake_hands(nursery: trio.Nursery) -> trio_websocket.WebSocketConnection:
+        request = await trio_websocket.wrap_server_stream(nursery, stream)
+        return await request.accept(subprotocol=SUBPROTOCOL)
+
+    async with _existing(stream, shake_hands) as carrier:
+        yield carrier
 
 
 _Connect = Callable[[str], AbstractAsyncContextManager[Carrier]]

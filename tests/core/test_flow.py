@@ -107,7 +107,9 @@ def test_only_an_eager_credit_grants_early() -> None:
     sizes=st.lists(st.integers(0, 300), max_size=60),
     take=st.lists(st.integers(0, 5), max_size=60),
 )
-def test_both_ends_agree_and_never_lock(window_items: int, window_bytes: int, sizes: list[int], take: list[int]) -> None:
+def test_both_ends_agree_and_never_lock(
+    window_items: int, window_bytes: int, sizes: list[int], take: list[int]
+) -> None:
     """What the sender's credit lets through the receiver's accepts; unread items stay within the window, unread bytes
     pass it by at most one item; and when everything was taken the sender can go on."""
     sender, receiver = SendCredit(window_items, window_bytes), ReceiveCredit(window_items, window_bytes)

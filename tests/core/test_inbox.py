@@ -243,6 +243,24 @@ def test_credit_wakes_a_stream_that_was_refused() -> None:
     assert list(mux.events()) == [events.Writable(1)]
 
 
+def test_our_own_stream_is_gone_when_both_halves_are() -> None:
+    """A stream that we opened needs no release, and costs the peer nothing of what it may open."""
+    mux = greeted(is_client=True)
+    stream_id = mux.open("x")
+    mux.reset(stream_id)
+    mux.to_send(0.0, 1)
+    mux.receive(frame(5, stream_id), 0.0)
+    assert (mux.stream_count, mux.has_output) == (0, False)
+
+
+def test_a_quarter_of_the_connections_window_is_granted_again() -> None:
+    """Consumption of a quarter makes a grant due, at once."""
+    mux = greeted(attrs.evolve(CONFIG, connection_window_bytes=1_000))
+    mux.receive(open_(1) + frame(4, 1, bytes(200)), 0.0)
+    consume(mux, 1, [bytes(200)])
+    assert BinaryWire().decode(PREFACE + mux.to_send(0.0, 1)) == [(0, records.ConnectionCredit(1_264, 1_024))]
+
+
 def test_the_first_failure_counts() -> None:
     """A second one changes nothing."""
     mux = greeted()

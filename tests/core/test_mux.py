@@ -91,6 +91,15 @@ def test_a_stream_stops_at_its_window_and_goes_on_when_it_was_read() -> None:
     assert muxes.client.send(stream_id, payloads[8:]) == 2
 
 
+def test_items_sent_one_by_one_leave_as_one_run() -> None:
+    """Single sends between two writes join into one frame, in order; a stream that is queued is not queued twice."""
+    muxes = Muxes()
+    stream = muxes.client.open("x")
+    payloads = [str(n).encode() for n in range(9)]
+    assert [muxes.client.send(stream, [payload]) for payload in payloads] == [1] * 9
+    assert items(muxes.take_server(), stream) == payloads
+
+
 def test_an_item_larger_than_the_window_passes() -> None:
     """The item that crosses the byte limit is taken; the next one waits until it was read."""
     muxes = Muxes(TINY)
@@ -331,6 +340,8 @@ def test_a_silent_peer_is_pinged_and_given_up() -> None:
     silent.handle_deadline(10.0)
     assert silent.failure is not None
     assert silent.failure.code is Code.HANDSHAKE_TIMEOUT
+    silent.handle_deadline(20.0)
+    assert len(only(events.Failed, list(silent.events()))) == 1
 
 
 def test_pings_and_frames_are_counted() -> None:
@@ -338,9 +349,9 @@ def test_pings_and_frames_are_counted() -> None:
     muxes = Muxes(link=Link(latency=(0.25, 0.25)))
     number = muxes.client.ping(muxes.pair.now)
     muxes.client.open("x")
-    assert muxes.client.round_trip is None
     assert only(events.Ponged, muxes.take_client()) == [events.Ponged(number, 0.5)]
-    assert (muxes.client.round_trip, muxes.server.frames_received) == (0.5, 1)
+    assert muxes.client.round_trip == 0.5
+    assert muxes.server.frames_received == 1
 
 
 def test_after_a_goaway_streams_go_on_and_none_is_opened() -> None:
@@ -366,6 +377,17 @@ def test_two_that_are_silent_keep_each_other_alive() -> None:
     muxes.pair.advance(3_600.0)
     assert (muxes.client.failure, muxes.server.failure) == (None, None)
     assert muxes.pair.link.to_server.sent_bytes - before <= 120 * 2 * 20
+
+
+def test_a_stream_that_ends_in_a_write_of_many_turns_is_gone() -> None:
+    """A large item and its end in one write: the stream is forgotten once, however many turns it had."""
+    muxes = Muxes()
+    stream_id = muxes.client.open("x")
+    muxes.client.stop(stream_id)
+    muxes.client.send(stream_id, [bytes(50_000)])
+    muxes.client.end(stream_id)
+    muxes.client.to_send(0.0, 100_000)
+    assert muxes.client.stream_count == 0
 
 
 def test_grants_coalesce() -> None:

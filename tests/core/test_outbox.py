@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from trio_streams.codes import Code
 from trio_streams.core import records
+from trio_streams.core.assembly import Piece
 from trio_streams.core.flow import ReceiveCredit, SendCredit
 from trio_streams.core.outbox import Outbox
-from trio_streams.core.stream_machine import Piece, StreamMachine
+from trio_streams.core.stream_machine import StreamMachine
 from trio_streams.wire.binary import PREFACE, BinaryWire
 
 

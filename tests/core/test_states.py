@@ -25,7 +25,9 @@ def test_each_move_is_in_the_table_or_changes_nothing(state: HalfState, trigger:
     assert advance(state, trigger) is expected.get((state, trigger))
 
 
-@pytest.mark.parametrize("triggers", list(itertools.product(Trigger, repeat=4)), ids=lambda t: "-".join(x.value for x in t))
+@pytest.mark.parametrize(
+    "triggers", list(itertools.product(Trigger, repeat=4)), ids=lambda t: "-".join(x.value for x in t)
+)
 def test_a_half_finishes_once(triggers: tuple[Trigger, ...]) -> None:
     """Whatever happens to a half, and how often: once it is finished nothing moves it."""
     state = OPEN
@@ -48,12 +50,13 @@ def test_the_finished_states_are_those_without_a_way_out() -> None:
     ("local", "remote", "whole"),
     [
         (OPEN, OPEN, StreamState.OPEN),
-        (OPEN, CLOSING, StreamState.HALF_CLOSED_REMOTE),
+        (OPEN, CLOSING, StreamState.OPEN),
         (OPEN, CLOSED, StreamState.HALF_CLOSED_REMOTE),
         (OPEN, ERRORED, StreamState.HALF_CLOSED_REMOTE),
         (CLOSING, OPEN, StreamState.HALF_CLOSED_LOCAL),
         (CLOSED, OPEN, StreamState.HALF_CLOSED_LOCAL),
         (CLOSED, CLOSING, StreamState.HALF_CLOSED_LOCAL),
+        (CLOSING, CLOSING, StreamState.HALF_CLOSED_LOCAL),
         (CLOSING, CLOSED, StreamState.CLOSED),
         (ERRORED, ERRORED, StreamState.CLOSED),
     ],

@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 
 from trio_streams.codes import Code
 from trio_streams.core import records
+from trio_streams.core.assembly import Piece
 from trio_streams.core.errors import FlowControlError, LocalProtocolError, RemoteProtocolError
 from trio_streams.core.flow import ReceiveCredit, SendCredit, cost
 from trio_streams.core.states import HalfState
-from trio_streams.core.stream_machine import Piece, Pulled, StreamMachine
+from trio_streams.core.stream_machine import Pulled, StreamMachine
 
 FRAME = 100
 ROOM = 1_000_000
@@ -44,6 +45,7 @@ def test_head_items_and_end_come_out_in_order() -> None:
     machine.head({"a": "b"})
     machine.send([b"1", b"2"], ROOM)
     machine.send([b"3"], ROOM)
+    assert machine.queued_items == 3
     end(machine)
     assert machine.send_state is HalfState.CLOSING
     assert machine.has_output
@@ -237,10 +239,11 @@ def test_the_end_waits_for_the_reader() -> None:
     machine.receive_run([b"a", b"b"], 130)
     assert machine.receive_end()
     assert machine.receive_state is HalfState.CLOSING
-    machine.consume(1, 65)
-    assert machine.receive_state is HalfState.CLOSING
-    machine.consume(1, 65)
-    assert machine.receive_state is HalfState.CLOSED
+    states = []
+    for _ in range(2):
+        machine.consume(1, 65)
+        states.append(machine.receive_state)
+    assert states == [HalfState.CLOSING, HalfState.CLOSED]
     empty = make()
     empty.receive_end()
     assert empty.receive_state is HalfState.CLOSED
@@ -295,20 +298,18 @@ def test_settling_gives_back_what_nobody_will_take() -> None:
     assert closing.receive_state is HalfState.CLOSED
 
 
-def test_small_pieces_of_an_item_share_an_array() -> None:
-    """An item that comes byte by byte is kept in two parts, not in thousands; large pieces stay as they are."""
+def test_one_item_is_taken_where_nothing_stands_in_its_way() -> None:
+    """`send_one` charges an item like `send`; without credit, room or an open half it takes nothing and leaves no mark."""
     machine = make()
-    item = bytes(range(256)) * 40
-    machine.receive_first(Piece(item[:1], len(item)), len(item))
-    for n in range(1, 5_000):
-        assert machine.receive_piece(Piece(item[n : n + 1])) is None
-    assert machine.receive_piece(Piece(b"")) is None
-    assert machine._partial is not None
-    assert len(machine._partial) == 2
-    assert machine.receive_piece(Piece(item[5_000:9_000])) is None
-    assert machine.receive_piece(Piece(item[9_000:9_010])) is None
-    assert len(machine._partial) == 4
-    assert machine.receive_piece(Piece(item[9_010:])) == item
+    assert (machine.send_one(b"abc", 67), machine.queued_items, machine.queued_bytes) == (67, 1, 67)
+    assert (machine.send_credit.items, machine.send_credit.bytes) == (1, 67)
+    assert machine.send_one(b"abc", 66) == 0
+    machine.send_credit.items = machine.send_credit.item_limit
+    assert machine.send_one(b"abc", 67) == 0
+    ended = make()
+    ended.end(records.OK, {})
+    assert ended.send_one(b"", 1_000) == 0
+    assert (machine.queued_items, ended.queued_items, machine.is_blocked) == (1, 0, False)
 
 
 def _after_end(machine: StreamMachine) -> None:

@@ -9,8 +9,8 @@ import pytest
 
 from tests.core.support import CONFIG, Muxes
 from trio_streams.config import StreamLimits
+from trio_streams.core.assembly import Piece
 from trio_streams.core.mux import Mux
-from trio_streams.core.stream_machine import Piece
 from trio_streams.wire.binary import PREFACE, BinaryWire
 
 WIDE = attrs.evolve(

@@ -83,9 +83,8 @@ async def test_an_interval_out_of_its_limits_is_refused(interval: float, autojum
 async def test_a_reader_that_leaves_is_noted(autojump_clock: MockClock) -> None:
     """The handler's `finally` runs when its reader leaves the block, and counts what it sent."""
     notes: list[str] = []
-    async with open_client(_router(notes)) as client:
-        async with client.stream("system.cpu") as items:
-            await items.receive()
+    async with open_client(_router(notes)) as client, client.stream("system.cpu") as items:
+        await items.receive()
     assert [note.partition(":")[2].split()[0] for note in notes] == ["starts", "ends"]
     assert "every 1 s" in notes[0]
     assert notes[1].endswith("after 1 items")

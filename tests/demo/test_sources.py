@@ -17,7 +17,9 @@ cpu0 10 0 20 160 10 0 0 0 7 0
 cpu1 20 0 10 170 0 0 0 0 0 0
 intr 1 2 3
 """
-MEMINFO = "MemTotal: 1000 kB\nMemFree: 100 kB\nMemAvailable: 250 kB\nSwapTotal: 40 kB\nSwapFree: 30 kB\nHugePages_Total: x\n"
+MEMINFO = (
+    "MemTotal: 1000 kB\nMemFree: 100 kB\nMemAvailable: 250 kB\nSwapTotal: 40 kB\nSwapFree: 30 kB\nHugePages_Total: x\n"
+)
 DISKSTATS = """\
    8  0 sda 5 0 100 9 5 0 200 9 0 9 9
    8  1 sda1 5 0 100 9 5 0 200 9 0 9 9
@@ -113,7 +115,7 @@ def test_psutil_and_proc_agree() -> None:
 
 @needs_proc
 def test_proc_is_read_without_psutil(monkeypatch: pytest.MonkeyPatch) -> None:
-    """psutil is an extra."""
+    """It is an extra."""
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert isinstance(sampling.find_source(), ProcSource)
 

@@ -36,13 +36,13 @@ async def test_chunks_of_every_kind_make_one_file(autojump_clock: MockClock) -> 
 async def test_progress_is_visible_while_it_goes_on(autojump_clock: MockClock) -> None:
     """Each chunk that has arrived counts; the size that the client announced is the whole."""
     uploads: list[Upload] = []
-    async with open_client(_router(uploads, [])) as client:
-        async with client.bidi("files.upload", metadata={"size": "200"}) as file:
-            await file.send("x" * 50)
-            await wait_all_tasks_blocked()
-            assert [(it.size, it.expected, it.outcome) for it in uploads] == [(50, 200, "")]
-            file.end()
-            await file.receive()
+    metadata = {"size": "200"}
+    async with open_client(_router(uploads, [])) as client, client.bidi("files.upload", metadata=metadata) as file:
+        await file.send("x" * 50)
+        await wait_all_tasks_blocked()
+        assert [(it.size, it.expected, it.outcome) for it in uploads] == [(50, 200, "")]
+        file.end()
+        await file.receive()
 
 
 async def test_a_file_that_is_too_large_is_refused(autojump_clock: MockClock) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
 from functools import partial
 
 import trio
@@ -14,7 +15,7 @@ from trio_streams.driver import run_client, run_server
 from trio_streams.procedures.client import ConnectionClient
 from trio_streams.procedures.router import Router
 from trio_streams.procedures.server import prepare
-from trio_streams.streams.local import open_stream
+from trio_streams.streams.local import LocalStream, open_stream
 from trio_streams.transports.memory import memory_carrier_pair
 
 app = Router()
@@ -68,7 +69,8 @@ async def test_own_streams_are_seen_from_their_client_and_others_from_the_server
 async def test_an_sse_stream_counts_each_item_once() -> None:
     """Behind it is a stream within the process, which sees each item twice."""
     watch = Watch()
-    async with open_stream() as stream:
+    opened: AbstractAsyncContextManager[LocalStream[str]] = open_stream()
+    async with opened as stream:
         await stream.send("x")
         assert await stream.receive() == "x"
         with watch.own("sse", "logs.tail", stream):

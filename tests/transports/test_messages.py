@@ -314,6 +314,16 @@ async def test_a_flood_of_pings_is_bounded() -> None:
         assert sent > stuck_at
 
 
+async def cancelled(rng: random.Random, fn: Callable[[], Awaitable[None]]) -> None:
+    """Run a function and cancel it within some scheduler rounds."""
+    with trio.CancelScope() as scope:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(fn)
+            for _ in range(rng.randint(0, 8)):
+                await trio.lowlevel.checkpoint()
+            scope.cancel()
+
+
 @pytest.mark.parametrize("seed", range(5))
 async def test_no_frame_is_torn(seed: int) -> None:
     """Sends, receives and waits that are cancelled anywhere, under pings both ways, leave two streams of whole frames."""
@@ -323,14 +333,6 @@ async def test_no_frame_is_torn(seed: int) -> None:
         got: dict[WebSocketCarrier, bytearray] = {a: bytearray(), b: bytearray()}
         finished = 0
 
-        async def cancelled(fn: Callable[[], Awaitable[None]]) -> None:
-            with trio.CancelScope() as scope:
-                async with trio.open_nursery() as nursery:
-                    nursery.start_soon(fn)
-                    for _ in range(rng.randint(0, 8)):
-                        await trio.lowlevel.checkpoint()
-                    scope.cancel()
-
         async def send(carrier: WebSocketCarrier, byte: bytes) -> None:
             nonlocal finished
             for _ in range(40):
@@ -338,7 +340,7 @@ async def test_no_frame_is_torn(seed: int) -> None:
                     carrier.wait_writable,
                     partial(carrier.send, byte * rng.randint(1, 100_000)),
                 ]
-                await cancelled(rng.choice(calls))
+                await cancelled(rng, rng.choice(calls))
                 carrier._machine.send_ping(b"ping")
                 carrier._owe_answers()
             await carrier.send(b"\0")
@@ -349,7 +351,7 @@ async def test_no_frame_is_torn(seed: int) -> None:
                 got[carrier].extend(await carrier.receive())
 
             while not got[carrier].endswith(b"\0"):
-                await cancelled(once)
+                await cancelled(rng, once)
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(send, a, b"a")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -13,8 +14,8 @@ import trio_streams
 from tests.core.support import frame
 from trio_streams.codes import Code
 from trio_streams.core import records
+from trio_streams.core.assembly import Piece
 from trio_streams.core.errors import LocalProtocolError, RemoteProtocolError
-from trio_streams.core.stream_machine import Piece
 from trio_streams.core.wire import Frame
 from trio_streams.wire.binary import PREFACE, BinaryWire
 
@@ -25,17 +26,21 @@ END = records.End(records.Status("NOT_FOUND", "no", {"a": [1, None]}), {"t": "1"
 VECTORS: list[tuple[str, bytes, int, Frame]] = [
     (
         "hello",
-        b"\x01\x00\x00\xb8\x00\x00\x00\x00\x00\x00\x00\x00"
-        b'{"session_id":"id","frames_received":7,"window_items":1,"window_bytes":2,"connection_bytes":3,"max_streams":4,'
-        b'"max_item_bytes":5,"idle_timeout_ms":6,"agent":"me","features":["resume"]}',
+        (
+            b"\x01\x00\x00\xb8\x00\x00\x00\x00\x00\x00\x00\x00"
+            b'{"session_id":"id","frames_received":7,"window_items":1,"window_bytes":2,"connection_bytes":3,"max_streams":4,'
+            b'"max_item_bytes":5,"idle_timeout_ms":6,"agent":"me","features":["resume"]}'
+        ),
         0,
         HELLO,
     ),
     (
         "open",
-        b"\x02\x00\x00\x70\x00\x00\x00\x00\x00\x00\x00\x03"
-        b'{"name":"logs.tail","metadata":{"k":"\xc3\xbc"},"priority":-5,"timeout_ms":1500,"window_items":16,'
-        b'"window_bytes":4096}',
+        (
+            b"\x02\x00\x00\x70\x00\x00\x00\x00\x00\x00\x00\x03"
+            b'{"name":"logs.tail","metadata":{"k":"\xc3\xbc"},"priority":-5,"timeout_ms":1500,"window_items":16,'
+            b'"window_bytes":4096}'
+        ),
         3,
         OPEN,
     ),
@@ -53,8 +58,10 @@ VECTORS: list[tuple[str, bytes, int, Frame]] = [
     ("end", b"\x05\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x01", 1, records.End()),
     (
         "end with a status",
-        b"\x05\x00\x00\x51\x00\x00\x00\x00\x00\x00\x00\x01"
-        b'{"code":"NOT_FOUND","message":"no","details":{"a":[1,null]},"trailers":{"t":"1"}}',
+        (
+            b"\x05\x00\x00\x51\x00\x00\x00\x00\x00\x00\x00\x01"
+            b'{"code":"NOT_FOUND","message":"no","details":{"a":[1,null]},"trailers":{"t":"1"}}'
+        ),
         1,
         END,
     ),
@@ -137,7 +144,7 @@ def test_input_may_be_cut_anywhere() -> None:
 def test_input_may_be_cut_into_any_parts(points: list[int]) -> None:
     """Any number of cuts: the same frames."""
     bounds = [0, *sorted(points), len(STREAM)]
-    assert decode(*(STREAM[a:b] for a, b in zip(bounds, bounds[1:], strict=False))) == EXPECTED
+    assert decode(*(STREAM[a:b] for a, b in pairwise(bounds))) == EXPECTED
 
 
 @given(st.lists(st.binary(max_size=40), min_size=1, max_size=400), st.integers(1, 2**64 - 1))
@@ -226,7 +233,9 @@ BAD_FRAMES: list[tuple[str, bytes, str, int | None, int | None]] = [
 ]
 
 
-@pytest.mark.parametrize(("data", "field", "size", "limit"), [b[1:] for b in BAD_FRAMES], ids=[b[0] for b in BAD_FRAMES])
+@pytest.mark.parametrize(
+    ("data", "field", "size", "limit"), [b[1:] for b in BAD_FRAMES], ids=[b[0] for b in BAD_FRAMES]
+)
 def test_bad_frames_are_named(data: bytes, field: str, size: int | None, limit: int | None) -> None:
     """Each fault has its field, size and limit, however the input is cut; the frames before it are there."""
     before = frame(9, 0, bytes(8))
@@ -249,7 +258,7 @@ def test_a_frame_that_never_completes_costs_its_own_size() -> None:
 
 
 def test_neither_wire_nor_core_needs_trio() -> None:
-    """The machines import and talk where `trio` is blocked. (The package's own `__init__` is the users' face.)"""
+    """The machines import and talk where `trio` is blocked; the package's own `__init__` is the users' face."""
     package = list(trio_streams.__path__)
     program = f"""
 import sys, types

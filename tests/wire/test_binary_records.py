@@ -9,8 +9,8 @@ from tests.core.support import frame
 from tests.wire.test_binary import BAD_FRAMES, VECTORS, decode
 from trio_streams.codes import Code
 from trio_streams.core import records
+from trio_streams.core.assembly import Piece
 from trio_streams.core.errors import LocalProtocolError, RemoteProtocolError
-from trio_streams.core.stream_machine import Piece
 from trio_streams.core.wire import Frame
 from trio_streams.wire.binary import PREFACE, BinaryWire
 from trio_streams.wire.binary_records import NAMES, decode_record, encode_record
@@ -31,7 +31,9 @@ def test_vectors(data: bytes, stream_id: int, content: Frame) -> None:
 BAD_RECORDS = [bad for bad in BAD_FRAMES if bad[1][0] != NAMES.index("DATA")]
 
 
-@pytest.mark.parametrize(("data", "field", "size", "limit"), [b[1:] for b in BAD_RECORDS], ids=[b[0] for b in BAD_RECORDS])
+@pytest.mark.parametrize(
+    ("data", "field", "size", "limit"), [b[1:] for b in BAD_RECORDS], ids=[b[0] for b in BAD_RECORDS]
+)
 def test_bad_payloads(data: bytes, field: str, size: int | None, limit: int | None) -> None:
     """What is malformed is named with field, size and limit."""
     with pytest.raises(RemoteProtocolError) as caught:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -48,9 +48,9 @@ class Request:
     timeout: float
 
 
-def add_call(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Declare the command's arguments."""
-    parser = commands.add_parser(
+def add_call(add_parser: Callable[..., argparse.ArgumentParser]) -> None:
+    """Declare the command's arguments; `add_parser` is that of the subcommands."""
+    parser = add_parser(
         "call",
         help="call a procedure, or read a stream",
         description="Call a procedure of a server. Each item of the answer is printed as a line of JSON, as it comes; "

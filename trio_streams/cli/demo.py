@@ -6,6 +6,7 @@ import argparse
 import math
 import os
 import sys
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -17,9 +18,9 @@ from trio_streams.demo.sampling import NoSourceError, find_source
 __all__ = ["add_demo"]
 
 
-def add_demo(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Declare the command's arguments."""
-    parser = commands.add_parser(
+def add_demo(add_parser: Callable[..., argparse.ArgumentParser]) -> None:
+    """Declare the command's arguments; `add_parser` is that of the subcommands."""
+    parser = add_parser(
         "demo",
         help="show streams of this machine",
         description="Serve streams of this very machine over TCP, WebSocket and SSE, on loopback only, and show them.",

@@ -33,9 +33,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=_version())
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    add_serve(commands)
-    add_call(commands)
-    add_demo(commands)
+    add_serve(commands.add_parser)
+    add_call(commands.add_parser)
+    add_demo(commands.add_parser)
     return parser
 
 

@@ -13,7 +13,7 @@ from typing import Final
 
 import trio
 
-__all__ = ["Output", "OutputClosedError", "read_lines", "write_error"]
+__all__ = ["LineTooLongError", "Output", "OutputClosedError", "read_lines", "write_error"]
 
 _READ_BYTES: Final = 65_536
 MAX_LINE_BYTES: Final = 16_777_216

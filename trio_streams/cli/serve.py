@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+from collections.abc import Callable
 from functools import partial
 from typing import Final
 
@@ -20,9 +21,9 @@ __all__ = ["add_serve"]
 DEFAULT_URLS: Final = ("tcp://127.0.0.1:7000", "ws://127.0.0.1:7001", "http://127.0.0.1:7002")
 
 
-def add_serve(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Declare the command's arguments."""
-    parser = commands.add_parser(
+def add_serve(add_parser: Callable[..., argparse.ArgumentParser]) -> None:
+    """Declare the command's arguments; `add_parser` is that of the subcommands."""
+    parser = add_parser(
         "serve",
         help="serve an application",
         description="Serve a Router until Ctrl-C. The bound URLs are printed, one a line; port 0 chooses a free port.",

@@ -12,11 +12,12 @@ from typing import Any, Final
 from trio_streams.codes import Code
 from trio_streams.config import ITEM_OVERHEAD_BYTES, ConnectionConfig
 from trio_streams.core import events, records
+from trio_streams.core.assembly import Piece
 from trio_streams.core.errors import ProtocolError, RemoteProtocolError
 from trio_streams.core.flow import ReceiveCredit, SendCredit, cost
 from trio_streams.core.liveness import Liveness
 from trio_streams.core.outbox import Outbox
-from trio_streams.core.stream_machine import Piece, StreamMachine
+from trio_streams.core.stream_machine import StreamMachine
 from trio_streams.core.wire import Frame, Wire
 
 __all__ = ["Inbox"]
@@ -121,7 +122,18 @@ class Inbox:
             del self._streams[stream_id]
             if is_accepted:
                 self._released += 1
-                self.owes_grant = self.failure is None
+                self._look_for_grants()
+
+    def _look_for_grants(self) -> None:
+        """A grant is due for bytes as their credit says, for streams by the same rule: at a quarter, or when few are left.
+
+        Every finished stream could be granted at once, but then each call would be answered by a grant, too.
+        """
+        most = self._config.max_streams
+        finished = self._released + most - self._stream_limit
+        is_due = finished * 4 >= most or (finished > 0 and (self._stream_limit - self._accepted) * 4 < most)
+        if (is_due or self.credit.is_due) and self.failure is None:
+            self.owes_grant = True
 
     def wake(self, stream_id: int) -> None:
         """A stream that refused items takes some again, unless its own credit is used up."""
@@ -168,9 +180,8 @@ class Inbox:
         except ProtocolError as exc:
             self.fail(exc)
             return
-        if self.credit.is_due:
-            # What arrived may have used up what was left, while all that was taken before was too little to grant.
-            self.owes_grant = True
+        # What arrived may have used up what was left, while all that was taken before was too little to grant.
+        self._look_for_grants()
 
     def _on_record(self, stream_id: int, frame: Frame, now: float) -> None:
         if isinstance(frame, ProtocolError):

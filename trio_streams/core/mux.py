@@ -262,6 +262,15 @@ class Mux:
         """
         machine = self._require(stream_id, "send")
         limit = self._in.max_item_bytes_out
+        out = self._out
+        if len(payloads) == 1 and len(payloads[0]) <= limit:
+            # The way of every single `send`, at half the cost (tests/benchmarks/bench_wire.py).
+            charge = machine.send_one(payloads[0], out.room)
+            if charge:
+                out.queued_bytes += charge
+                if machine.queued_items == 1:
+                    out.schedule(stream_id, machine)
+                return 1
         for payload in payloads:
             if len(payload) > limit:
                 raise LocalProtocolError(
@@ -272,12 +281,12 @@ class Mux:
                     limit=limit,
                 )
         before = machine.queued_bytes
-        taken = machine.send(payloads, self._out.room)
-        self._out.queued_bytes += machine.queued_bytes - before
+        taken = machine.send(payloads, out.room)
+        out.queued_bytes += machine.queued_bytes - before
         if machine.is_blocked and machine.send_credit.is_open:
-            self._out.wait_for_room(stream_id)
+            out.wait_for_room(stream_id)
         if taken:
-            self._out.schedule(stream_id, machine)
+            out.schedule(stream_id, machine)
         return taken
 
     def is_writable(self, stream_id: int) -> bool:

@@ -8,9 +8,10 @@ lasts; a stream that could go on but for that credit is parked as starved.
 from __future__ import annotations
 
 from trio_streams.core import records
+from trio_streams.core.assembly import Piece
 from trio_streams.core.flow import SendCredit
 from trio_streams.core.schedule import Scheduler
-from trio_streams.core.stream_machine import Piece, StreamMachine
+from trio_streams.core.stream_machine import StreamMachine
 from trio_streams.core.wire import Wire
 
 __all__ = ["Outbox"]

@@ -69,8 +69,9 @@ def advance(state: HalfState, trigger: Trigger) -> HalfState | None:
 def project(local: HalfState, remote: HalfState) -> StreamState:
     """The whole stream's state from the half we send on and the half we receive on.
 
-    A half that is closing still carries items, but accepts no new ones; it counts as closed for whom it has ended.
+    What we have ended takes nothing more from us, so our half counts as closed from then on. The peer's half counts as
+    open while there is anything of it to read, known end or not, as "Size Known" does in RFC 9000 §3.4.
     """
     if local is HalfState.OPEN:
-        return StreamState.OPEN if remote is HalfState.OPEN else StreamState.HALF_CLOSED_REMOTE
-    return StreamState.HALF_CLOSED_LOCAL if remote not in FINISHED else StreamState.CLOSED
+        return StreamState.HALF_CLOSED_REMOTE if remote in FINISHED else StreamState.OPEN
+    return StreamState.CLOSED if remote in FINISHED else StreamState.HALF_CLOSED_LOCAL

@@ -16,40 +16,25 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Final, TypeAlias
 
-import attrs
-
 from trio_streams.codes import Code
 from trio_streams.config import ITEM_OVERHEAD_BYTES
 from trio_streams.core import records
+from trio_streams.core.assembly import Assembly, Piece
 from trio_streams.core.errors import LocalProtocolError, RemoteProtocolError
 from trio_streams.core.flow import ReceiveCredit, SendCredit, cost
 from trio_streams.core.states import FINISHED, HalfState, Trigger, advance
 
-__all__ = ["Piece", "Pulled", "StreamMachine"]
+__all__ = ["Pulled", "StreamMachine"]
 
 _RUN_LIMIT: Final = 4_096  # items in one frame: bounds the length table a peer has to walk
-_SMALL_PIECE_BYTES: Final = 512  # below this, CPython's 33 bytes an object are more than a sixteenth
 _LENGTH_BYTES: Final = 2  # what an item's length costs in a run
-
-
-@attrs.frozen
-class Piece:
-    """A part of an item that is larger than a frame.
-
-    Attributes:
-      data: the part.
-      total: the whole item's length, with its first part only; None afterwards.
-    """
-
-    data: bytes
-    total: int | None = None
 
 
 Pulled: TypeAlias = "list[bytes] | Piece | records.Header | records.End"
 
 
 class StreamMachine:
-    """The state of one stream.
+    """One stream's state.
 
     Args:
       send_credit: what the peer granted for our half.
@@ -59,12 +44,11 @@ class StreamMachine:
     """
 
     __slots__ = (
+        "_assembly",
         "_cut",
         "_end",
         "_head",
         "_max_frame_bytes",
-        "_partial",
-        "_partial_left",
         "_queue",
         "head_queued",
         "head_received",
@@ -96,8 +80,7 @@ class StreamMachine:
         self._head: records.Header | None = None
         self._end: records.End | None = None
         self._cut: memoryview | None = None
-        self._partial: list[bytes | bytearray] | None = None
-        self._partial_left = 0
+        self._assembly: Assembly | None = None
 
     # -- our half ---------------------------------------------------------------------------------------------
 
@@ -143,6 +126,31 @@ class StreamMachine:
         if taken < count:
             self.is_blocked = True
         return taken
+
+    def send_one(self, payload: bytes, room: int) -> int:
+        """Queue one payload where nothing stands in its way; `send` decides about all else.
+
+        Args:
+          payload: the item.
+          room: bytes that the connection's send buffer still takes.
+
+        Returns:
+          What it was charged, or 0 where it was not taken.
+        """
+        credit = self.send_credit
+        charge = len(payload) + ITEM_OVERHEAD_BYTES
+        if (
+            self.send_state is not HalfState.OPEN
+            or charge > room
+            or credit.items >= credit.item_limit
+            or credit.bytes >= credit.byte_limit
+        ):
+            return 0
+        self._queue.append(payload)
+        credit.items += 1
+        credit.bytes += charge
+        self.queued_bytes += charge
+        return charge
 
     def head(self, metadata: Mapping[str, str]) -> None:
         """Queue the head, which goes before the first item.
@@ -193,10 +201,14 @@ class StreamMachine:
 
     def _abandon(self, state: HalfState) -> None:
         self.send_state = state
-        self.is_blocked = False
-        self.queued_bytes = 0
+        self.is_blocked, self.queued_bytes = False, 0
         self._queue.clear()
         self._head = self._end = self._cut = None
+
+    @property
+    def queued_items(self) -> int:
+        """How many whole items wait to be sent."""
+        return len(self._queue)
 
     @property
     def has_output(self) -> bool:
@@ -250,6 +262,14 @@ class StreamMachine:
             self._cut = memoryview(item)[size:]
             return Piece(item[:size], len(item))
         room = min(max_bytes, frame)
+        count = len(queue)
+        whole = self.queued_bytes - (ITEM_OVERHEAD_BYTES - _LENGTH_BYTES) * count
+        if whole <= room and count <= _RUN_LIMIT and self.queued_bytes <= connection_room:
+            # All of it fits, as it does for a fast reader: no need to look at each item.
+            everything = list(queue)
+            queue.clear()
+            self.queued_bytes = 0
+            return everything
         run: list[bytes] = []
         take = queue.popleft
         charged = 0
@@ -278,26 +298,19 @@ class StreamMachine:
         Raises:
           RemoteProtocolError: items after the end, between the pieces of another one, or without credit.
         """
-        if self._partial is not None:
+        if self._assembly is not None:
             raise RemoteProtocolError("the peer sent an item between the pieces of another one", field="piece")
         return self._charge(len(items), size, len(items[-1]) + ITEM_OVERHEAD_BYTES)
 
     def receive_first(self, piece: Piece, total: int) -> bool:
         """Charge a large item by its first piece; the same rules hold as for a run."""
-        if self._partial is not None:
+        if self._assembly is not None:
             raise RemoteProtocolError("the peer began an item between the pieces of another one", field="piece")
-        if len(piece.data) >= total:
-            raise RemoteProtocolError(
-                f"the first piece of {len(piece.data)} bytes holds all of an item announced with {total}",
-                field="piece",
-                size=len(piece.data),
-                limit=total,
-            )
+        assembly = Assembly(piece.data, total)
         charge = total + ITEM_OVERHEAD_BYTES
         if not self._charge(1, charge, charge):
             return False
-        self._partial = [piece.data]
-        self._partial_left = total - len(piece.data)
+        self._assembly = assembly
         return True
 
     def receive_piece(self, piece: Piece) -> bytes | None:
@@ -311,32 +324,12 @@ class StreamMachine:
         """
         if self.receive_state is HalfState.ERRORED:
             return None
-        if self._partial is None:
+        if self._assembly is None:
             raise RemoteProtocolError("the peer sent a piece of an item that it never began", field="piece")
-        self._partial_left -= len(piece.data)
-        if self._partial_left < 0:
-            raise RemoteProtocolError(
-                f"the pieces of an item are {-self._partial_left} bytes longer than announced",
-                field="piece",
-                size=len(piece.data),
-                limit=self._partial_left + len(piece.data),
-            )
-        self._keep_piece(self._partial, piece.data)
-        if self._partial_left:
-            return None
-        item = b"".join(self._partial)
-        self._partial = None
+        item = self._assembly.add(piece.data)
+        if item is not None:
+            self._assembly = None
         return item
-
-    @staticmethod
-    def _keep_piece(parts: list[bytes | bytearray], data: bytes) -> None:
-        """Small pieces share an array: an item that comes two bytes at a time must not cost thirty times its size."""
-        if len(data) >= _SMALL_PIECE_BYTES:
-            parts.append(data)
-        elif isinstance(parts[-1], bytearray):
-            parts[-1] += data
-        else:
-            parts.append(bytearray(data))
 
     def _charge(self, count: int, size: int, last: int) -> bool:
         if self.receive_state is HalfState.OPEN:
@@ -374,8 +367,8 @@ class StreamMachine:
         """
         if self.receive_state in (HalfState.CLOSING, HalfState.CLOSED):
             raise RemoteProtocolError("the peer ended its half twice")
-        if self._partial is not None and self.receive_state is HalfState.OPEN:
-            raise RemoteProtocolError(f"the peer ended its half {self._partial_left} bytes before the end of an item")
+        if self._assembly is not None and self.receive_state is HalfState.OPEN:
+            raise RemoteProtocolError(f"the peer ended its half {self._assembly.left} bytes before the end of an item")
         state = advance(self.receive_state, Trigger.END)
         if state is None:
             return False
@@ -393,7 +386,7 @@ class StreamMachine:
         if state is None:
             return False
         self.receive_state = state
-        self._partial = None
+        self._assembly = None
         return True
 
     def stop(self, code: Code, reason: str) -> records.Stop | None:
@@ -407,7 +400,7 @@ class StreamMachine:
         if state is None:
             return None
         self.receive_state = state
-        self._partial = None
+        self._assembly = None
         return records.Stop(code, reason) if before is HalfState.OPEN else None
 
     def consume(self, items: int, size: int) -> bool:
@@ -437,8 +430,7 @@ class StreamMachine:
         """
         credit = self.receive_credit
         freed = credit.unconsumed_bytes
-        credit.consumed_bytes = credit.bytes
-        credit.consumed_items = credit.items
+        credit.consumed_items, credit.consumed_bytes = credit.items, credit.bytes
         self._close_if_drained()
         return freed
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol, TypeAlias
 
+from trio_streams.core.assembly import Piece
 from trio_streams.core.errors import ProtocolError
 from trio_streams.core.records import Record
-from trio_streams.core.stream_machine import Piece
 
 __all__ = ["Frame", "Wire"]
 

@@ -65,9 +65,10 @@ class ChatEvent:
 class _Participant:
     def __init__(self, name: str) -> None:
         self.name = name
-        self.scope = trio.CancelScope()
+        self.scope: trio.CancelScope = trio.CancelScope()
         self.failure: Exception | None = None
         self._missed = 0
+        self.inbox: trio.MemoryReceiveChannel[ChatEvent]
         self._send, self.inbox = trio.open_memory_channel[ChatEvent](_INBOX)
 
     def tell(self, event: ChatEvent) -> None:

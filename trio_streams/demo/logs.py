@@ -141,7 +141,7 @@ def add_logs(router: Router, path: Path, note: Callable[[str], None]) -> None:
 
 
 def _select(lines: list[str], level: int, text: str) -> list[LogLine]:
-    found = []
+    found: list[LogLine] = []
     for line in lines:
         if text and text not in line.casefold():
             continue

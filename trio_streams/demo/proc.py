@@ -26,7 +26,7 @@ _VIRTUAL_DISKS: Final = ("dm-", "loop", "md", "ram", "zram")
 
 def parse_cpu(text: str, ticks: int = _TICKS) -> list[CpuTimes]:
     """Every processor's times from /proc/stat."""
-    times = []
+    times: list[CpuTimes] = []
     for line in text.splitlines():
         name, *fields = line.split() or [""]
         if not name.startswith("cpu") or name == "cpu":
@@ -41,7 +41,7 @@ def parse_cpu(text: str, ticks: int = _TICKS) -> list[CpuTimes]:
 
 def parse_memory(text: str) -> MemoryFigures:
     """Memory from /proc/meminfo."""
-    sizes = {}
+    sizes: dict[str, int] = {}
     for line in text.splitlines():
         name, _, rest = line.partition(":")
         number = rest.split()[:1]
@@ -76,7 +76,7 @@ def parse_disks(text: str, disks: set[str]) -> tuple[int, int] | None:
 
 def parse_network(text: str) -> dict[str, Traffic]:
     """Every interface's counters from /proc/net/dev."""
-    traffic = {}
+    traffic: dict[str, Traffic] = {}
     for line in text.splitlines():
         name, colon, rest = line.partition(":")
         fields = rest.split()

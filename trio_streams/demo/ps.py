@@ -17,11 +17,11 @@ __all__ = ["PsutilSource"]
 class PsutilSource:
     """Asks psutil."""
 
-    name = f"psutil {psutil.__version__}"
+    name: str = f"psutil {psutil.__version__}"
 
     def cpu(self) -> Sequence[CpuTimes]:
         """Every processor's times."""
-        times = []
+        times: list[CpuTimes] = []
         for core in psutil.cpu_times(percpu=True):
             fields: dict[str, float] = core._asdict()
             # Linux counts guest times as user times already.

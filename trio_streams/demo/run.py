@@ -9,7 +9,7 @@ import os
 import socket
 import tempfile
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -51,7 +51,7 @@ class DemoOptions:
 
     duration: float
     plain: bool
-    ports: dict[str, int] = attrs.field(factory=dict)
+    ports: dict[str, int] = attrs.field(factory=dict[str, int])
     log_path: Path | None = None
     is_unicode: bool = True
 
@@ -88,7 +88,7 @@ async def run_demo(
 
 
 @contextlib.contextmanager
-def _own_log() -> Iterator[Path]:
+def _own_log() -> Generator[Path, None, None]:
     """What this process does, in a file that lives as long as the block; it rotates, so that a long demo is no large one."""
     logger = logging.getLogger("trio_streams")
     before = logger.level, logger.propagate
@@ -203,10 +203,8 @@ class _Show:
 def _brief(name: str, item: object) -> str:
     """An item in the few words that fit into a line."""
     match item:
-        case {"type": "status", "participants": [*names]} if name == "chat":
-            return f"status: {len(names)} are there"
         case {"type": str(kind), "name": str(who), "text": str(text)} if name == "chat":
-            return f"{who} {kind}: {text}" if text else f"{who} {kind}"
+            return f"{who} {kind}: {text}".strip(" :")
         case {"level": str(level), "message": str(message)} if name == "logs.tail":
             return f"{level}: {message}"
         case _:

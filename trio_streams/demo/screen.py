@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from typing import Final
 
 import trio
@@ -32,7 +32,7 @@ def frame(lines: Sequence[str]) -> str:
 
 
 @contextlib.asynccontextmanager
-async def full_screen(write: Write) -> AsyncIterator[None]:
+async def full_screen(write: Write) -> AsyncGenerator[None, None]:
     """Use the terminal's other screen, without a cursor, for as long as the block.
 
     Cancellation: the terminal is restored, within a second.

@@ -45,7 +45,7 @@ class Shown:
 def hints(urls: Sequence[str]) -> list[str]:
     """What to type into another terminal."""
     by_scheme = {url.partition(":")[0]: url for url in urls}
-    lines = []
+    lines: list[str] = []
     if "tcp" in by_scheme:
         lines.append(f"trio-streams call {by_scheme['tcp']} system.cpu")
     if "ws" in by_scheme:
@@ -130,7 +130,7 @@ def _bar(part: float, whole: float, *, is_unicode: bool) -> str:
 
 
 def _upload_lines(shown: Shown, *, is_unicode: bool) -> list[str]:
-    lines = []
+    lines: list[str] = []
     for upload in shown.uploads:
         how_far = size_text(upload.size)
         if upload.expected:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from typing import Final, Protocol
 
 import attrs
@@ -104,7 +104,7 @@ class Watch:
         self._meter = Meter()
 
     @contextlib.contextmanager
-    def own(self, transport: str, name: str, stream: HasStatistics) -> Iterator[None]:
+    def own(self, transport: str, name: str, stream: HasStatistics) -> Generator[None, None, None]:
         """Show a stream of the demo's own client for as long as the block."""
         number = next(self._numbers)
         self._own[number] = _Own(number, transport, name, stream)

@@ -7,7 +7,7 @@ type asked for with `returns`.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Final, Protocol, cast
 
@@ -101,7 +101,8 @@ class Client(Protocol):
 
         Args:
           name: the procedure.
-          items: what to send; it is not read to its end if the handler answers before.
+          items: what to send; it is not read to its end if the handler answers before. An asynchronous generator is
+            closed, by the task that iterates it.
           returns: the type of the result.
           metadata: string pairs for the handler.
           priority: higher goes first, -128 to 127.
@@ -160,7 +161,7 @@ class ConnectionClient:
         payload = None if input is None else any_json.encode(input)
         async with self.connection.open_stream(name, metadata=metadata) as stream:
             if payload is not None:
-                await stream.send(payload)
+                await stream.send_last(payload)
             stream.end()
             return codec.decode(await _only_item(stream, name))
 
@@ -182,7 +183,7 @@ class ConnectionClient:
             name, metadata=metadata, high_water_mark=high_water_mark, priority=priority
         ) as stream:
             if payload is not None:
-                await stream.send(payload)
+                await stream.send_last(payload)
             stream.end()
             yield stream.typed(None, codec.decode)
 
@@ -226,7 +227,10 @@ class ConnectionClient:
 
 async def _send_all(stream: WireStream[object, bytes], items: Iterable[object] | AsyncIterable[object]) -> None:
     try:
-        await stream.send_many(items)
+        async with contextlib.AsyncExitStack() as stack:
+            if isinstance(items, AsyncGenerator):
+                await stack.enter_async_context(contextlib.aclosing(items))
+            await stream.send_many(items)
         stream.end()
     except (StreamStopped, ConnectionLost):
         if not stream.is_refused:

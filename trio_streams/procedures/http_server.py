@@ -18,13 +18,13 @@ import trio
 
 from trio_streams.codecs import decode_query
 from trio_streams.codes import Code
-from trio_streams.errors import RpcError
+from trio_streams.errors import ConnectionLost, RpcError
 from trio_streams.procedures.procedure import Kind, Procedure
 from trio_streams.procedures.router import Router
 from trio_streams.procedures.server import not_found
 from trio_streams.service.context import Context
 from trio_streams.service.exchange import Exchange, ExchangeHandler, Routes, respond
-from trio_streams.service.sse import respond_sse
+from trio_streams.service.sse import respond_sse, send_error
 
 __all__ = ["LONGEST_MS", "TIMEOUT_HEADER", "http_handler"]
 
@@ -77,14 +77,15 @@ class _Face:
     def _context(self, procedure: Procedure, exchange: Exchange) -> Context:
         request = exchange.request
         deadline = _deadline(request.header(TIMEOUT_HEADER))
-        exchange.cancel_scope.deadline = min(exchange.cancel_scope.deadline, deadline)
         return Context(
             procedure=procedure.name,
             peer=request.peer,
             metadata=dict(request.headers),
             deadline=deadline,
-            cancel_scope=exchange.cancel_scope,
+            # Inside the exchange's own scope, so that a deadline still leaves the exchange to answer with.
+            cancel_scope=trio.CancelScope(deadline=deadline),
             request_id=request.header("x-request-id") or f"http-{next(self._numbers)}",
+            find_reason=lambda: _gone(exchange),
         )
 
     async def stream(self, exchange: Exchange) -> None:
@@ -92,15 +93,36 @@ class _Face:
         procedure = self._find(exchange.request.path.removeprefix("/streams/"), Kind.SERVER)
         query = {key: values for key, values in exchange.request.query.items() if key not in _OWN_PARAMETERS}
         value = decode_query(procedure.input_type, query) if query else procedure.decode_input(None)
-        answer = procedure.invoke(value, self._context(procedure, exchange))
-        await respond_sse(exchange, _payloads(procedure, answer))
+        context = self._context(procedure, exchange)
+        answer = procedure.invoke(value, context)
+        with context.cancel_scope as scope:
+            await respond_sse(exchange, _payloads(procedure, answer))
+        if scope.cancelled_caught:
+            await send_error(exchange, _cancelled(context))
 
     async def call(self, exchange: Exchange) -> None:
         """`POST /<name>`."""
         procedure = self._find(exchange.request.path.removeprefix("/"), Kind.CALL)
         value = procedure.decode_input(await exchange.receive_body() or None)
-        result = await procedure.invoke(value, self._context(procedure, exchange))
-        await respond(exchange, 200, procedure.encode_output(result), [("content-type", "application/json")])
+        context = self._context(procedure, exchange)
+        with context.cancel_scope as scope:
+            result = await procedure.invoke(value, context)
+            await respond(exchange, 200, procedure.encode_output(result), [("content-type", "application/json")])
+        if scope.cancelled_caught:
+            raise _cancelled(context)
+
+
+def _gone(exchange: Exchange) -> Exception | None:
+    if exchange.cancel_scope.cancel_called:
+        return ConnectionLost(f"{exchange.request.peer} is gone")
+    return None
+
+
+def _cancelled(context: Context) -> RpcError:
+    """Why a handler's own scope was cancelled: by its caller's deadline, or by itself."""
+    if trio.current_time() >= context.deadline:
+        return RpcError(Code.DEADLINE_EXCEEDED, "the deadline passed")
+    return RpcError(Code.CANCELLED, "the handler cancelled itself")
 
 
 async def _payloads(procedure: Procedure, answer: AsyncGenerator[Any, None]) -> AsyncGenerator[bytes, None]:

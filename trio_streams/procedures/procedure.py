@@ -62,6 +62,7 @@ class Procedure:
     output_type: object
     description: str = ""
     metadata: Mapping[str, object] = attrs.field(factory=dict)
+    _default: object = inspect.Parameter.empty
     _takes_input: bool = True
     _takes_context: bool = True
     _input: Codec[Any] = attrs.field(init=False)
@@ -78,13 +79,15 @@ class Procedure:
     def decode_input(self, payload: bytes | None) -> object:
         """The input from its payload; None where the caller sent none.
 
-        Then a type that knows null or has only defaults gets those.
+        Then the parameter's default counts, else a type that knows null or has only defaults gets those.
 
         Raises:
           CodecError: it is not of the declared type.
         """
         if payload is not None:
             return self._input.decode(payload)
+        if self._default is not inspect.Parameter.empty:
+            return self._default
         try:
             return self._input.decode(b"null")
         except CodecError:
@@ -158,12 +161,7 @@ def declare(
     """
     _check_name(name)
     _check_form(name, kind, handler)
-    try:
-        hints = _hints(name, handler, scope or {})
-    except TypeError:
-        if input_type is None or output_type is None:
-            raise
-        hints = {}  # both types are given, and a context is found by its name
+    hints = _hints(name, handler, scope or {}, are_types_given=input_type is not None and output_type is not None)
     wants_input, wants_context, parameter = _parameters(name, handler, hints)
     if input_type is None:
         input_type = hints.get(parameter, object)
@@ -182,6 +180,7 @@ def declare(
         output_type=output_type,
         description=description or doc.split("\n", 1)[0],
         metadata=dict(metadata or {}),
+        default=inspect.signature(handler).parameters[parameter].default if wants_input else inspect.Parameter.empty,
         takes_input=wants_input,
         takes_context=wants_context,
     )
@@ -202,10 +201,14 @@ def _check_form(name: str, kind: Kind, handler: Callable[..., Any]) -> None:
         raise TypeError(f"{name!r} is a {what}: its handler must be an async function that returns one result")
 
 
-def _hints(name: str, handler: Callable[..., Any], scope: Mapping[str, object]) -> dict[str, Any]:
+def _hints(
+    name: str, handler: Callable[..., Any], scope: Mapping[str, object], *, are_types_given: bool
+) -> dict[str, Any]:
     try:
         return typing.get_type_hints(handler, localns=dict(scope), include_extras=True)
     except NameError as exc:
+        if are_types_given:
+            return {}  # a context is found by its name
         raise TypeError(f"{name!r}: can't read the handler's annotations: {exc}; pass input= and output=") from exc
 
 

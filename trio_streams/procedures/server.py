@@ -81,7 +81,7 @@ async def _serve(procedure: Procedure, stream: WireStream[bytes, bytes]) -> None
     if procedure.kind.gives_items:
         await pump(answer, stream.typed(procedure.encode_output, None))
     else:
-        await stream.send(procedure.encode_output(await answer))
+        await stream.send_last(procedure.encode_output(await answer))
 
 
 async def _receive_input(stream: WireStream[bytes, bytes]) -> bytes | None:

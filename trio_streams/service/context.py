@@ -39,7 +39,7 @@ class Context:
     @property
     def cancelled(self) -> bool:
         """Whether the caller has cancelled, gone away, or stopped caring."""
-        return self.cancel_scope.cancel_called
+        return self.cancel_scope.cancel_called or self._find_reason() is not None
 
     @property
     def cancel_reason(self) -> Exception | None:

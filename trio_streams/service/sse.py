@@ -15,11 +15,12 @@ import msgspec
 import trio
 
 from trio_streams.codes import http_status
+from trio_streams.errors import RpcError
 from trio_streams.service.exchange import Exchange, Headers, as_rpc_error, error_fields
 from trio_streams.streams.abc import ReceiveStream
 from trio_streams.wire import sse
 
-__all__ = ["SSE_HEADERS", "respond_sse", "wants_named_events"]
+__all__ = ["SSE_HEADERS", "respond_sse", "send_error", "wants_named_events"]
 
 SSE_HEADERS: Final[Headers] = (
     ("content-type", sse.CONTENT_TYPE),
@@ -76,12 +77,21 @@ async def respond_sse(
         else:
             await _send_each(exchange, items, event)
     except Exception as exc:
-        error = as_rpc_error(exc, debug=debug)
-        fields = {**error_fields(error), "status": http_status(error.code)}
-        await exchange.send(sse.encode_event(msgspec.json.encode(fields), event="error"))
-        exchange.end()
+        await send_error(exchange, as_rpc_error(exc, debug=debug))
         raise
     await exchange.send(_END)
+    exchange.end()
+
+
+async def send_error(exchange: Exchange, error: RpcError) -> None:
+    """End an event stream with an error event.
+
+    Args:
+      exchange: one whose head has been sent by `respond_sse`.
+      error: what the stream ended with.
+    """
+    fields = {**error_fields(error), "status": http_status(error.code)}
+    await exchange.send(sse.encode_event(msgspec.json.encode(fields), event="error"))
     exchange.end()
 
 

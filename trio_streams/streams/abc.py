@@ -61,6 +61,8 @@ class StreamStatistics:
       tasks_waiting_receive: tasks that wait to receive.
       window_items: how many items may wait: the high-water mark.
       window_bytes: how many bytes may wait; None for no such limit.
+      queued_items: items accepted from senders that have not left for the peer; always 0 in process.
+      credit_items: how many more items the peer allows us to send; None in process, where the buffer is the limit.
     """
 
     id: str
@@ -76,6 +78,8 @@ class StreamStatistics:
     tasks_waiting_receive: int = 0
     window_items: int = 0
     window_bytes: int | None = None
+    queued_items: int = 0
+    credit_items: int | None = None
 
 
 class SendStream(trio.abc.SendChannel[S_contra]):

@@ -238,6 +238,8 @@ class WireStream(WireSendHalf[S], WireReceiveHalf[R], Stream[S, R]):
             tasks_waiting_receive=len(self._readers),
             window_items=state.receive_credit.window_items,
             window_bytes=state.receive_credit.window_bytes,
+            queued_items=state.queued_items,
+            credit_items=state.send_credit.item_limit - state.send_credit.items,
         )
 
     # -- what the connection reports ----------------------------------------------------------------------------

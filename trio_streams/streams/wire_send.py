@@ -90,6 +90,17 @@ class WireSendHalf(SendStream[S]):
             await trio.lowlevel.cancel_shielded_checkpoint()
             self._send_pace.restart()
 
+    async def send_last(self, value: S) -> None:
+        """Send one item that the end follows at once, so that both leave in one write; else as `send`.
+
+        Cancellation: atomic. There is no schedule point but where it has to wait.
+        """
+        self._check_sendable()
+        payload = self._payload(value)
+        await trio.lowlevel.checkpoint_if_cancelled()
+        if not self._try_send(payload):
+            await self._send_slowly((payload,))
+
     def send_nowait(self, value: S) -> None:
         """Send one item if the stream takes it at once; see `SendStream.send_nowait`."""
         self._check_sendable()
@@ -97,7 +108,9 @@ class WireSendHalf(SendStream[S]):
             raise trio.WouldBlock
 
     def _try_send(self, payload: bytes) -> bool:
-        self._check_sendable()
+        over = self._send_over
+        if over is not None:
+            raise over()
         if self._senders or not self._machine.send(self.id, (payload,)):
             return False
         self._items_sent += 1
@@ -178,10 +191,9 @@ class WireSendHalf(SendStream[S]):
         """Each item leaves as it is made, for nobody knows when the next one comes; the schedule points are behind."""
         pace = Pace()
         sent = 0
+        encode = self._encode
         async for value in values:
-            await trio.lowlevel.checkpoint_if_cancelled()
-            self._check_sendable()
-            payload = self._payload(value)
+            payload = cast("bytes", value) if encode is None else encode(value)
             if not self._try_send(payload):
                 await self._send_slowly((payload,))
                 pace.restart()

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from typing import TypeVar
 
 import trio
 
 __all__ = ["cancel_everywhere"]
 
+T = TypeVar("T")
+
 
 class _CancelAt(trio.abc.Instrument):
     """Cancels a scope when a task has come to its n-th rest."""
 
-    def __init__(self, task: trio.lowlevel.Task, scope: trio.CancelScope, at: float) -> None:
+    def __init__(self, task: trio.lowlevel.Task, scope: trio.CancelScope, at: int) -> None:
         self._task = task
         self._scope = scope
         self._left = at
@@ -27,37 +30,32 @@ class _CancelAt(trio.abc.Instrument):
 
 
 async def cancel_everywhere(
-    scenario: Callable[[], Awaitable[None]],
-    prove: Callable[[], Awaitable[None]] | None = None,
-    *,
-    max_turns: float = math.inf,
+    scenario: Callable[[T], Awaitable[object]],
+    around: Callable[[], AbstractAsyncContextManager[T]],
 ) -> int:
     """Run a scenario again and again, cancelled at its first await, its second, …, until it completes.
 
     Args:
       scenario: what is cancelled; run by this very task.
-      prove: run after each turn: checks that what the scenario used still works, or is cleanly over.
-      max_turns: how often at most.
+      around: entered anew for each turn, and never cancelled: it makes what the scenario uses, and proves at its end
+        that this still works or is cleanly over.
 
     Returns:
       How many turns were cancelled.
 
     Raises:
-      AssertionError: the scenario did not complete within `max_turns`.
       Exception: what the scenario or the proof raised.
     """
     turns = 0
     while True:
         turns += 1
-        with trio.CancelScope() as scope:
-            instrument = _CancelAt(trio.lowlevel.current_task(), scope, turns)
-            trio.lowlevel.add_instrument(instrument)
-            try:
-                await scenario()
-            finally:
-                trio.lowlevel.remove_instrument(instrument)
-        if prove is not None:
-            await prove()
+        async with around() as subject:
+            with trio.CancelScope() as scope:
+                instrument = _CancelAt(trio.lowlevel.current_task(), scope, turns)
+                trio.lowlevel.add_instrument(instrument)
+                try:
+                    await scenario(subject)
+                finally:
+                    trio.lowlevel.remove_instrument(instrument)
         if not scope.cancelled_caught:
             return turns - 1
-        assert turns < max_turns, f"the scenario was still cancelled at await {turns}"

@@ -1,12 +1,7 @@
-"""The claims that streams keep on every transport, for yours, too.
+"""The claims that streams keep on every transport, for yours, too: `await check_streams(make)` in a test of your own.
 
-    @asynccontextmanager
-    async def make() -> AsyncIterator[tuple[Carrier, Carrier]]:
-        ...connect the two ends of your transport...
-        yield client, server
-
-    async def test_my_transport(autojump_clock: MockClock) -> None:
-        await check_streams(make)
+`make` is an async context manager that connects the two ends of your transport and yields the client's carrier and the
+server's.
 
 A transport that lives inside the process is checked in virtual time; one that uses sockets in real time, without any
 sleep that hopes to be long enough. To see each claim on its own, parametrise a test over `CHECKS`.

@@ -1,5 +1,8 @@
 """How streams end: END, RESET, STOP, cancellation and deadlines. Each check's first line is its claim."""
 
+# A checker can't need pytest.
+# ruff: noqa: PT017
+
 from __future__ import annotations
 
 import math
@@ -12,7 +15,7 @@ from trio_streams.config import ConnectionConfig
 from trio_streams.core.records import Status
 from trio_streams.errors import RpcError, StreamReset, StreamStopped
 from trio_streams.streams.wire import StopPolicy
-from trio_streams.testing.peers import ByteItems, MakeCarriers, open_peers, until
+from trio_streams.testing.peers import PATIENCE_SECONDS, ByteItems, MakeCarriers, open_peers, send_until_refused, until
 
 __all__ = ["END_CHECKS", "Witness", "catch"]
 
@@ -28,14 +31,14 @@ class Witness:
 
     def __init__(self, policy: StopPolicy = StopPolicy.ALWAYS) -> None:
         self._policy = policy
-        self.is_running = trio.Event()
-        self.is_finished = trio.Event()
-        self.may_finish = trio.Event()
+        self.is_running: trio.Event = trio.Event()
+        self.is_finished: trio.Event = trio.Event()
+        self.may_finish: trio.Event = trio.Event()
         self.may_finish.set()
-        self.was_cancelled = False
+        self.was_cancelled: bool = False
         self.reason: Exception | None = None
-        self.deadline = math.inf
-        self.started_at = math.inf
+        self.deadline: float = math.inf
+        self.started_at: float = math.inf
 
     async def serve(self, stream: ByteItems) -> None:
         """Handle a stream."""
@@ -49,7 +52,7 @@ class Witness:
             raise
         finally:
             self.reason = stream.cancel_reason
-            with trio.CancelScope(shield=True):
+            with trio.move_on_after(PATIENCE_SECONDS, shield=True):
                 await self.may_finish.wait()
             self.is_finished.set()
 
@@ -57,10 +60,11 @@ class Witness:
 async def catch(stream: ByteItems) -> Exception:
     """What receiving ends with, items being passed over."""
     try:
-        while True:
+        for _ in range(20_000):
             await stream.receive()
     except (RpcError, trio.EndOfChannel, trio.BrokenResourceError) as exc:
         return exc
+    raise AssertionError("20,000 items, and no end")
 
 
 async def check_an_error_comes_after_the_items(make: MakeCarriers) -> None:
@@ -90,12 +94,11 @@ async def check_an_end_carries_a_status(make: MakeCarriers) -> None:
         statuses.append(await catch(stream))
         await stream.send(b"after your end")
 
-    async with open_peers(make, {"answer": answer}) as peers:
-        async with peers.client.open_stream("answer") as stream:
-            await stream.send(b"1")
-            stream.end(Status("PARTIAL", "that is all I have"))
-            assert await stream.receive() == b"after your end"
-            assert isinstance(await catch(stream), trio.EndOfChannel)
+    async with open_peers(make, {"answer": answer}) as peers, peers.client.open_stream("answer") as stream:
+        await stream.send(b"1")
+        stream.end(Status("PARTIAL", "that is all I have"))
+        assert await stream.receive() == b"after your end"
+        assert isinstance(await catch(stream), trio.EndOfChannel)
     (error,) = statuses
     assert isinstance(error, RpcError)
     assert (error.code, error.message) == ("PARTIAL", "that is all I have")
@@ -162,8 +165,7 @@ async def check_an_upload_survives_a_stop(make: MakeCarriers) -> None:
         stream.stop_policy = StopPolicy.ON_ERROR
         assert await stream.receive() == b"first"
         try:
-            while True:
-                await stream.send(b"progress")
+            await send_until_refused(stream, b"progress")
         except StreamStopped as exc:
             log.append((exc.code, exc.reason))
         log.extend([item async for item in stream])
@@ -202,13 +204,11 @@ async def check_a_stopped_sender_is_told(make: MakeCarriers) -> None:
     config = ConnectionConfig()
     async with open_peers(make, {"refuse": refuse}, config=config) as peers:
         async with peers.client.open_stream("refuse") as stream:
-            sent = 0
             try:
-                while True:
-                    await stream.send(b"item")
-                    sent += 1
+                await send_until_refused(stream, b"item")
             except StreamStopped as exc:
                 assert (exc.code, exc.reason) == (Code.RESOURCE_EXHAUSTED, "the disk is full")
+            sent = stream.statistics().items_sent
             assert 1 <= sent <= config.stream.window_items + config.stream.window_items // 4
             assert await stream.receive() == b"kept 1"
             assert isinstance(await catch(stream), trio.EndOfChannel)
@@ -220,9 +220,10 @@ async def check_cancellation_reaches_the_handler(make: MakeCarriers) -> None:
     witness = Witness()
     witness.may_finish = trio.Event()
     is_reopened = trio.Event()
-    async with open_peers(
-        make, {"wait": witness.serve}, server_config=ConnectionConfig(max_streams=1)
-    ) as peers, trio.open_nursery() as nursery:
+    async with (
+        open_peers(make, {"wait": witness.serve}, server_config=ConnectionConfig(max_streams=1)) as peers,
+        trio.open_nursery() as nursery,
+    ):
         with trio.CancelScope() as scope:
             async with peers.client.open_stream("wait") as stream:
                 await witness.is_running.wait()

@@ -1,14 +1,18 @@
 """What a connection does with items: order, credit, priority, fairness. Each check's first line is its claim."""
 
+# Handlers and blocks read as users write them.
+# ruff: noqa: ARG001, PERF401, SIM117
+
 from __future__ import annotations
 
+from contextlib import AsyncExitStack
 from functools import partial
 from typing import Final
 
 import trio
 
 from trio_streams.config import ITEM_OVERHEAD_BYTES, ConnectionConfig, StreamLimits
-from trio_streams.testing.peers import ByteItems, MakeCarriers, Peers, open_peers, until
+from trio_streams.testing.peers import ByteItems, MakeCarriers, Peers, open_peers, send_until_refused, until
 
 __all__ = ["FLOW_CHECKS", "check_many_streams"]
 
@@ -41,17 +45,14 @@ async def check_any_size_keeps_its_place(make: MakeCarriers) -> None:
         assert await _echoed(peers, items) == items
 
 
-async def _fill(stream: ByteItems, item: bytes) -> None:
-    while True:
-        await stream.send(item)
-
-
 async def _check_window(make: MakeCarriers, item: bytes, limits: StreamLimits, expected: int) -> None:
     config = ConnectionConfig(stream=limits)
-    async with open_peers(make, {"fill": partial(_fill, item=item), "sink": _wait}, config=config) as peers:
+    async with open_peers(
+        make, {"fill": partial(send_until_refused, item=item), "sink": _wait}, config=config
+    ) as peers:
         async with peers.client.open_stream("fill") as down, peers.client.open_stream("sink") as up:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(_fill, up, item)
+                nursery.start_soon(send_until_refused, up, item)
                 await until(lambda: peers.server.statistics().streams_accepted == 2)
                 served = peers.served("fill")
                 for stream in (served, up):
@@ -86,7 +87,7 @@ async def check_an_unread_stream_stops_at_its_bytes(make: MakeCarriers) -> None:
 
 async def check_a_mark_sets_the_window(make: MakeCarriers) -> None:
     """A high-water mark given for one stream is its window of items."""
-    async with open_peers(make, {"fill": partial(_fill, item=b"x")}) as peers:
+    async with open_peers(make, {"fill": partial(send_until_refused, item=b"x")}) as peers:
         async with peers.client.open_stream("fill", high_water_mark=7):
             await until(lambda: bool(peers.server.streams))
             served = peers.served("fill")
@@ -97,7 +98,10 @@ async def check_a_mark_sets_the_window(make: MakeCarriers) -> None:
 
 async def check_no_stream_holds_the_line(make: MakeCarriers) -> None:
     """While eight streams are full and never read, another one moves 2,000 items in each direction."""
-    async with open_peers(make, {"fill": partial(_fill, item=b"x" * 4_000)}) as peers, trio.open_nursery() as nursery:
+    async with (
+        open_peers(make, {"fill": partial(send_until_refused, item=b"x" * 4_000)}) as peers,
+        trio.open_nursery() as nursery,
+    ):
 
         async def leave_unread() -> None:
             async with peers.client.open_stream("fill"):
@@ -113,29 +117,27 @@ async def check_no_stream_holds_the_line(make: MakeCarriers) -> None:
 
 
 async def check_priority_overtakes(make: MakeCarriers) -> None:
-    """An item of priority 10 overtakes 1,000 queued items of priority 0."""
+    """An item of priority 10 overtakes 1,000 queued items of priority 0, whether one stream has them or a hundred."""
+    for streams in (1, 100):
+        await _check_priority(make, streams)
+
+
+async def _check_priority(make: MakeCarriers, streams: int) -> None:
     received: list[str] = []
-    done = trio.Event()
 
     async def note(stream: ByteItems) -> None:
         async for _ in stream:
             received.append(stream.name)
-        if len(received) == 1_001:
-            done.set()
 
     config = ConnectionConfig(stream=StreamLimits(window_items=2_000, window_bytes=2_000_000))
-    async with open_peers(make, {"bulk": note, "urgent": note}, config=config) as peers:
-        async with (
-            peers.client.open_stream("bulk") as bulk,
-            peers.client.open_stream("urgent", priority=10) as urgent,
-        ):
-            await until(lambda: len(peers.server.streams) == 2)
-            for _ in range(1_000):
-                bulk.send_nowait(b"x" * 900)
-            urgent.send_nowait(b"!")
-            bulk.end()
-            urgent.end()
-            await done.wait()
+    async with open_peers(make, {"bulk": note, "urgent": note}, config=config) as peers, AsyncExitStack() as stack:
+        bulk = [await stack.enter_async_context(peers.client.open_stream("bulk")) for _ in range(streams)]
+        urgent = await stack.enter_async_context(peers.client.open_stream("urgent", priority=10))
+        await until(lambda: len(peers.server.streams) == streams + 1)
+        for n in range(1_000):
+            bulk[n % streams].send_nowait(b"x" * 900)
+        urgent.send_nowait(b"!")
+        await until(lambda: len(received) == 1_001)
     # It leaves before all of them. What arrives with it in one read may be taken first: two batches at the most.
     assert received.index("urgent") <= 128
 
@@ -176,7 +178,7 @@ async def check_receivers_share(make: MakeCarriers) -> None:
 
             async def take() -> None:
                 async for item in stream:
-                    received.append(item)  # noqa: PERF401 - several tasks append
+                    received.append(item)
 
             async with trio.open_nursery() as nursery:
                 for _ in range(5):

@@ -34,9 +34,9 @@ class Pipe:
         self._line_free_at = float("-inf")
         self._last_arrival = float("-inf")
         self._left: int | None = None
-        self.in_flight = 0
-        self.sent_bytes = 0
-        self.lost_bytes = 0
+        self.in_flight: int = 0
+        self.sent_bytes: int = 0
+        self.lost_bytes: int = 0
 
     @property
     def next_arrival(self) -> float | None:
@@ -144,8 +144,8 @@ class Link:
             raise ValueError(f"bandwidth must be above 0 bytes a second, not {bandwidth}")
         self.seed = seed
         # Reproducible, not secret. Each direction has its own numbers: what one sends does not change the other's.
-        self.to_server = Pipe(random.Random(f"{seed} to server"), latency, max_chunk, bandwidth)  # noqa: S311
-        self.to_client = Pipe(random.Random(f"{seed} to client"), latency, max_chunk, bandwidth)  # noqa: S311
+        self.to_server: Pipe = Pipe(random.Random(f"{seed} to server"), latency, max_chunk, bandwidth)  # noqa: S311
+        self.to_client: Pipe = Pipe(random.Random(f"{seed} to client"), latency, max_chunk, bandwidth)  # noqa: S311
 
     def cut(self) -> None:
         """Fall silent in both directions: what is under way is lost, too."""

@@ -115,8 +115,8 @@ class Pair(Generic[EventT]):
     ) -> None:
         self.client = client
         self.server = server
-        self.link = Link() if link is None else link
-        self.now = now
+        self.link: Link = Link() if link is None else link
+        self.now: float = now
         self._max_bytes = max_bytes
         self._max_steps = max_steps
         self._ends = (
@@ -198,7 +198,9 @@ class Pair(Generic[EventT]):
 
     def _deliver_next(self, until: float) -> bool:
         """Deliver the chunk that arrives next, or keep the deadline before it."""
-        waiting = [(arrival, index) for index, end in enumerate(self._ends) if (arrival := end.next_input()) is not None]
+        waiting = [
+            (arrival, index) for index, end in enumerate(self._ends) if (arrival := end.next_input()) is not None
+        ]
         if not waiting or min(waiting)[0] > until:
             return False
         arrival, index = min(waiting)

@@ -10,7 +10,7 @@ import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from functools import partial
-from typing import Final, TypeAlias, TypeVar
+from typing import Final, NoReturn, TypeAlias, TypeVar
 
 import attrs
 import trio
@@ -23,7 +23,17 @@ from trio_streams.errors import ConnectionLost
 from trio_streams.nursery import open_bare_nursery
 from trio_streams.streams.wire import WireStream
 
-__all__ = ["PATIENCE_SECONDS", "ByteItems", "FragileCarrier", "MakeCarriers", "Peers", "live_tasks", "open_peers", "until"]
+__all__ = [
+    "PATIENCE_SECONDS",
+    "ByteItems",
+    "FragileCarrier",
+    "MakeCarriers",
+    "Peers",
+    "live_tasks",
+    "open_peers",
+    "send_until_refused",
+    "until",
+]
 
 T = TypeVar("T")
 
@@ -36,6 +46,8 @@ PATIENCE_SECONDS: Final = 20.0
 """What one check may take, on the run's clock, before it fails. Far more than any needs, even on a busy machine."""
 
 _POLL_SECONDS: Final = 0.001
+
+_MAX_ITEMS: Final = 20_000
 
 
 class FragileCarrier:
@@ -187,11 +199,26 @@ def live_tasks() -> set[trio.lowlevel.Task]:
     return set() if root is None else set(below(root))
 
 
+async def send_until_refused(stream: ByteItems, item: bytes) -> NoReturn:
+    """Send the same item until sending raises; what it raises passes through.
+
+    Args:
+      stream: has credit for fewer items than the bound.
+      item: what to send.
+
+    Raises:
+      AssertionError: 20,000 were taken: a fault that would keep a run in virtual time busy for ever.
+    """
+    for _ in range(_MAX_ITEMS):
+        await stream.send(item)
+    raise AssertionError(f"{_MAX_ITEMS} items were taken")
+
+
 async def until(is_so: Callable[[], bool]) -> None:
     """Wait until a state is reached that nothing tells of; the block around bounds the wait.
 
     Args:
       is_so: looks.
     """
-    while not is_so():
+    while not is_so():  # noqa: ASYNC110 - what it waits for sets no event
         await trio.sleep(_POLL_SECONDS)

@@ -8,7 +8,7 @@ from typing import Final
 import msgspec
 
 from trio_streams.codes import http_status
-from trio_streams.errors import ConnectionLost, RpcError, unwrap_group
+from trio_streams.errors import RpcError
 from trio_streams.errors import as_rpc_error as as_rpc_error
 from trio_streams.transports.exchange import Exchange, ExchangeHandler, Headers, HostedExchange
 
@@ -72,11 +72,10 @@ async def run_handler(exchange: HostedExchange, handler: ExchangeHandler) -> Non
 async def _fail(exchange: HostedExchange, exc: Exception) -> None:
     error = as_rpc_error(exc, debug=exchange.config.debug)
     what = f"{exchange.request.method} {exchange.request.path}"
-    inner = unwrap_group(exc)
-    if isinstance(inner, RpcError) or (isinstance(inner, ConnectionLost) and exchange.cancel_scope.cancel_called):
-        _LOG.info("%s: %s", what, inner)  # refused, or nobody left to answer: neither is a crash
-    else:
+    if error.is_our_fault:
         _LOG.error("%s failed", what, exc_info=exc)
+    else:
+        _LOG.info("%s: %s", what, error)
     if exchange.is_ended:
         return
     if exchange.has_head or exchange.cancel_scope.cancel_called:

@@ -31,6 +31,7 @@ from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ASGIFramework, ConnectionState, LifespanState
 
 from trio_streams.errors import unwrap_group
+from trio_streams.nursery import open_bare_nursery
 from trio_streams.transports.answer import run_handler
 from trio_streams.transports.asgi_hypercorn import abort, carrier_of, drained
 from trio_streams.transports.asgi_types import Message as Message
@@ -118,7 +119,7 @@ class _Host:
         self._body_done = trio.Event()
 
     async def run(self, handler: ExchangeHandler) -> None:
-        async with trio.open_nursery() as nursery:
+        async with open_bare_nursery() as nursery:  # hypercorn logs and swallows groups, an interrupt's too
             nursery.start_soon(self._watch)
             nursery.start_soon(self._pump)
             try:
@@ -200,12 +201,17 @@ class _Host:
         await self._write({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _write(self, message: Message) -> None:
+        await trio.lowlevel.checkpoint_if_cancelled()
         self._is_writing = True
         if self._config.stall_timeout is not None:
             self._watch_scope.deadline = trio.current_time() + self._config.stall_timeout
+        # Cancelled between h11's step and its own, hypercorn would answer a second time, and the error that this makes
+        # would take the place of what is passing through. `_end_write` bounds the write instead.
+        self._pump_scope.shield = True
         await self._send(message)
         if message.get("body"):
             await drained(self._send)
+        self._pump_scope.shield = False
         self._watch_scope.deadline = float("inf")
         self._is_writing = False
 

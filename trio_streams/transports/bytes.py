@@ -16,9 +16,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import socket as stdlib_socket
 import ssl
 import sys
+from collections.abc import Callable
 from typing import Final, cast
 
 import trio
@@ -59,6 +61,7 @@ class ByteCarrier:
         self._stream = stream
         self._peer = peer_name(stream) if peer is None else peer
         self._close_timeout = close_timeout
+        self._asks_kernel = writability(stream)
         self._is_receiving = False
         self._is_ended = False  # the peer ended its side, or the world did
         self._is_closed = False
@@ -115,6 +118,10 @@ class ByteCarrier:
             await self._stream.wait_send_all_might_not_block()
         except trio.BrokenResourceError as exc:
             raise ConnectionLost(f"connection to {self._peer} lost: {describe_fault(exc)}") from exc
+
+    def is_writable(self) -> bool:
+        """Whether the kernel would take bytes now; False where it can't be asked."""
+        return not self._is_closed and self._asks_kernel()
 
     async def aclose(self) -> None:
         """End this side, wait at most `close_timeout` seconds for the peer to end its own, and close. Idempotent.
@@ -260,6 +267,24 @@ def tune_stream(stream: trio.abc.Stream) -> None:
         stream.setsockopt(trio.socket.IPPROTO_TCP, trio.socket.TCP_NODELAY, 1)
         if _TCP_NOTSENT_LOWAT is not None:
             stream.setsockopt(trio.socket.IPPROTO_TCP, _TCP_NOTSENT_LOWAT, NOTSENT_LOWAT_BYTES)
+
+
+def writability(stream: trio.abc.Stream) -> Callable[[], bool]:
+    """Ask the kernel, without waiting, whether a stream's socket takes bytes.
+
+    `poll` counts `TCP_NOTSENT_LOWAT` in, as `wait_writable` does.
+
+    Args:
+      stream: open.
+
+    Returns:
+      The question; its answer is False for what is no socket, and on Windows, which has no `poll`.
+    """
+    if sys.platform == "win32" or not isinstance(stream, trio.SocketStream):
+        return lambda: False
+    poll = select.poll()
+    poll.register(stream.socket.fileno(), select.POLLOUT)
+    return lambda: bool(poll.poll(0))
 
 
 def _set_user_timeout(socket: trio.socket.SocketType, user_timeout: float | None) -> None:

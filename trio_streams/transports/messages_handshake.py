@@ -6,6 +6,7 @@ ends in one exception whose message is one line, and on the server in an HTTP an
 
 from __future__ import annotations
 
+import contextlib
 import ssl
 from collections.abc import Callable, Mapping, Sequence
 
@@ -87,6 +88,7 @@ async def accept_websocket(
             request, unfed = await _serve_handshake(stream, machine, peer, received)
         is_open = True
     except trio.TooSlowError as exc:
+        await _tell_too_slow(stream, machine, config)
         raise _too_slow(peer, "request", config) from exc
     except ConnectionLost:
         raise  # it is a BrokenResourceError, too
@@ -296,6 +298,13 @@ def _too_slow(peer: str, what: str, config: ConnectionConfig) -> RemoteProtocolE
         code=Code.HANDSHAKE_TIMEOUT,
         field="handshake_timeout",
     )
+
+
+async def _tell_too_slow(stream: trio.abc.Stream, machine: ServerProtocol, config: ConnectionConfig) -> None:
+    limit = f"handshake_timeout of {config.handshake_timeout:g} s"
+    answer = machine.reject(408, f"Expected the request of a WebSocket handshake within {limit}.\n").serialize()
+    with trio.move_on_after(config.close_timeout), contextlib.suppress(trio.BrokenResourceError):
+        await stream.send_all(answer)
 
 
 def _selector(subprotocols: Sequence[str], *, is_required: bool) -> _Select:

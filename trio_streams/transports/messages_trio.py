@@ -306,6 +306,8 @@ class _Reader:
 
     def __init__(self, nursery: trio.Nursery) -> None:
         self._nursery = nursery
+        # A goodbye needs the reader, and is said after the block around it was cancelled.
+        self._scope = trio.CancelScope(shield=True)
         self._ended = trio.Event()
         self._fault: Exception | None = None
 
@@ -315,11 +317,13 @@ class _Reader:
         """Run readers for the length of a block, and close the stream behind them."""
         failure: BaseException | None = None
         async with trio.open_nursery() as nursery:
+            reader = cls(nursery)
             try:
-                yield cls(nursery)
+                yield reader
             except Exception as exc:  # noqa: BLE001 - taken past the nursery, which would wrap it in a group
                 failure = exc
             finally:
+                reader._scope.cancel()
                 await trio.aclose_forcefully(stream)
                 nursery.cancel_scope.cancel()
         if failure is not None:
@@ -331,7 +335,8 @@ class _Reader:
 
     async def _run(self, reader: Callable[[], Awaitable[None]]) -> None:
         try:
-            await reader()
+            with self._scope:
+                await reader()
         except Exception as exc:  # noqa: BLE001 - whatever it is, it ends this connection and nothing else
             self._fault = exc
         finally:

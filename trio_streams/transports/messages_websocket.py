@@ -30,11 +30,9 @@ from trio_streams.transports.bytes import describe_fault
 from trio_streams.transports.carrier import RECEIVE_BYTES
 from trio_streams.transports.messages_close import CLEAN_CLOSE_CODES, describe_close, end_sending
 from trio_streams.transports.output import Output
+from trio_streams.wire.binary import PROTOCOL as SUBPROTOCOL
 
 __all__ = ["DEFAULT_MAX_MESSAGE_BYTES", "SUBPROTOCOL", "WebSocketCarrier"]
-
-SUBPROTOCOL: Final = "trio-streams.v1"
-"""The WebSocket subprotocol under which our binary dialect travels."""
 
 DEFAULT_MAX_MESSAGE_BYTES: Final = 16_777_216 + 65_536
 """The largest item by default, and room for the frames around it."""
@@ -188,6 +186,10 @@ class WebSocketCarrier:
             await self._output.wait_writable()
         finally:
             self._output.end_turn()
+
+    def is_writable(self) -> bool:
+        """Whether the kernel would take bytes now, and no answers are owed; False where it can't be asked."""
+        return not self._is_closed and self._output.is_writable
 
     async def aclose(self, code: int = CloseCode.NORMAL_CLOSURE, reason: str = "") -> None:
         """Do the closing handshake, wait at most `close_timeout` seconds for the peer's part of it, and close.
@@ -410,9 +412,7 @@ class WebSocketCarrier:
             output.end_turn()
 
     def _why_not_sending(self) -> str:
-        if self._failure is not None:
-            return f"cannot send: {self._failure}"
-        return f"cannot send: {self._peer} has closed the WebSocket"
+        return f"cannot send: {self._failure or f'{self._peer} has closed the WebSocket'}"
 
     async def _say_goodbye(self, code: int, reason: str) -> None:
         machine = self._machine
@@ -436,7 +436,7 @@ class WebSocketCarrier:
                     machine.receive_eof()
                 machine.events_received()
         except (ConnectionLost, trio.BrokenResourceError, trio.ClosedResourceError):
-            pass  # the peer left without a word; so can we
+            return  # the peer left without a word; so can we
 
     def _check_open(self) -> None:
         if self._is_closed:

@@ -19,7 +19,7 @@ from typing import Final
 import trio
 
 from trio_streams.errors import ConnectionLost
-from trio_streams.transports.bytes import describe_fault
+from trio_streams.transports.bytes import describe_fault, writability
 
 __all__ = ["Output"]
 
@@ -40,6 +40,7 @@ class Output:
     def __init__(self, stream: trio.abc.Stream, *, peer: str, patience: float) -> None:
         self._stream = stream
         self._socket = stream.socket if isinstance(stream, trio.SocketStream) else None
+        self._asks_kernel = writability(stream)
         self._peer = peer
         self._patience = patience
         self._turn = trio.Lock()
@@ -103,6 +104,11 @@ class Output:
             if not self._rest and not self._owed:
                 return
             await self._flush_in_turn()
+
+    @property
+    def is_writable(self) -> bool:
+        """Whether `wait_writable` would return at once; False where the stream can't be asked."""
+        return not self._rest and not self._owed and not self._turn.locked() and self._asks_kernel()
 
     async def flush(self) -> None:
         """Write what is owed.

@@ -76,7 +76,8 @@ async def serve_connection(
 
     Cancellation: as for `serve`.
     """
-    await serve_stream(TrioWebSocketCarrier(ws), app, config=config)
+    config = config or ConnectionConfig()
+    await serve_stream(TrioWebSocketCarrier(ws, close_timeout=config.close_timeout), app, config=config)
 
 
 def _carrier(stream: trio.abc.Stream | Carrier, config: ConnectionConfig, peer: str | None) -> Carrier:

@@ -68,7 +68,10 @@ class _Server:
         except StreamsError as exc:
             _logger.info("a connection ended: %s", exc)
         finally:
-            await trio.aclose_forcefully(stream)
+            # Shielded, or a cancellation that arrives meanwhile would take the place of what is passing through, such as
+            # KeyboardInterrupt.
+            with trio.CancelScope(shield=True):
+                await trio.aclose_forcefully(stream)
 
     @asynccontextmanager
     async def accept_tcp(self, stream: trio.SocketStream) -> AsyncGenerator[Carrier, None]:
@@ -128,6 +131,11 @@ async def _serve_wss(server: _Server, address: Address, task_status: trio.TaskSt
 
 async def _serve_sockets(server: _Server, address: Address, accept: _Accept, task_status: trio.TaskStatus[str]) -> None:
     listeners = await open_tcp_listeners(address.host, address.port)
+    if address.port == 0:
+        # The system chose a port for each address of a name, and a URL has room for one.
+        for listener in listeners[1:]:
+            listener.socket.close()
+        del listeners[1:]
     bound = f"{address.scheme}://{host_port(*listeners[0].socket.getsockname()[:2])}"
     await _accept_all(server, listeners, accept, task_status, bound)
 

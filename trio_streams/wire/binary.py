@@ -34,9 +34,9 @@ from typing import Final
 from trio_streams.codes import Code
 from trio_streams.config import MAX_FRAME_PAYLOAD_BYTES
 from trio_streams.core import records
+from trio_streams.core.assembly import Piece
 from trio_streams.core.buffer import FrameBuffer
 from trio_streams.core.errors import LocalProtocolError, ProtocolError, RemoteProtocolError
-from trio_streams.core.stream_machine import Piece
 from trio_streams.core.wire import Frame
 from trio_streams.wire.binary_records import DATA as _DATA
 from trio_streams.wire.binary_records import NAMES, decode_record, encode_record

@@ -19,7 +19,21 @@ from trio_streams.core.errors import LocalProtocolError, RemoteProtocolError
 
 __all__ = ["DATA", "NAMES", "decode_record", "encode_record"]
 
-NAMES: Final = ("", "HELLO", "OPEN", "HEADER", "DATA", "END", "RESET", "STOP", "CREDIT", "PING", "PONG", "ACK", "GOAWAY")
+NAMES: Final = (
+    "",
+    "HELLO",
+    "OPEN",
+    "HEADER",
+    "DATA",
+    "END",
+    "RESET",
+    "STOP",
+    "CREDIT",
+    "PING",
+    "PONG",
+    "ACK",
+    "GOAWAY",
+)
 """The names of the frame types, which number them."""
 
 _HELLO, _OPEN, _HEAD, DATA, _END, _RESET, _STOP, _CREDIT, _PING, _PONG, _ACK, _GOAWAY = range(1, len(NAMES))

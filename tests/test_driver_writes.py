@@ -1,0 +1,62 @@
+"""When the driver writes, and what it leaves out."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+import trio.testing
+
+from tests.fake_carrier import FakeCarrier, make_rig
+from trio_streams.carrier import PromptCarrier
+from trio_streams.config import ConnectionConfig
+from trio_streams.core import records
+from trio_streams.driver import run_client
+
+CONFIG = ConnectionConfig(close_timeout=2, idle_timeout=None)
+
+
+class Prompt(FakeCarrier):
+    """A carrier that can tell whether it is writable."""
+
+    is_ready = True
+
+    def is_writable(self) -> bool:
+        return self.is_ready
+
+
+async def test_a_grant_that_nobody_needs_any_more(autojump_clock: trio.testing.MockClock) -> None:
+    """A grant that was due when the peer reset its half is not sent, and where nothing is left nothing is written."""
+    carrier, peer = make_rig()
+    await peer.greet()
+    async with run_client(carrier, config=CONFIG) as connection, connection.open_stream("s") as stream:
+        await peer.send((1, [b"x"] * 99))
+        carrier.holds.add("wait_writable")
+        for _ in range(64):
+            await stream.receive()
+        await trio.testing.wait_all_tasks_blocked()
+        assert "wait_writable" in carrier.waiting
+        await peer.send((1, records.Reset()))
+        writes = carrier.calls["send"]
+        carrier.let("wait_writable")
+        await trio.testing.wait_all_tasks_blocked()
+        assert carrier.calls["send"] == writes
+        await stream.send(b"still writes")
+    assert [b"still writes"] in peer.heard_on(1)
+    assert not any(isinstance(frame, records.Credit) for frame in peer.heard_on(1))
+
+
+@pytest.mark.parametrize("is_ready", [True, False])
+async def test_what_comes_into_a_silence_goes_at_once(is_ready: bool, autojump_clock: trio.testing.MockClock) -> None:
+    """After a silence a carrier that knows that it is writable is written to without waiting for it."""
+    plain, peer = make_rig()
+    carrier = Prompt(plain.inner)
+    carrier.is_ready = is_ready
+    assert isinstance(carrier, PromptCarrier)
+    await peer.greet()
+    async with run_client(carrier, config=CONFIG) as connection, connection.open_stream("s") as stream:
+        await trio.testing.wait_all_tasks_blocked()
+        waits, writes = carrier.calls["wait_writable"], carrier.calls["send"]
+        await stream.send(b"x")
+        await trio.testing.wait_all_tasks_blocked()
+        assert carrier.calls["send"] == writes + 1
+        assert carrier.calls["wait_writable"] == waits + (not is_ready)
