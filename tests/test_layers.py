@@ -46,7 +46,11 @@ PURE: Final = (
 
 HOMES: Final = {
     "websockets": ("transports/messages*.py", "transports/messages/*"),
-    "trio_websocket": ("transports/messages*.py", "transports/messages/*", "urls/existing.py"),  # a parameter's type there
+    "trio_websocket": (
+        "transports/messages*.py",
+        "transports/messages/*",
+        "urls/existing.py",
+    ),  # a parameter's type there
     "hypercorn": ("transports/asgi*.py", "transports/asgi/*"),
     "aioquic": ("webtransport/quic.py",),
     "pyarrow": ("arrow/*",),

@@ -23,12 +23,14 @@ def say(text: str) -> None:
 async def main(face: str, where: str) -> None:
     """Serve and call in one process, and come to rest with a stream open."""
     app = Router()
+    received = trio.Event()
 
     @app.stream("wait")
     async def wait() -> AsyncIterator[int]:
         try:
             yield 1
             if where == "handler":
+                await received.wait()  # the caller is in its block
                 signal.raise_signal(signal.SIGINT)
             await trio.sleep_forever()
         finally:
@@ -36,18 +38,19 @@ async def main(face: str, where: str) -> None:
 
     async with open_client(FACES[face], app) as client:
         try:
-            await call(client, where)
+            await call(client, where, received)
         except StreamsError:
             # The handler's interrupt ends its stream for the caller too, which here lives in the same process.
             assert where == "handler"
             await trio.sleep_forever()
 
 
-async def call(client: Client, where: str) -> None:
+async def call(client: Client, where: str, received: trio.Event) -> None:
     """Come to rest with a stream open."""
     async with client.stream("wait") as items:
         try:
             await items.receive()
+            received.set()
             if where == "caller":
                 signal.raise_signal(signal.SIGINT)
             say("ready")

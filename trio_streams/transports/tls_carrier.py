@@ -211,6 +211,10 @@ class TlsCarrier:
         finally:
             self._output.end_turn()
 
+    def is_writable(self) -> bool:
+        """Whether the kernel would take bytes now, and no answers are owed; False where it can't be asked."""
+        return not self._is_closed and self._output.is_writable
+
     async def aclose(self) -> None:
         """Say goodbye, wait at most `close_timeout` seconds for the peer to go, and close. Idempotent.
 
