@@ -162,7 +162,7 @@ class HostedExchange:
         on_body_wanted: Callable[[], None] | None = None,
     ) -> None:
         self.request = request
-        self.has_own_scope = cancel_scope is None
+        self.has_own_scope: bool = cancel_scope is None
         self.cancel_scope: trio.CancelScope = trio.CancelScope() if cancel_scope is None else cancel_scope
         self.config = config
         self._pace = Pace() if pace is None else pace

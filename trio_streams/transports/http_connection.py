@@ -102,7 +102,7 @@ class HttpConnection:
         self._stalls_at = inf
         self._grace_ends = inf
         self._goodbye_by = inf
-        self.is_marked = False
+        self.is_marked: bool = False
 
     # The owner.
 

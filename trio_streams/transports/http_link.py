@@ -70,7 +70,7 @@ class SocketLink:
     __slots__ = ("_fd", "_is_closed", "stream")
 
     def __init__(self, stream: trio.SocketStream) -> None:
-        self.stream = stream
+        self.stream: trio.SocketStream = stream
         self._fd = stream.socket.fileno()
         self._is_closed = False
 
@@ -134,7 +134,7 @@ class StreamLink:
     __slots__ = ("_socket", "stream")
 
     def __init__(self, stream: AnyStream) -> None:
-        self.stream = stream
+        self.stream: AnyStream = stream
         inner = stream.transport_stream if isinstance(stream, trio.SSLStream) else stream
         self._socket = SocketLink(inner)
 

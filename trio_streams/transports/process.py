@@ -48,7 +48,7 @@ class _Stderr:
     def __init__(self, on_stderr: Callable[[bytes], None] | None) -> None:
         self._on_stderr = on_stderr
         self._tail = bytearray()
-        self.is_ended = trio.Event()
+        self.is_ended: trio.Event = trio.Event()
 
     @property
     def tail(self) -> str:

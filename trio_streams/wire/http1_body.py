@@ -37,7 +37,7 @@ class ChunkedBody:
         self._needs_end = False  # the chunk's own CR LF
         self._in_trailers = False
         self._overhead = 0
-        self.is_ended = False
+        self.is_ended: bool = False
         self.fault: HeadFault | None = None
 
     def decode(self, data: bytes) -> tuple[list[bytes], int]:
