@@ -318,11 +318,11 @@ async def test_a_name_with_several_addresses(scheme: str, monkeypatch: pytest.Mo
     """Where the system chooses the port, a name with several addresses is served on the one that the URL names."""
     opened: list[trio.SocketListener] = []
 
-    async def open_two(host: str, port: int) -> list[trio.SocketListener]:
+    async def open_two(host: str, port: int, *, user_timeout: float | None) -> list[trio.SocketListener]:
         opened.extend([(await trio.open_tcp_listeners(port, host="127.0.0.1"))[0] for _ in range(2)])
         return list(opened)
 
-    monkeypatch.setattr("trio_streams.urls.serving.open_tcp_listeners", open_two)
+    monkeypatch.setattr("trio_streams.transports.bytes.open_tcp_listeners", open_two)
     async with served(f"{scheme}://localhost:0") as (urls, _):
         assert urls == [f"{scheme}://127.0.0.1:{opened[0].socket.getsockname()[1]}"]
         assert opened[1].socket.fileno() == -1

@@ -20,7 +20,7 @@ from trio_streams.config import ConnectionConfig
 from trio_streams.errors import ConnectionLost, RpcError, StreamReset
 from trio_streams.streams import ReceiveStream
 from trio_streams.testing.peers import until
-from trio_streams.transports import asgi
+from trio_streams.transports import bytes as carriers
 from trio_streams.transports.bytes import open_tcp_listeners
 from trio_streams.transports.exchange import ExchangeConfig
 
@@ -141,7 +141,7 @@ async def test_unread_events_stop_at_the_buffers(monkeypatch: pytest.MonkeyPatch
         listeners[0].socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65_536)
         return listeners
 
-    monkeypatch.setattr(asgi, "open_tcp_listeners", listen_narrowly)
+    monkeypatch.setattr(carriers, "open_tcp_listeners", listen_narrowly)
     async with open_server(FACES["http"], site.router()) as served:
         with trio.socket.socket() as client:
             client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)

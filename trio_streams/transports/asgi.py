@@ -39,7 +39,7 @@ from trio_streams.transports.asgi_types import Receive as Receive
 from trio_streams.transports.asgi_types import Scope as Scope
 from trio_streams.transports.asgi_types import Send as Send
 from trio_streams.transports.asgi_websocket import WebSocketHandler, serve_asgi_websocket
-from trio_streams.transports.bytes import ListenError, describe_fault, host_port, open_tcp_listeners
+from trio_streams.transports.bytes import host_port, open_url_listeners
 from trio_streams.transports.exchange import ExchangeConfig, ExchangeHandler, HostedExchange, RequestHead
 
 __all__ = ["AsgiApp", "Message", "Receive", "Scope", "Send", "asgi_app", "serve_hypercorn"]
@@ -279,7 +279,7 @@ async def serve_hypercorn(
     settings = _hypercorn_config(certfile, keyfile)
     tls = settings.create_ssl_context()
     scheme = "http" if tls is None else "https"
-    listeners = await _listen(host, port, scheme, config.stall_timeout)
+    listeners = await open_url_listeners(scheme, host, port, user_timeout=config.stall_timeout)
     server = _Server(
         asgi_app(handler, config=config, websocket=websocket), settings, graceful_timeout, config.close_timeout
     )
@@ -381,18 +381,3 @@ def _hypercorn_config(certfile: str | None, keyfile: str | None) -> hypercorn.Co
     settings.errorlog = _LOG
     settings.accesslog = None
     return settings
-
-
-async def _listen(host: str, port: int, scheme: str, stall_timeout: float | None) -> list[trio.SocketListener]:
-    try:
-        listeners = await open_tcp_listeners(host, port, user_timeout=stall_timeout)
-    except ListenError as exc:
-        error = ListenError(f"cannot listen on {scheme}://{host_port(host, port)}: {describe_fault(exc)}")
-        error.errno = exc.errno
-        raise error from exc
-    if port == 0:
-        # The system chose a port for each address, and a URL has room for one.
-        for listener in listeners[1:]:
-            await listener.aclose()
-        del listeners[1:]
-    return listeners

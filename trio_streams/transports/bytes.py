@@ -30,7 +30,15 @@ from trio_streams.core.errors import StreamsError
 from trio_streams.errors import ConnectionLost
 from trio_streams.transports.carrier import RECEIVE_BYTES
 
-__all__ = ["ByteCarrier", "ListenError", "connect_tcp", "open_tcp_listeners", "open_tcp_stream", "peer_name"]
+__all__ = [
+    "ByteCarrier",
+    "ListenError",
+    "connect_tcp",
+    "open_tcp_listeners",
+    "open_tcp_stream",
+    "open_url_listeners",
+    "peer_name",
+]
 
 NOTSENT_LOWAT_BYTES: Final = 16_384
 
@@ -234,6 +242,35 @@ async def open_tcp_listeners(
         raise error from exc
     for listener in listeners:
         _set_user_timeout(listener.socket, user_timeout)  # Linux hands it on to each accepted socket
+    return listeners
+
+
+async def open_url_listeners(
+    scheme: str, host: str, port: int, *, user_timeout: float | None = None
+) -> list[trio.SocketListener]:
+    """Listen where a URL says: `open_tcp_listeners` for servers that are known by a URL.
+
+    Args:
+      scheme: of the URL, for errors.
+      host: an address, or a name of this machine.
+      port: the port; 0 for one that is free, on the first address of a name: the system would choose another one for
+        each, and a URL has room for one.
+      user_timeout: as for `open_tcp_listeners`.
+
+    Raises:
+      ListenError: the port is taken, or the address is not ours; one line that names the URL.
+    Cancellation: atomic; nothing stays open.
+    """
+    try:
+        listeners = await open_tcp_listeners(host, port, user_timeout=user_timeout)
+    except ListenError as exc:
+        error = ListenError(f"cannot listen on {scheme}://{host_port(host, port)}: {describe_fault(exc)}")
+        error.errno = exc.errno
+        raise error from exc
+    if port == 0:
+        for listener in listeners[1:]:
+            listener.socket.close()
+        del listeners[1:]
     return listeners
 
 

@@ -20,7 +20,7 @@ import trio
 from trio_streams.carrier import Carrier
 from trio_streams.config import ConnectionConfig
 from trio_streams.errors import StreamsError, unwrap_group
-from trio_streams.transports.bytes import ListenError, describe_fault, host_port, open_tcp_listeners, peer_name
+from trio_streams.transports.bytes import host_port, open_url_listeners, peer_name
 from trio_streams.transports.exchange import ExchangeConfig, ExchangeHandler
 from trio_streams.transports.http_access import AccessRecord as AccessRecord
 from trio_streams.transports.http_access import log_access as log_access
@@ -85,7 +85,7 @@ async def serve_lean(
     server = _Server(handler, config, limits, "http" if tls is None else "https", on_access)
     if websocket is not None:
         server.upgrade = partial(_run_websocket, websocket, websocket_config or ConnectionConfig())
-    listeners = await _listen(host, port, server.scheme)
+    listeners = await open_url_listeners(server.scheme, host, port)
     url = f"{server.scheme}://{host_port(*listeners[0].socket.getsockname()[:2])}"
     try:
         await server.run(listeners, tls, shutdown_trigger, graceful_timeout, partial(task_status.started, url))
@@ -235,18 +235,3 @@ def _tls_context(certfile: str, keyfile: str) -> ssl.SSLContext:
     context.load_cert_chain(certfile, keyfile)
     context.set_alpn_protocols(["http/1.1"])
     return context
-
-
-async def _listen(host: str, port: int, scheme: str) -> list[trio.SocketListener]:
-    try:
-        listeners = await open_tcp_listeners(host, port)
-    except ListenError as exc:
-        error = ListenError(f"cannot listen on {scheme}://{host_port(host, port)}: {describe_fault(exc)}")
-        error.errno = exc.errno
-        raise error from exc
-    if port == 0:
-        # The system chose a port for each address, and a URL has room for one.
-        for listener in listeners[1:]:
-            await listener.aclose()
-        del listeners[1:]
-    return listeners

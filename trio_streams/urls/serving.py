@@ -23,7 +23,7 @@ from trio_streams.procedures.router import Router
 from trio_streams.procedures.server import prepare
 from trio_streams.transports.asgi import AsgiApp, serve_hypercorn
 from trio_streams.transports.asgi import asgi_app as make_asgi_app
-from trio_streams.transports.bytes import ByteCarrier, host_port, open_tcp_listeners
+from trio_streams.transports.bytes import ByteCarrier, host_port, open_url_listeners
 from trio_streams.transports.exchange import ExchangeConfig
 from trio_streams.transports.http import serve_lean
 from trio_streams.transports.messages import accept_trio_websocket, accept_websocket
@@ -130,12 +130,7 @@ async def _serve_wss(server: _Server, address: Address, task_status: trio.TaskSt
 
 
 async def _serve_sockets(server: _Server, address: Address, accept: _Accept, task_status: trio.TaskStatus[str]) -> None:
-    listeners = await open_tcp_listeners(address.host, address.port)
-    if address.port == 0:
-        # The system chose a port for each address of a name, and a URL has room for one.
-        for listener in listeners[1:]:
-            listener.socket.close()
-        del listeners[1:]
+    listeners = await open_url_listeners("tcp", address.host, address.port)
     bound = f"{address.scheme}://{host_port(*listeners[0].socket.getsockname()[:2])}"
     await _accept_all(server, listeners, accept, task_status, bound)
 
