@@ -292,12 +292,13 @@ async def test_a_server_opens_streams_too() -> None:
 
     async def run(nursery: trio.Nursery) -> None:
         def told(connection: Connection) -> None:
+            assert (connection.transport, connection.statistics().transport) == ("memory", "memory")
             nursery.start_soon(open_one, connection)
 
         def prepare(stream: Raw) -> Handler:
             raise AssertionError("the client opens none")
 
-        await run_server(right, prepare, on_connection=told)
+        await run_server(right, prepare, transport="memory", on_connection=told)
 
     async def open_one(connection: Connection) -> None:
         async with connection.open_stream("from the server") as stream:

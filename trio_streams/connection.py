@@ -30,6 +30,7 @@ class ConnectionStatistics:
 
     Attributes:
       peer: the other end, for people.
+      transport: what carries it, such as `tcp` or `ws`; empty where nobody said.
       is_open: whether streams can be opened and used.
       streams: its live streams.
       streams_opened: how many were ever opened here.
@@ -42,6 +43,7 @@ class ConnectionStatistics:
     """
 
     peer: str
+    transport: str
     is_open: bool
     streams: tuple[StreamStatistics, ...]
     streams_opened: int
@@ -60,6 +62,7 @@ class Connection:
       machine: does the protocol.
       peer: the other end, for people.
       config: limits and timeouts.
+      transport: what carries it, for people: the scheme of its URL.
       on_accepted: called, without waiting, for each stream that the peer opens; None to use `accept_stream`.
     """
 
@@ -69,10 +72,12 @@ class Connection:
         *,
         peer: str,
         config: ConnectionConfig,
+        transport: str = "",
         on_accepted: Callable[[WireStream[bytes, bytes]], None] | None = None,
     ) -> None:
         self.machine: Mux = machine
         self.peer: str = peer
+        self.transport: str = transport
         self.config: ConnectionConfig = config
         self.kick: Callable[[], None] = lambda: None
         self.bytes_sent: int = 0
@@ -248,6 +253,7 @@ class Connection:
         machine = self.machine
         return ConnectionStatistics(
             peer=self.peer,
+            transport=self.transport,
             is_open=self._lost is None,
             streams=tuple(stream.statistics() for stream in self._streams.values()),
             streams_opened=self._opened,

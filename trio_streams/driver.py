@@ -209,7 +209,11 @@ class _Driver:
 
 
 def _make(
-    carrier: Carrier, wire: Wire, config: ConnectionConfig, prepare: Callable[[WireStream[bytes, bytes]], None] | None
+    carrier: Carrier,
+    wire: Wire,
+    config: ConnectionConfig,
+    transport: str,
+    prepare: Callable[[WireStream[bytes, bytes]], None] | None,
 ) -> tuple[Connection, _Driver]:
     machine = Mux(
         wire,
@@ -218,13 +222,13 @@ def _make(
         session_id=secrets.token_hex(16),
         now=trio.current_time(),
     )
-    connection = Connection(machine, peer=carrier.peer, config=config, on_accepted=prepare)
+    connection = Connection(machine, peer=carrier.peer, config=config, transport=transport, on_accepted=prepare)
     return connection, _Driver(connection, carrier, config)
 
 
 @contextlib.asynccontextmanager
 async def run_client(
-    carrier: Carrier, *, config: ConnectionConfig | None = None, wire: Wire | None = None
+    carrier: Carrier, *, config: ConnectionConfig | None = None, wire: Wire | None = None, transport: str = ""
 ) -> AsyncIterator[Connection]:
     """Run a connection as the client side for as long as the block.
 
@@ -232,6 +236,7 @@ async def run_client(
       carrier: connected; it is closed when the block ends, whatever happens.
       config: limits and timeouts.
       wire: the dialect; ours by default.
+      transport: what the carrier is, for people.
 
     Returns:
       The connection, after the peer's hello.
@@ -243,7 +248,7 @@ async def run_client(
     """
     config = config or ConnectionConfig()
     async with open_bare_nursery() as nursery:
-        connection, driver = _make(carrier, wire or BinaryWire(), config, None)
+        connection, driver = _make(carrier, wire or BinaryWire(), config, transport, None)
         # Grants and goodbyes must arrive while a cancelled body cleans up.
         driver.receive_scope.shield = True
         nursery.start_soon(driver.receive_then_close)
@@ -261,6 +266,7 @@ async def run_server(
     *,
     config: ConnectionConfig | None = None,
     wire: Wire | None = None,
+    transport: str = "",
     on_connection: Callable[[Connection], None] | None = None,
 ) -> None:
     """Serve one connection until it is over.
@@ -274,6 +280,7 @@ async def run_server(
         serves it.
       config: limits and timeouts.
       wire: the dialect; ours by default.
+      transport: what the carrier is, for people.
       on_connection: told of the connection when it begins.
 
     Cancellation: the handlers are cancelled, their streams reset, and the resets leave within `close_timeout`.
@@ -285,7 +292,7 @@ async def run_server(
         def accept(stream: WireStream[bytes, bytes]) -> None:
             handlers.start_soon(_serve_stream, connection, stream, prepare(stream))
 
-        connection, driver = _make(carrier, wire or BinaryWire(), config, accept)
+        connection, driver = _make(carrier, wire or BinaryWire(), config, transport, accept)
         services.start_soon(driver.send_loop)
         stack.push_async_callback(driver.close)
         if on_connection is not None:

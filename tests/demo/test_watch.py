@@ -43,9 +43,10 @@ async def test_own_streams_are_seen_from_their_client_and_others_from_the_server
     """A stream of the demo's is one row, with its queue; a stranger's is one row, held while its reader is slow."""
     watch = Watch()
     left, right = memory_carrier_pair()
-    connected = partial(watch.connected, "tcp")
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(partial(run_server, right, partial(prepare, app), on_connection=connected))
+        nursery.start_soon(
+            partial(run_server, right, partial(prepare, app), transport="tcp", on_connection=watch.connected)
+        )
         async with run_client(left) as connection:
             client = ConnectionClient(connection)
             async with (
@@ -57,7 +58,7 @@ async def test_own_streams_are_seen_from_their_client_and_others_from_the_server
                     mine, other = watch.rows(0.0)
                     assert (mine.who, mine.window, mine.queue, mine.into, mine.items) == ("demo", 16, 16, "open", 0)
                     assert (other.queue, other.window, other.items, other.is_held) == (None, 0, 8, True)
-                    assert other.who != "demo"
+                    assert (other.transport, other.who != "demo") == ("tcp", True)
                     assert [await own.receive() for _ in range(12)] == list(range(12))
                     await wait_all_tasks_blocked()
                     later = watch.rows(2.0)[0]
@@ -84,7 +85,7 @@ async def test_connections_that_are_over_are_forgotten(autojump_clock: MockClock
     seen: list[Connection] = []
 
     def connected(connection: Connection) -> None:
-        watch.connected("tcp", connection)
+        watch.connected(connection)
         seen.append(connection)
 
     for _ in range(3):
@@ -94,4 +95,4 @@ async def test_connections_that_are_over_are_forgotten(autojump_clock: MockClock
             async with run_client(left):
                 pass
     assert len(seen) == 3
-    assert [entry[2] for entry in watch._connections] == seen[-1:]
+    assert [entry[1] for entry in watch._connections] == seen[-1:]

@@ -117,12 +117,9 @@ async def _serve(servers: trio.Nursery, app: DemoApp, watch: Watch, ports: dict[
         port = ports[scheme] if scheme in ports else _usual_or_any(_PORTS[scheme])
         return f"{scheme}://{_HOST}:{port}"
 
-    # Connections do not tell what carries them, but the call that serves them does.
-    groups = {"tcp": [url("tcp")], "ws": [url("ws"), url("http")]}
-    urls: list[str] = []
-    for transport, group in groups.items():
-        connected = partial(watch.connected, transport)
-        urls += await servers.start(partial(serve, app.router, *group, on_connection=connected))
+    urls: list[str] = await servers.start(
+        partial(serve, app.router, *(url(scheme) for scheme in _PORTS), on_connection=watch.connected)
+    )
     return {bound.partition(":")[0]: bound for bound in urls}
 
 

@@ -100,7 +100,7 @@ class Watch:
     def __init__(self) -> None:
         self._numbers = itertools.count()
         self._own: dict[int, _Own] = {}
-        self._connections: list[tuple[int, str, Connection]] = []
+        self._connections: list[tuple[int, Connection]] = []
         self._meter = Meter()
 
     @contextlib.contextmanager
@@ -113,10 +113,10 @@ class Watch:
         finally:
             del self._own[number]
 
-    def connected(self, transport: str, connection: Connection) -> None:
+    def connected(self, connection: Connection) -> None:
         """Show the streams that strangers open on a connection; it is forgotten when it is over."""
-        self._connections = [entry for entry in self._connections if entry[2].lost is None]
-        self._connections.append((next(self._numbers), transport, connection))
+        self._connections = [entry for entry in self._connections if entry[1].lost is None]
+        self._connections.append((next(self._numbers), connection))
 
     def rows(self, now: float) -> list[Row]:
         """Every live stream, the demo's own first.
@@ -125,10 +125,10 @@ class Watch:
           now: the time, in seconds of any steady clock.
         """
         rows = {f"own {own.number}": (own.transport, own.name, "demo", own.stream) for own in self._own.values()}
-        for number, transport, connection in self._connections:
+        for number, connection in self._connections:
             for stream in connection.streams:
                 if not OWN.items() <= stream.metadata.items():
-                    rows[f"{number} {stream.id}"] = (transport, stream.name, connection.peer, stream)
+                    rows[f"{number} {stream.id}"] = (connection.transport, stream.name, connection.peer, stream)
         self._meter.keep(set(rows))
         return [self._row(key, *row, now) for key, row in rows.items()]
 

@@ -43,7 +43,10 @@ def _on(open_carrier: Callable[[_Call], AbstractAsyncContextManager[Carrier]]) -
 
     @contextlib.asynccontextmanager
     async def open_client(call: _Call) -> AsyncGenerator[Client, None]:
-        async with open_carrier(call) as carrier, run_client(carrier, config=call.config) as connection:
+        async with (
+            open_carrier(call) as carrier,
+            run_client(carrier, config=call.config, transport=call.address.scheme) as connection,
+        ):
             yield ConnectionClient(connection)
 
     return open_client

@@ -57,14 +57,20 @@ class _Server:
     host: HostName
     urls: list[str] = attrs.field(factory=list[str])
 
-    async def run(self, carrier: Carrier) -> None:
-        await run_server(carrier, partial(prepare, self.app), config=self.config, on_connection=self.on_connection)
+    async def run(self, transport: str, carrier: Carrier) -> None:
+        await run_server(
+            carrier,
+            partial(prepare, self.app),
+            config=self.config,
+            transport=transport,
+            on_connection=self.on_connection,
+        )
 
-    async def run_accepted(self, accept: _Accept, stream: trio.SocketStream) -> None:
+    async def run_accepted(self, transport: str, accept: _Accept, stream: trio.SocketStream) -> None:
         """One connection's fault ends one connection; it is told to the people who run the server."""
         try:
             async with accept(stream) as carrier:
-                await self.run(carrier)
+                await self.run(transport, carrier)
         except StreamsError as exc:
             _logger.info("a connection ended: %s", exc)
         finally:
@@ -132,30 +138,31 @@ async def _serve_wss(server: _Server, address: Address, task_status: trio.TaskSt
 async def _serve_sockets(server: _Server, address: Address, accept: _Accept, task_status: trio.TaskStatus[str]) -> None:
     listeners = await open_url_listeners("tcp", address.host, address.port)
     bound = f"{address.scheme}://{host_port(*listeners[0].socket.getsockname()[:2])}"
-    await _accept_all(server, listeners, accept, task_status, bound)
+    await _accept_all(server, address.scheme, listeners, accept, task_status, bound)
 
 
 async def _serve_unix(server: _Server, address: Address, task_status: trio.TaskStatus[str]) -> None:
     async with open_unix_listener(address.path, mode=address.mode) as listener:
-        await _accept_all(server, [listener], server.accept_unix, task_status, address.url)
+        await _accept_all(server, address.scheme, [listener], server.accept_unix, task_status, address.url)
 
 
 async def _accept_all(
     server: _Server,
+    transport: str,
     listeners: list[trio.SocketListener],
     accept: _Accept,
     task_status: trio.TaskStatus[str],
     bound: str,
 ) -> None:
     async with open_bare_nursery() as nursery:
-        await nursery.start(trio.serve_listeners, partial(server.run_accepted, accept), listeners)
+        await nursery.start(trio.serve_listeners, partial(server.run_accepted, transport, accept), listeners)
         task_status.started(bound)
 
 
 async def _serve_stdio(server: _Server, address: Address, task_status: trio.TaskStatus[str]) -> None:
     async with open_stdio(close_timeout=server.config.close_timeout) as carrier:
         task_status.started(address.url)
-        await server.run(carrier)
+        await server.run(address.scheme, carrier)
 
 
 async def _serve_http(server: _Server, address: Address, task_status: trio.TaskStatus[str]) -> None:
@@ -165,7 +172,7 @@ async def _serve_http(server: _Server, address: Address, task_status: trio.TaskS
         http_handler(server.app, lambda: server.urls),
         address.host,
         address.port,
-        websocket=server.run,
+        websocket=partial(server.run, "wss" if is_tls else "ws"),
         certfile=server.certfile if is_tls else None,
         keyfile=server.keyfile if is_tls else None,
         task_status=task_status,
@@ -229,7 +236,7 @@ async def serve(
         system choose. `unix:/path?mode=660` for a Unix socket; `stdio:` for this process's standard input and output.
       config: limits and timeouts of connections.
       carrier: what carries WebSockets: our adapter over `websockets`, or `trio-websocket`.
-      on_connection: told of each connection when it begins, to watch its statistics; not over HTTP.
+      on_connection: told of each connection when it begins, to watch its statistics; not of plain HTTP's.
       certfile: a certificate chain in PEM, for `tls://`, `wss://` and `https://`.
       keyfile: its key.
       ssl_context: for `tls://` and `wss://`, instead of the files; see `transports.tls.server_context`.
