@@ -165,6 +165,25 @@ class ConnectionClient:
             stream.end()
             return codec.decode(await _only_item(stream, name))
 
+    async def event(
+        self,
+        name: str,
+        input: object = None,  # noqa: A002
+        *,
+        metadata: Mapping[str, str] = NO_METADATA,
+    ) -> None:
+        """Tell of an event; see `Client.event`."""
+        payload = None if input is None else any_json.encode(input)
+        async with self.connection.open_stream(name, metadata=metadata) as stream:
+            if payload is not None:
+                await stream.send_last(payload)
+            stream.end()
+            try:
+                await stream.receive()
+            except trio.EndOfChannel:
+                return
+            raise RpcError("FAILED_PRECONDITION", f"{name!r} is no event: it answers")
+
     @contextlib.asynccontextmanager
     async def stream(
         self,

@@ -6,7 +6,7 @@ import enum
 import inspect
 import sys
 import typing
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Mapping, Sequence
 from typing import Any, Final
 
 import attrs
@@ -14,15 +14,17 @@ import attrs
 from trio_streams.codecs import Codec, json_codec
 from trio_streams.errors import CodecError, RpcError
 from trio_streams.service.context import Context
+from trio_streams.service.interceptor import Interceptor
 from trio_streams.streams.abc import ReceiveStream
 
-__all__ = ["Kind", "Procedure", "declare"]
+__all__ = ["Example", "Kind", "Procedure", "declare"]
 
 
 class Kind(enum.Enum):
-    """Who sends a run of items, and who a single one."""
+    """Who sends a run of items, and who a single one; an event is a call whose caller waits for nothing."""
 
     CALL = "call"
+    EVENT = "event"
     SERVER = "server"
     CLIENT = "client"
     BIDIRECTIONAL = "bidirectional"
@@ -37,8 +39,28 @@ class Kind(enum.Enum):
         """Whether the handler sends a run of items, rather than one result."""
         return self in (Kind.SERVER, Kind.BIDIRECTIONAL)
 
+    @property
+    def gives_result(self) -> bool:
+        """Whether the handler sends a single result."""
+        return self in (Kind.CALL, Kind.CLIENT)
+
 
 _ITERABLES: Final = (AsyncIterable, AsyncIterator, AsyncGenerator, ReceiveStream)
+
+
+@attrs.frozen
+class Example:
+    """How a procedure may be used, for documents.
+
+    Attributes:
+      input: the input, or one item of the caller's.
+      output: the result, or one item of the handler's; None where there is nothing to show.
+      description: what it shows.
+    """
+
+    input: object = None
+    output: object = None
+    description: str = ""
 
 
 @attrs.frozen(kw_only=True)
@@ -52,7 +74,9 @@ class Procedure:
       input_type: of the input, or of each item that the caller sends.
       output_type: of the result, or of each item that the handler sends.
       description: for documents.
-      metadata: for documents and applications.
+      metadata: for documents, interceptors and applications.
+      examples: for documents.
+      interceptors: what stands around the handler, the outermost first; the router's own come before them.
     """
 
     name: str
@@ -62,6 +86,8 @@ class Procedure:
     output_type: object
     description: str = ""
     metadata: Mapping[str, object] = attrs.field(factory=dict)
+    examples: tuple[Example, ...] = ()
+    interceptors: tuple[Interceptor, ...] = ()
     _default: object = inspect.Parameter.empty
     _takes_input: bool = True
     _takes_context: bool = True
@@ -139,6 +165,8 @@ def declare(
     output_type: object = None,
     description: str = "",
     metadata: Mapping[str, object] | None = None,
+    examples: Sequence[Example] = (),
+    interceptors: Sequence[Interceptor] = (),
     scope: Mapping[str, object] | None = None,
 ) -> Procedure:
     """Read a handler's signature.
@@ -152,7 +180,9 @@ def declare(
       handler: an async function, or for server and bidirectional streams an async generator function.
       input_type, output_type: instead of the annotations.
       description: for documents; the first line of the docstring by default.
-      metadata: for documents and applications.
+      metadata: for documents, interceptors and applications.
+      examples: for documents.
+      interceptors: what stands around the handler, the outermost first.
       scope: local names that annotations may use.
 
     Raises:
@@ -180,6 +210,8 @@ def declare(
         output_type=output_type,
         description=description or doc.split("\n", 1)[0],
         metadata=dict(metadata or {}),
+        examples=tuple(examples),
+        interceptors=tuple(interceptors),
         default=inspect.signature(handler).parameters[parameter].default if wants_input else inspect.Parameter.empty,
         takes_input=wants_input,
         takes_context=wants_context,
@@ -197,8 +229,8 @@ def _check_form(name: str, kind: Kind, handler: Callable[..., Any]) -> None:
     if kind.gives_items and not is_generator:
         raise TypeError(f"{name!r} is a {kind.value} stream: its handler must be an async generator function")
     if not kind.gives_items and (is_generator or not inspect.iscoroutinefunction(function)):
-        what = "call" if kind is Kind.CALL else "client stream"
-        raise TypeError(f"{name!r} is a {what}: its handler must be an async function that returns one result")
+        what = "a client stream" if kind is Kind.CLIENT else f"an {kind.value}" if kind is Kind.EVENT else "a call"
+        raise TypeError(f"{name!r} is {what}: its handler must be an async function that returns one result")
 
 
 def _hints(

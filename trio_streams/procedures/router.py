@@ -1,13 +1,14 @@
-"""The table of procedures of an application: `@router.call`, `@router.stream`, `router.mount`."""
+"""The table of procedures of an application: `@router.call`, `@router.event`, `@router.stream`, `router.mount`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
 import attrs
 
-from trio_streams.procedures.procedure import Kind, Procedure, caller_scope, declare
+from trio_streams.procedures.procedure import Example, Kind, Procedure, caller_scope, declare
+from trio_streams.service.interceptor import Interceptor
 
 __all__ = ["Declaration", "Router"]
 
@@ -35,6 +36,8 @@ class Declaration:
         self._output: object = None
         self._description = ""
         self._metadata: Mapping[str, object] = {}
+        self._examples: list[Example] = []
+        self._interceptors: list[Interceptor] = []
 
     def input(self, type_: object) -> Declaration:
         """Declare the input's type, or that of each item the caller sends, instead of the handler's annotation."""
@@ -52,8 +55,18 @@ class Declaration:
         return self
 
     def metadata(self, values: Mapping[str, object]) -> Declaration:
-        """Attach values for documents and applications."""
+        """Attach values for documents, interceptors and applications."""
         self._metadata = values
+        return self
+
+    def example(self, input: object = None, output: object = None, description: str = "") -> Declaration:  # noqa: A002
+        """Show how the procedure may be used, for documents; once for each example."""
+        self._examples.append(Example(input, output, description))
+        return self
+
+    def use(self, *interceptors: Interceptor) -> Declaration:
+        """Put interceptors around the handler: the first one outermost, and all inside those of the routers."""
+        self._interceptors += interceptors
         return self
 
     def direction(self, direction: str) -> Declaration:
@@ -83,6 +96,8 @@ class Declaration:
                 output_type=self._output,
                 description=self._description,
                 metadata=self._metadata,
+                examples=self._examples,
+                interceptors=self._interceptors,
                 scope=scope,
             )
         )
@@ -101,6 +116,20 @@ class Router:
 
     def __init__(self) -> None:
         self._procedures: dict[str, Procedure] = {}
+        self._interceptors: tuple[Interceptor, ...] = ()
+
+    def use(self, *interceptors: Interceptor) -> None:
+        """Put interceptors around every procedure of this router, those included that are declared later.
+
+        From the outermost on: those of the router that is served, those given to `mount`, those of the mounted router,
+        those of the declaration.
+        """
+        self._interceptors += interceptors
+
+    @property
+    def interceptors(self) -> tuple[Interceptor, ...]:
+        """What stands around every procedure, the outermost first."""
+        return self._interceptors
 
     def call(self, name: str, *, input: object = None, output: object = None) -> Declaration:  # noqa: A002
         """Declare a plain call: one input, one result.
@@ -113,6 +142,20 @@ class Router:
           A decorator for an async function.
         """
         return self._declare(name, Kind.CALL, input, output)
+
+    def event(self, name: str, *, input: object = None) -> Declaration:  # noqa: A002
+        """Declare an event: one input, and a caller who waits for nothing.
+
+        The handler runs as long as its server; what it raises is logged there.
+
+        Args:
+          name: what callers ask for.
+          input: its type, instead of the handler's annotation.
+
+        Returns:
+          A decorator for an async function.
+        """
+        return self._declare(name, Kind.EVENT, input, None)
 
     def stream(
         self,
@@ -150,14 +193,20 @@ class Router:
             raise ValueError(f"there is a procedure {procedure.name!r} already")
         self._procedures[procedure.name] = procedure
 
-    def mount(self, prefix: str, router: Router) -> None:
-        """Enter the procedures that another router has now, as `prefix.name`.
+    def mount(self, prefix: str, router: Router, *, use: Sequence[Interceptor] = ()) -> None:
+        """Enter the procedures and interceptors that another router has now, as `prefix.name`.
+
+        Args:
+          prefix: before each name, with a dot between.
+          router: the other one.
+          use: interceptors to put around all of them.
 
         Raises:
           ValueError: a name is taken.
         """
         for procedure in router:
-            self.add(attrs.evolve(procedure, name=f"{prefix}.{procedure.name}"))
+            interceptors = (*use, *router.interceptors, *procedure.interceptors)
+            self.add(attrs.evolve(procedure, name=f"{prefix}.{procedure.name}", interceptors=interceptors))
 
     def get(self, name: str) -> Procedure | None:
         """The procedure of a name, if there is one."""
