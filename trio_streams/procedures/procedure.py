@@ -17,7 +17,7 @@ from trio_streams.service.context import Context
 from trio_streams.service.interceptor import Interceptor
 from trio_streams.streams.abc import ReceiveStream
 
-__all__ = ["Example", "Kind", "Procedure", "declare"]
+__all__ = ["Example", "Kind", "Procedure", "declare", "is_parameter"]
 
 
 class Kind(enum.Enum):
@@ -76,7 +76,9 @@ class Procedure:
       description: for documents.
       metadata: for documents, interceptors and applications.
       examples: for documents.
+      content_type: of its items, where the application's default is not meant.
       interceptors: what stands around the handler, the outermost first; the router's own come before them.
+      id_of: the id of an item, after which a caller may resume; see `declare`.
     """
 
     name: str
@@ -87,7 +89,9 @@ class Procedure:
     description: str = ""
     metadata: Mapping[str, object] = attrs.field(factory=dict)
     examples: tuple[Example, ...] = ()
+    content_type: str | None = None
     interceptors: tuple[Interceptor, ...] = ()
+    id_of: Callable[[Any], object] | None = None
     _default: object = inspect.Parameter.empty
     _takes_input: bool = True
     _takes_context: bool = True
@@ -166,7 +170,9 @@ def declare(
     description: str = "",
     metadata: Mapping[str, object] | None = None,
     examples: Sequence[Example] = (),
+    content_type: str | None = None,
     interceptors: Sequence[Interceptor] = (),
+    id_of: Callable[[Any], object] | None = None,
     scope: Mapping[str, object] | None = None,
 ) -> Procedure:
     """Read a handler's signature.
@@ -175,14 +181,18 @@ def declare(
     `Context`, told by its annotation or by the name `ctx`.
 
     Args:
-      name: what callers ask for: letters, digits, `.`, `_`, `-`, `/`.
+      name: what callers ask for: letters, digits, `.`, `_`, `-`, `/`. A `[parameter]` between dots stands for anything
+        but a dot, and the handler finds what it was in `Context.params`.
       kind: who sends what.
       handler: an async function, or for server and bidirectional streams an async generator function.
       input_type, output_type: instead of the annotations.
       description: for documents; the first line of the docstring by default.
       metadata: for documents, interceptors and applications.
       examples: for documents.
+      content_type: of its items.
       interceptors: what stands around the handler, the outermost first.
+      id_of: for server streams: what identifies an item, such as its offset; its text is the item's id over HTTP,
+        None for none. A caller that comes again brings the last one: `Context.last_event_id`.
       scope: local names that annotations may use.
 
     Raises:
@@ -191,6 +201,8 @@ def declare(
     """
     _check_name(name)
     _check_form(name, kind, handler)
+    if id_of is not None and kind is not Kind.SERVER:
+        raise TypeError(f"{name!r}: only the items of server streams have ids, not those of kind {kind.value}")
     hints = _hints(name, handler, scope or {}, are_types_given=input_type is not None and output_type is not None)
     wants_input, wants_context, parameter = _parameters(name, handler, hints)
     if input_type is None:
@@ -211,7 +223,9 @@ def declare(
         description=description or doc.split("\n", 1)[0],
         metadata=dict(metadata or {}),
         examples=tuple(examples),
+        content_type=content_type,
         interceptors=tuple(interceptors),
+        id_of=id_of,
         default=inspect.signature(handler).parameters[parameter].default if wants_input else inspect.Parameter.empty,
         takes_input=wants_input,
         takes_context=wants_context,
@@ -219,8 +233,17 @@ def declare(
 
 
 def _check_name(name: str) -> None:
-    if not 0 < len(name) <= 256 or not all(c.isalnum() or c in "._-/" for c in name):
-        raise ValueError(f"a procedure's name is 1 to 256 letters, digits, '.', '_', '-' or '/', not {name[:64]!r}")
+    plain = ".".join("x" if is_parameter(segment) else segment for segment in name.split("."))
+    if not 0 < len(name) <= 256 or not all(c.isalnum() or c in "._-/" for c in plain):
+        raise ValueError(
+            f"a procedure's name is 1 to 256 letters, digits, '.', '_', '-' or '/', or a [parameter] between dots, "
+            f"not {name[:64]!r}"
+        )
+
+
+def is_parameter(segment: str) -> bool:
+    """Whether a part of a name, between dots, stands for whatever the caller puts there."""
+    return len(segment) > 2 and segment[0] == "[" and segment[-1] == "]" and segment[1:-1].isidentifier()
 
 
 def _check_form(name: str, kind: Kind, handler: Callable[..., Any]) -> None:

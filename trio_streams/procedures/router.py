@@ -7,10 +7,11 @@ from typing import Any, Final, TypeVar
 
 import attrs
 
-from trio_streams.procedures.procedure import Example, Kind, Procedure, caller_scope, declare
+from trio_streams.core.records import NO_METADATA
+from trio_streams.procedures.procedure import Example, Kind, Procedure, caller_scope, declare, is_parameter
 from trio_streams.service.interceptor import Interceptor
 
-__all__ = ["Declaration", "Router"]
+__all__ = ["Declaration", "Router", "kind_of"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -37,7 +38,9 @@ class Declaration:
         self._description = ""
         self._metadata: Mapping[str, object] = {}
         self._examples: list[Example] = []
+        self._content_type: str | None = None
         self._interceptors: list[Interceptor] = []
+        self._id_of: Callable[[Any], object] | None = None
 
     def input(self, type_: object) -> Declaration:
         """Declare the input's type, or that of each item the caller sends, instead of the handler's annotation."""
@@ -64,14 +67,24 @@ class Declaration:
         self._examples.append(Example(input, output, description))
         return self
 
+    def content_type(self, media_type: str) -> Declaration:
+        """Say what the items are where the application's default is not meant, such as `application/x-ndjson`."""
+        self._content_type = media_type
+        return self
+
     def use(self, *interceptors: Interceptor) -> Declaration:
         """Put interceptors around the handler: the first one outermost, and all inside those of the routers."""
         self._interceptors += interceptors
         return self
 
+    def id_of(self, fn: Callable[[Any], object] | None) -> Declaration:
+        """Say what identifies an item of a server stream, so that callers over HTTP can resume after it."""
+        self._id_of = fn
+        return self
+
     def direction(self, direction: str) -> Declaration:
         """Set who sends items: `server`, `client`, or `bidirectional` (`bidi` for short)."""
-        self._kind = _kind_of(direction)
+        self._kind = kind_of(direction)
         return self
 
     def handler(self, fn: F) -> F:
@@ -97,18 +110,35 @@ class Declaration:
                 description=self._description,
                 metadata=self._metadata,
                 examples=self._examples,
+                content_type=self._content_type,
                 interceptors=self._interceptors,
+                id_of=self._id_of,
                 scope=scope,
             )
         )
         return fn
 
 
-def _kind_of(direction: str) -> Kind:
+def kind_of(direction: str) -> Kind:
+    """The kind of stream that a direction names.
+
+    Raises:
+      ValueError: it names none.
+    """
     try:
         return _DIRECTIONS[direction]
     except KeyError:
         raise ValueError(f"direction is one of {', '.join(_DIRECTIONS)}, not {direction[:64]!r}") from None
+
+
+def _match(segments: Sequence[str], given: Sequence[str]) -> dict[str, str] | None:
+    params: dict[str, str] = {}
+    for segment, value in zip(segments, given, strict=True):
+        if is_parameter(segment) and value:
+            params[segment[1:-1]] = value
+        elif segment != value:
+            return None
+    return params
 
 
 class Router:
@@ -116,6 +146,7 @@ class Router:
 
     def __init__(self) -> None:
         self._procedures: dict[str, Procedure] = {}
+        self._patterns: dict[int, list[tuple[list[str], Procedure]]] = {}  # by their number of segments
         self._interceptors: tuple[Interceptor, ...] = ()
 
     def use(self, *interceptors: Interceptor) -> None:
@@ -164,6 +195,7 @@ class Router:
         direction: str = "server",
         input: object = None,  # noqa: A002
         output: object = None,
+        id_of: Callable[[Any], object] | None = None,
     ) -> Declaration:
         """Declare a stream.
 
@@ -171,6 +203,7 @@ class Router:
           name: what callers ask for.
           direction: who sends items: `server` (the default), `client`, or `bidirectional` (`bidi` for short).
           input, output: types, instead of the handler's annotations.
+          id_of: for server streams: what identifies an item, so that callers over HTTP can resume after it.
 
         Returns:
           A decorator: for an async generator function, or for client streams an async function.
@@ -178,7 +211,7 @@ class Router:
         Raises:
           ValueError: no such direction.
         """
-        return self._declare(name, _kind_of(direction), input, output)
+        return self._declare(name, kind_of(direction), input, output)
 
     def _declare(self, name: str, kind: Kind, input_type: object, output_type: object) -> Declaration:
         return Declaration(self, name, kind).input(input_type).output(output_type)
@@ -192,6 +225,9 @@ class Router:
         if procedure.name in self._procedures:
             raise ValueError(f"there is a procedure {procedure.name!r} already")
         self._procedures[procedure.name] = procedure
+        segments = procedure.name.split(".")
+        if any(is_parameter(segment) for segment in segments):
+            self._patterns.setdefault(len(segments), []).append((segments, procedure))
 
     def mount(self, prefix: str, router: Router, *, use: Sequence[Interceptor] = ()) -> None:
         """Enter the procedures and interceptors that another router has now, as `prefix.name`.
@@ -209,8 +245,25 @@ class Router:
             self.add(attrs.evolve(procedure, name=f"{prefix}.{procedure.name}", interceptors=interceptors))
 
     def get(self, name: str) -> Procedure | None:
-        """The procedure of a name, if there is one."""
+        """The procedure that is declared by exactly this name, if there is one."""
         return self._procedures.get(name)
+
+    def find(self, name: str) -> tuple[Procedure, Mapping[str, str]] | None:
+        """What a caller's name stands for: a procedure, and what is in the place of its parameters.
+
+        An exact name comes first, then patterns in the order of their declaration.
+        """
+        procedure = self._procedures.get(name)
+        if procedure is not None and "[" not in name:
+            return procedure, NO_METADATA
+        if not self._patterns:
+            return None
+        given = name.split(".")
+        for segments, candidate in self._patterns.get(len(given), ()):
+            params = _match(segments, given)
+            if params is not None:
+                return candidate, params
+        return None
 
     def __iter__(self) -> Iterator[Procedure]:
         return iter(self._procedures.values())

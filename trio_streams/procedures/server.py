@@ -53,14 +53,15 @@ def prepare(router: Router, stream: WireStream[bytes, bytes], *, background: Bac
     Returns:
       The handler to run in the stream's scope.
     """
-    procedure = router.get(stream.name)
-    if procedure is None:
+    found = router.find(stream.name)
+    if found is None:
         return _refuse
+    procedure, params = found
     stream.stop_policy = _POLICIES[procedure.kind]
     interceptors = (*router.interceptors, *procedure.interceptors)
 
     async def serve(stream: WireStream[bytes, bytes]) -> None:
-        invocation = _invocation(procedure, stream)
+        invocation = _invocation(procedure, params, stream)
         if procedure.kind is Kind.EVENT and background is not None:
             await _start_event(procedure, interceptors, invocation, stream, background)
         else:
@@ -73,7 +74,7 @@ async def _refuse(stream: WireStream[bytes, bytes]) -> None:
     raise not_found(stream.name)
 
 
-def _invocation(procedure: Procedure, stream: WireStream[bytes, bytes]) -> Invocation:
+def _invocation(procedure: Procedure, params: Mapping[str, str], stream: WireStream[bytes, bytes]) -> Invocation:
     context = Context(
         procedure=procedure.name,
         peer=stream.peer,
@@ -81,6 +82,7 @@ def _invocation(procedure: Procedure, stream: WireStream[bytes, bytes]) -> Invoc
         deadline=stream.deadline,
         cancel_scope=stream.cancel_scope,
         request_id=str(stream.id),
+        params=params,
         find_reason=lambda: stream.cancel_reason,
     )
     return Invocation(name=procedure.name, kind=procedure.kind.value, context=context, declared=procedure.metadata)
