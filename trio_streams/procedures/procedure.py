@@ -78,6 +78,7 @@ class Procedure:
       examples: for documents.
       content_type: of its items, where the application's default is not meant.
       interceptors: what stands around the handler, the outermost first; the router's own come before them.
+      takes_input: whether the handler looks at its input.
       id_of: the id of an item, after which a caller may resume; see `declare`.
     """
 
@@ -93,7 +94,7 @@ class Procedure:
     interceptors: tuple[Interceptor, ...] = ()
     id_of: Callable[[Any], object] | None = None
     _default: object = inspect.Parameter.empty
-    _takes_input: bool = True
+    takes_input: bool = True
     _takes_context: bool = True
     _input: Codec[Any] = attrs.field(init=False)
     _output: Codec[Any] = attrs.field(init=False)
@@ -122,6 +123,31 @@ class Procedure:
             return self._input.decode(b"null")
         except CodecError:
             return self._input.decode(b"{}")
+
+    @property
+    def has_default_input(self) -> bool:
+        """Whether the caller may leave the input out."""
+        try:
+            self.decode_input(None)
+        except CodecError:
+            return False
+        return True
+
+    def example_json(self, value: object, side: str) -> object:
+        """An example's input or output as JSON has it; None where it has none.
+
+        Args:
+          value: of the declared type, or JSON's own types already.
+          side: `input` or `output`.
+        """
+        if value is None:
+            return None
+        for codec in (self._input if side == "input" else self._output, json_codec(object)):
+            try:
+                return json_codec(object).decode(codec.encode(value))
+            except CodecError:
+                continue
+        return None
 
     def decode_item(self, payload: bytes) -> object:
         """One item from the caller.
@@ -153,7 +179,7 @@ class Procedure:
           Its coroutine or its generator, not yet started.
         """
         arguments: list[object] = []
-        if self._takes_input:
+        if self.takes_input:
             arguments.append(value)
         if self._takes_context:
             arguments.append(context)

@@ -8,6 +8,7 @@ from typing import Any, Final, TypeVar
 import attrs
 
 from trio_streams.core.records import NO_METADATA
+from trio_streams.procedures.documents.content import ContentTypes, DocumentInfo
 from trio_streams.procedures.procedure import Example, Kind, Procedure, caller_scope, declare, is_parameter
 from trio_streams.service.interceptor import Interceptor
 
@@ -148,6 +149,27 @@ class Router:
         self._procedures: dict[str, Procedure] = {}
         self._patterns: dict[int, list[tuple[list[str], Procedure]]] = {}  # by their number of segments
         self._interceptors: tuple[Interceptor, ...] = ()
+        self.documents: DocumentInfo | None = None
+
+    def enable_usd(
+        self,
+        *,
+        title: str = "API",
+        version: str = "1.0.0",
+        description: str = "",
+        streams: ContentTypes | None = None,
+    ) -> None:
+        """Serve documents of the procedures over HTTP: `/docs/usd.json`, `usd.yaml`, `openapi.json`, `asyncapi.json`.
+
+        Args:
+          title: of the application.
+          version: of its interface.
+          description: in words; CommonMark.
+          streams: content types of streams.
+        """
+        self.documents = DocumentInfo(
+            title=title, version=version, description=description, streams=streams or ContentTypes()
+        )
 
     def use(self, *interceptors: Interceptor) -> None:
         """Put interceptors around every procedure of this router, those included that are declared later.
@@ -211,7 +233,7 @@ class Router:
         Raises:
           ValueError: no such direction.
         """
-        return self._declare(name, kind_of(direction), input, output)
+        return self._declare(name, kind_of(direction), input, output).id_of(id_of)
 
     def _declare(self, name: str, kind: Kind, input_type: object, output_type: object) -> Declaration:
         return Declaration(self, name, kind).input(input_type).output(output_type)
