@@ -227,9 +227,43 @@ def declare(
     """
     _check_name(name)
     _check_form(name, kind, handler)
-    if id_of is not None and kind is not Kind.SERVER:
-        raise TypeError(f"{name!r}: only the items of server streams have ids, not those of kind {kind.value}")
-    hints = _hints(name, handler, scope or {}, are_types_given=input_type is not None and output_type is not None)
+    signature = _read(name, kind, handler, scope or {}, input_type, output_type)
+    return Procedure(
+        name=name,
+        kind=kind,
+        handler=handler,
+        input_type=signature.input_type,
+        output_type=signature.output_type,
+        description=description or (inspect.getdoc(handler) or "").split("\n", 1)[0],
+        metadata=dict(metadata or {}),
+        examples=tuple(examples),
+        content_type=content_type,
+        interceptors=tuple(interceptors),
+        default=signature.default,
+        takes_input=signature.takes_input,
+        takes_context=signature.takes_context,
+    )
+
+
+@attrs.frozen
+class _Signature:
+    input_type: object
+    output_type: object
+    default: object
+    takes_input: bool
+    takes_context: bool
+
+
+def _read(
+    name: str,
+    kind: Kind,
+    handler: Callable[..., Any],
+    scope: Mapping[str, object],
+    input_type: object,
+    output_type: object,
+) -> _Signature:
+    """What a handler's signature says where the types are not given."""
+    hints = _hints(name, handler, scope, are_types_given=input_type is not None and output_type is not None)
     wants_input, wants_context, parameter = _parameters(name, handler, hints)
     if input_type is None:
         input_type = hints.get(parameter, object)
@@ -239,23 +273,8 @@ def declare(
         output_type = hints.get("return", object)
         if kind.gives_items:
             output_type = _item_type(output_type)
-    doc = inspect.getdoc(handler) or ""
-    return Procedure(
-        name=name,
-        kind=kind,
-        handler=handler,
-        input_type=input_type,
-        output_type=output_type,
-        description=description or doc.split("\n", 1)[0],
-        metadata=dict(metadata or {}),
-        examples=tuple(examples),
-        content_type=content_type,
-        interceptors=tuple(interceptors),
-        id_of=id_of,
-        default=inspect.signature(handler).parameters[parameter].default if wants_input else inspect.Parameter.empty,
-        takes_input=wants_input,
-        takes_context=wants_context,
-    )
+    default = inspect.signature(handler).parameters[parameter].default if wants_input else inspect.Parameter.empty
+    return _Signature(input_type, output_type, default, wants_input, wants_context)
 
 
 def _check_name(name: str) -> None:
