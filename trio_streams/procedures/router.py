@@ -8,6 +8,7 @@ from typing import Any, Final, TypeVar
 import attrs
 
 from trio_streams.core.records import NO_METADATA
+from trio_streams.procedures.describe import DESCRIBE, describing
 from trio_streams.procedures.documents.content import ContentTypes, DocumentInfo
 from trio_streams.procedures.procedure import Example, Kind, Procedure, caller_scope, declare, is_parameter
 from trio_streams.service.interceptor import Interceptor
@@ -149,6 +150,7 @@ class Router:
         self._procedures: dict[str, Procedure] = {}
         self._patterns: dict[int, list[tuple[list[str], Procedure]]] = {}  # by their number of segments
         self._interceptors: tuple[Interceptor, ...] = ()
+        self._describing = describing(self)
         self.documents: DocumentInfo | None = None
 
     def enable_usd(
@@ -273,11 +275,14 @@ class Router:
     def find(self, name: str) -> tuple[Procedure, Mapping[str, str]] | None:
         """What a caller's name stands for: a procedure, and what is in the place of its parameters.
 
-        An exact name comes first, then patterns in the order of their declaration.
+        An exact name comes first, then patterns in the order of their declaration. `describe` is answered by every router:
+        what it offers, unless it has a procedure of that name.
         """
         procedure = self._procedures.get(name)
         if procedure is not None and "[" not in name:
             return procedure, NO_METADATA
+        if name == DESCRIBE:
+            return self._describing, NO_METADATA
         if not self._patterns:
             return None
         given = name.split(".")
