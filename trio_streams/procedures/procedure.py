@@ -239,6 +239,7 @@ def declare(
         examples=tuple(examples),
         content_type=content_type,
         interceptors=tuple(interceptors),
+        id_of=id_of,
         default=signature.default,
         takes_input=signature.takes_input,
         takes_context=signature.takes_context,
