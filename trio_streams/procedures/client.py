@@ -63,6 +63,28 @@ class Client(Protocol):
         """
         ...
 
+    async def event(
+        self,
+        name: str,
+        input: object = None,  # noqa: A002
+        *,
+        metadata: Mapping[str, str] = ...,
+    ) -> None:
+        """Tell of an event: returns as soon as the server has taken it.
+
+        Args:
+          name: the procedure.
+          input: as for `call`.
+          metadata: string pairs for the handler.
+
+        Raises:
+          RpcError: the server did not take it; what the handler raises later stays with the server.
+          ConnectionLost: the connection broke; whether the server has taken it is unknown.
+
+        Cancellation: whether the server has taken it is unknown.
+        """
+        ...
+
     def stream(
         self,
         name: str,

@@ -17,7 +17,7 @@ from trio_streams.service.context import Context
 from trio_streams.service.interceptor import Interceptor
 from trio_streams.streams.abc import ReceiveStream
 
-__all__ = ["Example", "Kind", "Procedure", "declare", "is_parameter"]
+__all__ = ["Example", "Kind", "Procedure", "check_name", "declare", "is_parameter"]
 
 
 class Kind(enum.Enum):
@@ -225,7 +225,7 @@ def declare(
       TypeError: the handler's form does not fit the kind, or its annotations can't be read; the message says which.
       ValueError: the name is empty, too long or has other characters.
     """
-    _check_name(name)
+    check_name(name)
     _check_form(name, kind, handler)
     signature = _read(name, kind, handler, scope or {}, input_type, output_type)
     return Procedure(
@@ -278,7 +278,8 @@ def _read(
     return _Signature(input_type, output_type, default, wants_input, wants_context)
 
 
-def _check_name(name: str) -> None:
+def check_name(name: str) -> None:
+    """Refuse what can't be the name of a procedure, with `ValueError`."""
     plain = ".".join("x" if is_parameter(segment) else segment for segment in name.split("."))
     if not 0 < len(name) <= 256 or not all(c.isalnum() or c in "._-/" for c in plain):
         raise ValueError(
