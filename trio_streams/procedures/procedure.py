@@ -13,6 +13,7 @@ import attrs
 
 from trio_streams.codecs import Codec, json_codec
 from trio_streams.errors import CodecError, RpcError
+from trio_streams.procedures.coding import JSON, codec_of
 from trio_streams.service.context import Context
 from trio_streams.service.interceptor import Interceptor
 from trio_streams.streams.abc import ReceiveStream
@@ -96,8 +97,8 @@ class Procedure:
     _default: object = inspect.Parameter.empty
     takes_input: bool = True
     _takes_context: bool = True
-    _input: Codec[Any] = attrs.field(init=False)
-    _output: Codec[Any] = attrs.field(init=False)
+    _input: Codec[Any] = attrs.field()
+    _output: Codec[Any] = attrs.field()
 
     @_input.default
     def _make_input(self) -> Codec[Any]:
@@ -106,6 +107,20 @@ class Procedure:
     @_output.default
     def _make_output(self) -> Codec[Any]:
         return json_codec(self.output_type)
+
+    def coded(self, received: str, sent: str) -> Procedure:
+        """The same procedure for a caller whose items are of other media types than JSON.
+
+        Args:
+          received: of what the caller sends.
+          sent: of what it wants to get.
+
+        Raises:
+          RpcError: INVALID_ARGUMENT: the declared types have no such form.
+        """
+        if received == JSON and sent == JSON:
+            return self
+        return attrs.evolve(self, input=codec_of(self.input_type, received), output=codec_of(self.output_type, sent))
 
     def decode_input(self, payload: bytes | None) -> object:
         """The input from its payload; None where the caller sent none.
@@ -119,10 +134,11 @@ class Procedure:
             return self._input.decode(payload)
         if self._default is not inspect.Parameter.empty:
             return self._default
+        in_json = json_codec(self.input_type)
         try:
-            return self._input.decode(b"null")
+            return in_json.decode(b"null")
         except CodecError:
-            return self._input.decode(b"{}")
+            return in_json.decode(b"{}")
 
     @property
     def has_default_input(self) -> bool:
@@ -227,6 +243,8 @@ def declare(
     """
     check_name(name)
     _check_form(name, kind, handler)
+    if id_of is not None and kind is not Kind.SERVER:
+        raise TypeError(f"{name!r}: only the items of server streams have ids, not those of kind {kind.value}")
     signature = _read(name, kind, handler, scope or {}, input_type, output_type)
     return Procedure(
         name=name,

@@ -17,6 +17,7 @@ import trio
 from trio_streams.codes import Code
 from trio_streams.driver import Handler
 from trio_streams.errors import RpcError
+from trio_streams.procedures.coding import asked_for
 from trio_streams.procedures.procedure import Kind, Procedure
 from trio_streams.procedures.router import Router
 from trio_streams.service.background import Background
@@ -91,6 +92,8 @@ def _invocation(procedure: Procedure, params: Mapping[str, str], stream: WireStr
 async def _serve(
     procedure: Procedure, interceptors: Sequence[Interceptor], invocation: Invocation, stream: WireStream[bytes, bytes]
 ) -> None:
+    procedure = procedure.coded(*asked_for(stream.metadata))
+
     async def run() -> object:
         value: object
         if procedure.kind.takes_items:
@@ -115,6 +118,7 @@ async def _start_event(
     background: Background,
 ) -> None:
     """The stream ends when its event has begun: its caller waits for nothing, and may be gone before it is done."""
+    procedure = procedure.coded(*asked_for(stream.metadata))
     payload = await _receive_input(stream)
     scope = trio.CancelScope()
     invocation.context = attrs.evolve(
