@@ -137,36 +137,37 @@ async def test_builder_use() -> None:
     assert log == ["a answer", "b answer", "c answer"]
 
 
+LIVE = """
+import attrs
+import trio
+
+meta = {"description": "Stream live metrics", "direction": "server"}
+
+@attrs.frozen
+class Input:
+    interval: int = 1000
+
+@attrs.frozen
+class Output:
+    cpu: float
+    memory: int
+
+input_schema = Input
+output_schema = Output
+
+async def handler(input, ctx):
+    while not ctx.cancelled:
+        yield Output(cpu=input.interval / 1000, memory=1)
+        await trio.sleep(0)
+"""
+
+
 async def test_block_17_file_based_streams(tmp_path: Path) -> None:
     """`metrics/live.stream.py` is `metrics.live`; its schemas count, and its defaults."""
     path = tmp_path / "metrics" / "live.stream.py"
     path.parent.mkdir()
     path.write_text(
-        dedent(
-            """
-            import attrs
-            import trio
-
-            meta = {"description": "Stream live metrics", "direction": "server"}
-
-            @attrs.frozen
-            class Input:
-                interval: int = 1000
-
-            @attrs.frozen
-            class Output:
-                cpu: float
-                memory: int
-
-            input_schema = Input
-            output_schema = Output
-
-            async def handler(input, ctx):
-                while not ctx.cancelled:
-                    yield Output(cpu=input.interval / 1000, memory=1)
-                    await trio.sleep(0)
-            """
-        ),
+        LIVE,
         encoding="utf-8",
     )
     app = load_directory(tmp_path)

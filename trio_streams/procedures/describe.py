@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 import attrs
 
-from trio_streams.codecs.schema import Schema, Schemas
+from trio_streams.codecs.json_schema import Schema, Schemas
 from trio_streams.procedures.procedure import Kind, Procedure, declare
 
 __all__ = ["DESCRIBE", "Description", "ProcedureDescription", "describe", "describing"]

@@ -15,7 +15,7 @@ import keyword
 from collections.abc import Iterator, Mapping
 from typing import Final, cast
 
-from trio_streams.codecs.schema import Schema
+from trio_streams.codecs.json_schema import Schema
 from trio_streams.procedures.describe import Description, ProcedureDescription
 from trio_streams.procedures.procedure import check_name, is_parameter
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from trio_streams.codecs.schema import Schema, Schemas
+from trio_streams.codecs.json_schema import Schema, Schemas
 from trio_streams.procedures.documents.content import DocumentInfo
 from trio_streams.procedures.procedure import Kind, Procedure, is_parameter
 

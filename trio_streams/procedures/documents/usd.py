@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from trio_streams.codecs.schema import Schemas
+from trio_streams.codecs.json_schema import Schemas
 from trio_streams.procedures.documents.content import ContentTypes, DocumentInfo
 from trio_streams.procedures.documents.openapi import ERROR, OPENAPI, operations, tag_of
 from trio_streams.procedures.procedure import Kind, Procedure

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from trio_streams.codecs import json_codec
-from trio_streams.codecs.schema import Schema, Schemas
+from trio_streams.codecs.json_schema import Schema, Schemas
 from trio_streams.errors import CodecError
 
 T = TypeVar("T")
