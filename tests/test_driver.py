@@ -262,6 +262,46 @@ async def test_a_ping_goes_into_the_silence(autojump_clock: trio.testing.MockClo
     assert isinstance(goaway, records.GoAway) and goaway.code is Code.IDLE_TIMEOUT
 
 
+async def test_a_silent_peer_that_takes_bytes(autojump_clock: trio.testing.MockClock) -> None:
+    """A peer that goes on taking what we send, but says nothing for idle_timeout, is given up while we send."""
+    config = ConnectionConfig(idle_timeout=8)
+    async with client(config) as (connection, carrier, peer), connection.open_stream("s") as stream:
+        carrier.holds.add("wait_writable")  # the send loop is never at rest
+
+        async def take() -> None:
+            while True:
+                carrier.let("wait_writable")
+                await trio.sleep(0.3)
+                carrier.holds.add("wait_writable")
+
+        async def send() -> None:
+            with pytest.raises(ConnectionLost, match="silent for 8"):
+                while True:
+                    await stream.send(b"x" * 50_000)
+                    await trio.sleep(0.1)
+
+        await peer.send((1, records.Credit(10**9, 10**9)))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(peer.drain)
+            nursery.start_soon(take)
+            await send()
+            nursery.cancel_scope.cancel()
+    assert 8 <= trio.current_time() < 11
+
+
+async def test_an_idle_connection_has_no_task_that_sends(autojump_clock: trio.testing.MockClock) -> None:
+    """What is sent is sent by a task that ends with it: while nothing is said only the receive loop is there."""
+    before = trio.lowlevel.current_statistics().tasks_living
+    async with client() as (connection, _, peer), connection.open_stream("s") as stream:
+        for _ in range(3):
+            await trio.testing.wait_all_tasks_blocked()
+            assert trio.lowlevel.current_statistics().tasks_living == before + 1
+            await stream.send(b"x")
+            assert trio.lowlevel.current_statistics().tasks_living == before + 2
+        await trio.testing.wait_all_tasks_blocked()
+        assert [frame for frame in peer.heard_on(1) if isinstance(frame, list)] == [[b"x"]] * 3
+
+
 # -- loss ----------------------------------------------------------------------------------------------------------
 
 

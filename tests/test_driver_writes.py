@@ -55,8 +55,8 @@ async def test_what_comes_into_a_silence_goes_at_once(is_ready: bool, autojump_c
     await peer.greet()
     async with run_client(carrier, config=CONFIG) as connection, connection.open_stream("s") as stream:
         await trio.testing.wait_all_tasks_blocked()
-        waits, writes = carrier.calls["wait_writable"], carrier.calls["send"]
+        waits, writes = carrier.calls.get("wait_writable", 0), carrier.calls["send"]
         await stream.send(b"x")
         await trio.testing.wait_all_tasks_blocked()
         assert carrier.calls["send"] == writes + 1
-        assert carrier.calls["wait_writable"] == waits + (not is_ready)
+        assert carrier.calls.get("wait_writable", 0) == waits + (not is_ready)

@@ -24,7 +24,7 @@ def test_each_side_greets_with_its_limits() -> None:
     assert (mux.has_output, mux.can_open, mux.peer_hello) == (True, False, None)
     said = mux.to_send(0.0, 1)
     assert said.startswith(PREFACE)
-    expected = records.Hello("s", 0, 256, 262_144, 16_777_216, 3, 16_777_216, 0, "trio_streams")
+    expected = records.Hello("client", 0, 256, 262_144, 16_777_216, 3, 16_777_216, 0, "trio_streams")
     assert BinaryWire().decode(said) == [(0, expected)]
     peer = make_mux(is_client=False)
     peer.receive(said, 0.0)

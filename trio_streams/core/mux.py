@@ -51,7 +51,9 @@ class Mux:
         self._streams: dict[int, StreamMachine] = {}
         self._out = Outbox(wire, self._streams, config.max_send_buffer_bytes)
         self._liveness = Liveness(config.handshake_timeout, config.idle_timeout, now)
-        self._in = Inbox(wire, self._streams, self._out, self._liveness, config, is_client=is_client)
+        self._in = Inbox(
+            wire, self._streams, self._out, self._liveness, config, is_client=is_client, session_id=session_id
+        )
         self._next_id = 1 if is_client else 2
         self._opened = 0
         self._granted_streams: dict[int, None] = {}
