@@ -16,11 +16,11 @@ import os
 import select
 import socket
 import sys
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from functools import partial
 from time import perf_counter
-from typing import Any, Final
+from typing import Final
 from urllib.parse import urlsplit
 
 import trio
@@ -47,14 +47,18 @@ _REQUEST: Final = (
 # The servers
 
 
-async def serve_ours() -> None:
-    """One message in, one message out, through the message view of our carrier."""
+async def serve_ours(*, is_single: bool = False) -> None:
+    """Messages in, messages out, through the message view of our carrier; all that are here at once, or one by one."""
 
     async def echo(stream: trio.SocketStream) -> None:
         try:
             carrier = await accept_websocket(stream, subprotocols=(), require_subprotocol=False)
             while messages := await carrier.receive_messages():
-                await carrier.send_messages(messages)
+                if is_single:
+                    for message in messages:
+                        await carrier.send_messages([message])
+                else:
+                    await carrier.send_messages(messages)
             await carrier.aclose()
         except ConnectionLost:
             pass
@@ -106,30 +110,29 @@ def _say(port: int) -> None:
 
 
 OURS: Final = "our carrier"
-SERVERS: Final[Mapping[str, Callable[[Callable[[], Coroutine[Any, Any, None]]], None]]] = {
-    OURS: trio.run,
-    "trio-websocket": trio.run,
-    "websockets, asyncio": asyncio.run,
+_SINGLE: Final = "our carrier, one send a message"
+SERVERS: Final[Mapping[str, Callable[[], None]]] = {
+    OURS: lambda: trio.run(serve_ours),
+    _SINGLE: lambda: trio.run(partial(serve_ours, is_single=True)),
+    "trio-websocket": lambda: trio.run(serve_trio_websocket),
+    "websockets, asyncio": lambda: asyncio.run(serve_asyncio()),
 }
-_MAINS: Final = {OURS: serve_ours, "trio-websocket": serve_trio_websocket, "websockets, asyncio": serve_asyncio}
 TARGETS: Final = {"trio-websocket": "10 x", "websockets, asyncio": "3 x"}
 
 
 # The client
 
 
-def _frames(number: int) -> tuple[bytes, int]:
-    """Masked frames as a client sends them, and the length of what comes back for each."""
-    payload = bytes(range(SIZE))
-    back = len(Frame(Opcode.BINARY, payload).serialize(mask=False))
-    return b"".join(Frame(Opcode.BINARY, payload).serialize(mask=True) for _ in range(number)), back
+_PAYLOAD: Final = bytes(range(SIZE))
+_BACK: Final = Frame(Opcode.BINARY, _PAYLOAD).serialize(mask=False)
 
 
-def echo(url: str, number: int) -> float:
+def echo(url: str, number: int, *, is_checked: bool = False) -> float:
     """Seconds for `number` messages, `IN_FLIGHT` of them at a time."""
+    echoed = bytearray()
     parts = urlsplit(url)
-    batch, back = _frames(IN_FLIGHT)
-    each = len(batch) // IN_FLIGHT
+    batch = b"".join(Frame(Opcode.BINARY, _PAYLOAD).serialize(mask=True) for _ in range(IN_FLIGHT))
+    each, back = len(batch) // IN_FLIGHT, len(_BACK)
     with socket.create_connection((parts.hostname or "", parts.port or 0)) as client:
         client.sendall(_REQUEST)
         answer = b""
@@ -147,11 +150,17 @@ def echo(url: str, number: int) -> float:
             poll.modify(client, mask)
             for _, event in poll.poll():
                 if event & select.POLLIN:
-                    received += len(client.recv(1 << 20))
+                    data = client.recv(1 << 20)
+                    assert data, "the server has left"
+                    received += len(data)
+                    if is_checked:
+                        echoed += data
                 if event & select.POLLOUT and sent < allowed:
                     start = sent % len(batch)
                     sent += client.send(batch[start : start + allowed - sent])
-        return perf_counter() - started
+        elapsed = perf_counter() - started
+    assert not is_checked or echoed == _BACK * number, "that is no echo"
+    return elapsed
 
 
 def _measure(about: Mapping[str, str], number: int) -> tuple[float, float]:
@@ -165,11 +174,10 @@ def _measure(about: Mapping[str, str], number: int) -> tuple[float, float]:
 def main() -> int:
     """Measure and print."""
     if "--serve" in sys.argv:
-        name = sys.argv[sys.argv.index("--serve") + 1]
-        SERVERS[name](_MAINS[name])
+        SERVERS[sys.argv[sys.argv.index("--serve") + 1]]()
         return 0
     chosen = options(__doc__)
-    number, rounds = (2_000, 1) if chosen.quick else (100_000, chosen.rounds)
+    number, rounds = (2_000, 1) if chosen.quick else (500_000, chosen.rounds)
     print_head(
         "A pipelined WebSocket echo",
         f"{number:,} messages of {SIZE} B, {IN_FLIGHT:,} under way; medians of {rounds} interleaved rounds",
@@ -181,11 +189,11 @@ def main() -> int:
             name: stack.enter_context(running("tests.benchmarks.bench_echo", "--serve", name)) for name in names
         }
         for about in servers.values():
-            echo(about["url"], 2_000)  # warms up
+            echo(about["url"], 2_000, is_checked=True)  # warms up, too
         for _ in range(rounds):
             for name, about in servers.items():
                 # What is slow need not be measured for as long.
-                rates[name].append(_measure(about, number if name == OURS else number // 5))
+                rates[name].append(_measure(about, number if name == OURS else number // 20))
     base = rates[names[0]]
     rows: list[list[str]] = []
     for name, found in rates.items():
