@@ -260,7 +260,8 @@ class _Driver:
         is_at_once = self._is_writable()
         while self._may_send and machine.has_output:
             scope.deadline = trio.current_time() + self._patience[1]
-            if not is_at_once:
+            # With a whole write at hand there is nothing to be gained by waiting.
+            if not is_at_once and not (machine.queued_bytes >= _WRITE_BYTES and self._is_writable()):
                 await carrier.wait_writable()
             is_at_once = False
             data = machine.to_send(trio.current_time(), _WRITE_BYTES)
