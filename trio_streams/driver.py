@@ -189,6 +189,7 @@ class _Driver:
                 return
             connection.bytes_received += len(chunk)
             machine.receive(chunk, trio.current_time())
+            del chunk  # not to be held for as long as the connection is silent
             connection.dispatch()
             if machine.failure is not None:
                 self._lose(machine.failure)

@@ -45,6 +45,18 @@ class Mux:
       now: seconds, on the clock that every later call uses.
     """
 
+    __slots__ = (
+        "_config",
+        "_granted_streams",
+        "_in",
+        "_liveness",
+        "_next_id",
+        "_opened",
+        "_out",
+        "_streams",
+        "_wire",
+    )
+
     def __init__(self, wire: Wire, *, is_client: bool, config: ConnectionConfig, session_id: str, now: float) -> None:
         self._wire = wire
         self._config = config
