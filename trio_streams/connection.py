@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from typing import Any, Final
+from typing import Any, ClassVar
 
 import attrs
 import trio
@@ -320,7 +320,7 @@ class Connection:
             elif isinstance(event, events.Failed):
                 self.lose(event.error)
             else:
-                _HANDLERS[kind](self, event)
+                self._HANDLERS[kind](self, event)
 
     def _on_greeted(self, event: events.Greeted) -> None:
         self._be_ready()
@@ -398,17 +398,16 @@ class Connection:
         error.__cause__ = self._lost.__cause__
         return error
 
-
-_HANDLERS: Final[Mapping[type, Callable[[Connection, Any], None]]] = {
-    events.Greeted: Connection._on_greeted,
-    events.Opened: Connection._on_opened,
-    events.Headed: Connection._on_headed,
-    events.Ended: Connection._on_ended,
-    events.Reset: Connection._on_reset,
-    events.Stopped: Connection._on_stopped,
-    events.Writable: Connection._on_writable,
-    events.StreamsAllowed: Connection._on_allowance,
-    events.WentAway: Connection._on_allowance,
-    events.Ponged: Connection._on_ponged,
-}
-"""What each event but the busiest does; one table for all connections."""
+    _HANDLERS: ClassVar[Mapping[type, Callable[[Connection, Any], None]]] = {
+        events.Greeted: _on_greeted,
+        events.Opened: _on_opened,
+        events.Headed: _on_headed,
+        events.Ended: _on_ended,
+        events.Reset: _on_reset,
+        events.Stopped: _on_stopped,
+        events.Writable: _on_writable,
+        events.StreamsAllowed: _on_allowance,
+        events.WentAway: _on_allowance,
+        events.Ponged: _on_ponged,
+    }
+    """What each event but the busiest does; one table for all connections."""

@@ -25,7 +25,7 @@ class _BareNursery:
 
     async def __aexit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> bool:
+    ) -> bool | None:
         try:
             return await self._manager.__aexit__(kind, exc, traceback)
         except BaseExceptionGroup as group:
@@ -40,7 +40,7 @@ class _BareNursery:
                 error.__context__ = context
 
 
-def open_bare_nursery() -> AbstractAsyncContextManager[trio.Nursery, bool]:
+def open_bare_nursery() -> AbstractAsyncContextManager[trio.Nursery, bool | None]:
     """A nursery for a library's own tasks around a caller's body.
 
     The caller should not see that there is a nursery: one error leaves as itself, with its own context, and a group

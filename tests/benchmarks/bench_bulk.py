@@ -104,7 +104,7 @@ async def _answer_on(stream: WireStream[bytes, bytes]) -> None:
 # The contestants
 
 BARE: Final = "bare trio.SocketStream"
-CONTESTANTS: Final = (
+CONTESTANTS: Final[tuple[str, ...]] = (
     BARE,
     "TCP, carrier",
     "TCP, stream",
@@ -178,7 +178,9 @@ def main() -> int:
                     rates[name].append((mib / elapsed, mib / max(busy, 0.01)))
             rows: list[list[str]] = []
             for name, found in rates.items():
-                shares = [median([one[i] / base[i] for one, base in zip(found, rates[BARE], strict=True)]) for i in (0, 1)]
+                shares = [
+                    median([one[i] / base[i] for one, base in zip(found, rates[BARE], strict=True)]) for i in (0, 1)
+                ]
                 wall, busy = (median([one[i] for one in found]) for i in (0, 1))
                 rows.append([name, f"{wall:,.0f}", f"{shares[0]:.0%}", f"{busy:,.0f}", f"{shares[1]:.0%}"])
             print_table([f"{title}, MiB/s", "by the wall", "of bare", "by both CPUs", "of bare"], rows)

@@ -185,9 +185,7 @@ def main() -> int:
     names = [name for name in SERVERS if chosen.only in name]
     rates: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
     with ExitStack() as stack:
-        servers = {
-            name: stack.enter_context(running("tests.benchmarks.bench_echo", "--serve", name)) for name in names
-        }
+        servers = {name: stack.enter_context(running("tests.benchmarks.bench_echo", "--serve", name)) for name in names}
         for about in servers.values():
             echo(about["url"], 2_000, is_checked=True)  # warms up, too
         for _ in range(rounds):

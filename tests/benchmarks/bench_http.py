@@ -18,7 +18,6 @@ import socket
 import sys
 from collections.abc import Callable, Mapping
 from functools import partial
-from pathlib import Path
 from time import perf_counter
 from typing import Final
 from urllib.parse import urlsplit

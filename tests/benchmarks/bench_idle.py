@@ -61,6 +61,7 @@ _UPGRADE: Final = (
 
 # The server
 
+
 async def _hold_bare(stream: trio.SocketStream) -> None:
     await stream.receive_some(65_536)
 
@@ -85,9 +86,7 @@ async def _ignore(stream: WireStream[bytes, bytes]) -> None:
 
 
 async def _listen(nursery: trio.Nursery, handler: Callable[[trio.SocketStream], Awaitable[None]]) -> str:
-    listeners: list[trio.SocketListener] = await nursery.start(
-        partial(trio.serve_tcp, handler, 0, host="127.0.0.1")
-    )
+    listeners: list[trio.SocketListener] = await nursery.start(partial(trio.serve_tcp, handler, 0, host="127.0.0.1"))
     return f"tcp://127.0.0.1:{listeners[0].socket.getsockname()[1]}"
 
 
@@ -125,6 +124,7 @@ def _print_lines() -> None:
 
 
 # The client
+
 
 def _hello() -> bytes:
     machine = Mux(BinaryWire(), is_client=True, config=ConnectionConfig(), session_id="0" * 32, now=0.0)

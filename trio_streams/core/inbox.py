@@ -7,7 +7,7 @@ connection failed for good.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from trio_streams.codes import Code
 from trio_streams.config import ITEM_OVERHEAD_BYTES, ConnectionConfig
@@ -210,7 +210,7 @@ class Inbox:
             if round_trip is not None:
                 self._events.append(events.Ponged(frame.number, round_trip))
         else:
-            _HANDLERS[type(frame)](self, stream_id, frame)
+            self._HANDLERS[type(frame)](self, stream_id, frame)
 
     def _find(self, stream_id: int, what: str) -> StreamMachine | None:
         """The stream of a frame; None for one that is gone. A stream that never was is the peer's fault."""
@@ -379,17 +379,16 @@ class Inbox:
             f"the peer gave the connection up: {record.code.name}: {record.reason}", code=record.code
         )
 
-
-_HANDLERS: Final[Mapping[type, Callable[[Inbox, int, Any], None]]] = {
-    records.Hello: Inbox._on_hello,
-    records.Open: Inbox._on_open,
-    records.Header: Inbox._on_header,
-    records.End: Inbox._on_end,
-    records.Reset: Inbox._on_reset,
-    records.Stop: Inbox._on_stop,
-    records.Credit: Inbox._on_credit,
-    records.ConnectionCredit: Inbox._on_connection_credit,
-    records.Ack: Inbox._on_ack,
-    records.GoAway: Inbox._on_go_away,
-}
-"""What each kind of frame does; one table for all connections."""
+    _HANDLERS: ClassVar[Mapping[type, Callable[[Inbox, int, Any], None]]] = {
+        records.Hello: _on_hello,
+        records.Open: _on_open,
+        records.Header: _on_header,
+        records.End: _on_end,
+        records.Reset: _on_reset,
+        records.Stop: _on_stop,
+        records.Credit: _on_credit,
+        records.ConnectionCredit: _on_connection_credit,
+        records.Ack: _on_ack,
+        records.GoAway: _on_go_away,
+    }
+    """What each kind of frame does; one table for all connections."""

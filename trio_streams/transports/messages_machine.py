@@ -20,17 +20,23 @@ from struct import Struct
 from typing import Final, TypeAlias
 
 from websockets.exceptions import InvalidState
-from websockets.frames import Close, CloseCode, Frame, Opcode, apply_mask  # in C, where the wheel has it
+from websockets.frames import Close, CloseCode, Frame, Opcode
 from websockets.protocol import OPEN, Protocol, Side, State
 
 from trio_streams.core.buffer import FrameBuffer
 
+try:
+    from websockets.speedups import apply_mask  # in C, where the wheel has it
+except ImportError:  # pragma: no cover - every wheel that we test with has it
+    from websockets.utils import apply_mask
+
 __all__ = ["Part", "WebSocketMachine"]
 
-Part: TypeAlias = tuple[int, "bytes | bytearray | memoryview", bool]
+Part: TypeAlias = tuple[int, bytes, bool]
 """An opcode (0 in the midst of a message), a payload, and whether the message ends with it."""
 
 _TEXT, _BINARY = 0x81, 0x82  # first bytes of plain frames
+_PLAIN: Final = frozenset({_TEXT, _BINARY})
 _OPCODES: Final = frozenset(Opcode)
 _HEAD_BYTES: Final = 14  # the longest head of a frame
 
@@ -182,7 +188,7 @@ class WebSocketMachine:
                 start += extra
             start += mask_bytes
             end = start + length
-            if end > size or (first != _BINARY and first != _TEXT) or (limit is not None and length > limit):
+            if end > size or first not in _PLAIN or (limit is not None and length > limit):
                 break
             payload = data[start:end]
             append((first & 15, apply_mask(payload, data[start - 4 : start]) if mask_bytes else payload, True))
@@ -204,7 +210,7 @@ class WebSocketMachine:
         if len(data) < start:
             return self._keep(data, start)
         limit = self._max_message_bytes
-        is_plain = first in (_TEXT, _BINARY) and not self._is_in_message and (limit is None or length <= limit)
+        is_plain = first in _PLAIN and not self._is_in_message and (limit is None or length <= limit)
         if not is_plain:
             return self._pass_on(data, start + length)
         if first == _TEXT or len(data) - start < min(length, _PIECE_BYTES):
@@ -247,7 +253,7 @@ class WebSocketMachine:
             if frame.opcode is Opcode.CLOSE:
                 self.close = Close.parse(frame.data)
             elif frame.opcode is not Opcode.PING and frame.opcode is not Opcode.PONG:
-                self.parts.append((frame.opcode, frame.data, frame.fin))
+                self.parts.append((frame.opcode, bytes(frame.data), frame.fin))
 
     # -- out --------------------------------------------------------------------------------------------------
 

@@ -283,14 +283,14 @@ class WebSocketCarrier(OutputCarrier):
 
     def _take_payload(self) -> bytes:
         parts = self._machine.parts
-        payloads: list[bytes | bytearray | memoryview] = []
+        payloads: list[bytes] = []
         for opcode, data, _ in parts:
             if opcode == Opcode.TEXT:
                 self._refuse(CloseCode.UNSUPPORTED_DATA, "expected binary messages, not a text message")
                 break
             payloads.append(data)
         parts.clear()
-        return bytes(payloads[0]) if len(payloads) == 1 else b"".join(payloads)
+        return payloads[0] if len(payloads) == 1 else b"".join(payloads)
 
     def _take_messages(self) -> list[str | bytes]:
         parts = self._machine.parts
