@@ -263,47 +263,6 @@ async def test_a_ping_goes_into_the_silence(autojump_clock: trio.testing.MockClo
     assert isinstance(goaway, records.GoAway) and goaway.code is Code.IDLE_TIMEOUT
 
 
-class _Slow(FakeCarrier):
-    """A carrier that takes one write in 300 ms."""
-
-    async def wait_writable(self) -> None:
-        await trio.sleep(0.3)
-        await super().wait_writable()
-
-
-async def test_a_silent_peer_that_takes_bytes(autojump_clock: trio.testing.MockClock) -> None:
-    """A peer that goes on taking what we send, but says nothing for idle_timeout, is given up while we send."""
-    plain, peer = make_rig()
-    await peer.greet()
-    async with (
-        run_client(_Slow(plain.inner), config=ConnectionConfig(idle_timeout=8)) as connection,
-        connection.open_stream("s") as stream,
-        trio.open_nursery() as nursery,
-    ):
-        nursery.start_soon(peer.drain)
-        await trio.sleep(1)
-        await peer.send((1, records.Credit(10**9, 10**9)))
-        with pytest.raises(ConnectionLost, match=r"silent for 8\.?\d* s"):
-            while True:
-                await stream.send(b"x" * 50_000)  # more than the carrier takes: the send loop is never at rest
-                await trio.sleep(0.1)
-        nursery.cancel_scope.cancel()
-    assert 9 <= trio.current_time() < 12
-
-
-async def test_an_idle_connection_has_no_task_that_sends(autojump_clock: trio.testing.MockClock) -> None:
-    """What is sent is sent by a task that ends with it: while nothing is said only the receive loop is there."""
-    before = trio.lowlevel.current_statistics().tasks_living
-    async with client() as (connection, _, peer), connection.open_stream("s") as stream:
-        for _ in range(3):
-            await trio.testing.wait_all_tasks_blocked()
-            assert trio.lowlevel.current_statistics().tasks_living == before + 1
-            await stream.send(b"x")
-            assert trio.lowlevel.current_statistics().tasks_living == before + 2
-        await trio.testing.wait_all_tasks_blocked()
-        assert [frame for frame in peer.heard_on(1) if isinstance(frame, list)] == [[b"x"]] * 3
-
-
 # -- loss ----------------------------------------------------------------------------------------------------------
 
 

@@ -88,13 +88,9 @@ class _Driver:
         wire: Wire,
         transport: str,
     ) -> None:
-        self._machine = Mux(
-            wire,
-            is_client=prepare is None,
-            config=config,
-            session_id=secrets.token_hex(16),
-            now=trio.current_time(),
-        )
+        is_client = prepare is None
+        session_id = secrets.token_hex(16)
+        self._machine = Mux(wire, is_client=is_client, config=config, session_id=session_id, now=trio.current_time())
         self._carrier = carrier
         self._is_writable: Callable[[], bool] = carrier.is_writable if isinstance(carrier, PromptCarrier) else _unknown
         self._config = config
@@ -115,7 +111,7 @@ class _Driver:
             peer=carrier.peer,
             config=config,
             transport=transport,
-            on_accepted=None if prepare is None else self._accept,
+            on_accepted=None if is_client else self._accept,
         )
         self.connection.kick = self._kick
         self._kick()

@@ -61,6 +61,19 @@ def test_a_stream_carries_head_items_and_end_both_ways() -> None:
     assert client.state(3) is StreamState.OPEN
 
 
+def test_streams_that_end_after_several_turns_are_forgotten() -> None:
+    """Two streams that share one write, in several turns each, are both gone with it."""
+    muxes = Muxes()
+    client = muxes.client
+    for stream_id in (client.open("a"), client.open("b")):
+        client.send(stream_id, [bytes(30_000)])
+        client.end(stream_id)
+        client.stop(stream_id)
+    muxes.run()
+    assert len(only(events.Ended, muxes.take_server())) == 2
+    assert client.stream_count == 0
+
+
 def test_what_waits_is_a_copy() -> None:
     """Metadata that the caller changes after the command is sent as it was."""
     muxes = Muxes()
