@@ -17,9 +17,11 @@ from trio_streams.config import ConnectionConfig
 from trio_streams.connection import Connection
 from trio_streams.core import records
 from trio_streams.core.errors import LocalProtocolError
+from trio_streams.core.mux import Mux
 from trio_streams.driver import Handler, run_client, run_server
 from trio_streams.errors import ConnectionLost, RemoteProtocolError
 from trio_streams.transports.memory import memory_carrier_pair
+from trio_streams.wire.binary import BinaryWire
 
 CONFIG = ConnectionConfig(idle_timeout=None)
 
@@ -190,6 +192,14 @@ async def test_accept_stream_of_a_lost_connection() -> None:
         await peer.link.aclose()
         await settle()
         await accept()
+
+
+async def test_a_serving_connection_has_no_streams_to_accept() -> None:
+    """Streams go to `on_accepted` or to `accept_stream`; who asks for both is told at once, and does not wait for ever."""
+    machine = Mux(BinaryWire(), is_client=False, config=ConnectionConfig(), session_id="s", now=0.0)
+    connection = Connection(machine, peer="peer", config=ConnectionConfig(), on_accepted=lambda stream: None)
+    with pytest.raises(LocalProtocolError, match="serves its streams by itself"):
+        await connection.accept_stream()
 
 
 async def test_own_applies_the_exit_policy() -> None:

@@ -16,6 +16,7 @@ from trio_streams.codes import Code
 from trio_streams.config import ConnectionConfig
 from trio_streams.connection import Connection
 from trio_streams.core import records
+from trio_streams.core.mux import Mux
 from trio_streams.driver import run_client
 from trio_streams.errors import ConnectionLost, RemoteProtocolError
 
@@ -371,7 +372,7 @@ async def test_a_bug_in_the_machine_surfaces(
 
     with pytest.raises(_Bug, match=method):
         async with run_client(carrier, config=CONFIG) as connection, connection.open_stream("s") as stream:
-            monkeypatch.setattr(connection.machine, method, fail)
+            monkeypatch.setattr(Mux, method, fail)
             await stream.send(b"x")
             await peer.link.send(b"\x09")
             await trio.sleep_forever()

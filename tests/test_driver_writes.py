@@ -11,6 +11,7 @@ from trio_streams.carrier import PromptCarrier
 from trio_streams.config import ConnectionConfig
 from trio_streams.core import records
 from trio_streams.driver import run_client
+from trio_streams.errors import ConnectionLost
 
 CONFIG = ConnectionConfig(close_timeout=2, idle_timeout=None)
 
@@ -55,8 +56,51 @@ async def test_what_comes_into_a_silence_goes_at_once(is_ready: bool, autojump_c
     await peer.greet()
     async with run_client(carrier, config=CONFIG) as connection, connection.open_stream("s") as stream:
         await trio.testing.wait_all_tasks_blocked()
-        waits, writes = carrier.calls["wait_writable"], carrier.calls["send"]
+        waits, writes = carrier.calls.get("wait_writable", 0), carrier.calls["send"]
         await stream.send(b"x")
         await trio.testing.wait_all_tasks_blocked()
         assert carrier.calls["send"] == writes + 1
-        assert carrier.calls["wait_writable"] == waits + (not is_ready)
+        assert carrier.calls.get("wait_writable", 0) == waits + (not is_ready)
+
+
+class _Slow(FakeCarrier):
+    """A carrier that takes one write in 300 ms."""
+
+    async def wait_writable(self) -> None:
+        await trio.sleep(0.3)
+        await super().wait_writable()
+
+
+async def test_a_silent_peer_that_takes_bytes(autojump_clock: trio.testing.MockClock) -> None:
+    """A peer that goes on taking what we send, but says nothing for idle_timeout, is given up while we send."""
+    plain, peer = make_rig()
+    await peer.greet()
+    async with (
+        run_client(_Slow(plain.inner), config=ConnectionConfig(idle_timeout=8)) as connection,
+        connection.open_stream("s") as stream,
+        trio.open_nursery() as nursery,
+    ):
+        nursery.start_soon(peer.drain)
+        await trio.sleep(1)
+        await peer.send((1, records.Credit(10**9, 10**9)))
+        with pytest.raises(ConnectionLost, match=r"silent for 8\.?\d* s"):
+            while True:
+                await stream.send(b"x" * 50_000)  # more than the carrier takes: the send loop is never at rest
+                await trio.sleep(0.1)
+        nursery.cancel_scope.cancel()
+    assert 9 <= trio.current_time() < 12
+
+
+async def test_an_idle_connection_has_no_task_that_sends(autojump_clock: trio.testing.MockClock) -> None:
+    """What is sent is sent by a task that ends with it: while nothing is said only the receive loop is there."""
+    before = trio.lowlevel.current_statistics().tasks_living
+    carrier, peer = make_rig()
+    await peer.greet()
+    async with run_client(carrier, config=CONFIG) as connection, connection.open_stream("s") as stream:
+        for _ in range(3):
+            await trio.testing.wait_all_tasks_blocked()
+            assert trio.lowlevel.current_statistics().tasks_living == before + 1
+            await stream.send(b"x")
+            assert trio.lowlevel.current_statistics().tasks_living == before + 2
+        await trio.testing.wait_all_tasks_blocked()
+        assert [frame for frame in peer.heard_on(1) if isinstance(frame, list)] == [[b"x"]] * 3

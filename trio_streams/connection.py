@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from typing import Any, ClassVar
 
 import attrs
 import trio
@@ -16,6 +17,7 @@ import trio
 from trio_streams.codes import Code
 from trio_streams.config import ConnectionConfig
 from trio_streams.core import events, records
+from trio_streams.core.errors import LocalProtocolError
 from trio_streams.core.mux import Mux
 from trio_streams.errors import ConnectionLost
 from trio_streams.streams.abc import StreamStatistics
@@ -55,6 +57,18 @@ class ConnectionStatistics:
     round_trip: float | None
 
 
+_Stream = WireStream[bytes, bytes]
+_AcceptChannel = tuple["trio.MemorySendChannel[_Stream]", "trio.MemoryReceiveChannel[_Stream]"]
+
+
+def _nobody_to_kick() -> None:
+    """Nothing drives the connection."""
+
+
+def _open_accept_channel() -> _AcceptChannel:
+    return trio.open_memory_channel[_Stream](math.inf)  # its bound is `max_streams`: the machine refuses more
+
+
 class Connection:
     """Streams to and from one peer. Made by `connect` and `serve`, never by hand.
 
@@ -65,6 +79,26 @@ class Connection:
       transport: what carries it, for people: the scheme of its URL.
       on_accepted: called, without waiting, for each stream that the peer opens; None to use `accept_stream`.
     """
+
+    __slots__ = (
+        "_accept_channel",
+        "_accepted",
+        "_allowed",
+        "_is_ready",
+        "_lost",
+        "_on_accepted",
+        "_opened",
+        "_opening",
+        "_ready_waiters",
+        "_streams",
+        "bytes_received",
+        "bytes_sent",
+        "config",
+        "kick",
+        "machine",
+        "peer",
+        "transport",
+    )
 
     def __init__(
         self,
@@ -79,32 +113,21 @@ class Connection:
         self.peer: str = peer
         self.transport: str = transport
         self.config: ConnectionConfig = config
-        self.kick: Callable[[], None] = lambda: None
+        self.kick: Callable[[], None] = _nobody_to_kick
         self.bytes_sent: int = 0
         self.bytes_received: int = 0
         self._streams: dict[int, WireStream[bytes, bytes]] = {}
         self._lost: ConnectionLost | None = None
-        self._ready = trio.Event()
-        # Whoever opens holds the lock, so that those who wait are served first come, first served.
-        self._opening = trio.StrictFIFOLock()
-        self._allowed = trio.lowlevel.ParkingLot()
+        self._is_ready = False
         self._opened = 0
         self._accepted = 0
-        # Its bound is `max_streams`: the machine refuses more.
-        self._accept_in, self._accept_out = trio.open_memory_channel[WireStream[bytes, bytes]](math.inf)
-        self._on_accepted = on_accepted if on_accepted is not None else self._accept_in.send_nowait
-        self._handlers: dict[type, Callable[..., None]] = {
-            events.Greeted: lambda event: self._ready.set(),
-            events.Opened: self._on_opened,
-            events.Headed: self._on_headed,
-            events.Ended: self._on_ended,
-            events.Reset: self._on_reset,
-            events.Stopped: self._on_stopped,
-            events.Writable: self._on_writable,
-            events.StreamsAllowed: lambda event: self._wake_openers(),
-            events.WentAway: lambda event: self._wake_openers(),
-            events.Ponged: lambda event: None,
-        }
+        self._on_accepted = on_accepted
+        # Made when they are needed: a server's connection that only waits has no use for any of them.
+        self._ready_waiters: trio.lowlevel.ParkingLot | None = None
+        # Whoever opens holds the lock, so that those who wait are served first come, first served.
+        self._opening: trio.StrictFIFOLock | None = None
+        self._allowed: trio.lowlevel.ParkingLot | None = None
+        self._accept_channel: _AcceptChannel | None = None if on_accepted is not None else _open_accept_channel()
 
     # -- for users --------------------------------------------------------------------------------------------
 
@@ -169,11 +192,15 @@ class Connection:
         self, name: str, metadata: Mapping[str, str], high_water_mark: int | None, priority: int, deadline: float
     ) -> WireStream[bytes, bytes]:
         machine = self.machine
+        if self._opening is None:
+            self._opening = trio.StrictFIFOLock()
         async with self._opening:
             while not machine.can_open and self._lost is None:
                 if machine.peer_went_away:
                     raise ConnectionLost(f"{self.peer} takes no new streams: it is going away")
                 machine.note_wish_to_open()
+                if self._allowed is None:
+                    self._allowed = trio.lowlevel.ParkingLot()
                 await self._allowed.park()
             if self._lost is not None:
                 raise self._lost_again()
@@ -219,11 +246,14 @@ class Connection:
 
         Raises:
           ConnectionLost: the connection is over.
+          LocalProtocolError: the connection was made with `on_accepted`, which has the streams.
 
         Cancellation: atomic.
         """
+        if self._accept_channel is None:
+            raise LocalProtocolError("can't accept a stream: this connection serves its streams by itself")
         with contextlib.suppress(trio.EndOfChannel):
-            return await self._accept_out.receive()
+            return await self._accept_channel[1].receive()
         raise self._lost_again()
 
     async def wait_ready(self) -> None:
@@ -234,7 +264,12 @@ class Connection:
 
         Cancellation: atomic.
         """
-        await self._ready.wait()
+        if self._is_ready:
+            await trio.lowlevel.checkpoint()
+        else:
+            if self._ready_waiters is None:
+                self._ready_waiters = trio.lowlevel.ParkingLot()
+            await self._ready_waiters.park()
         if self._lost is not None:
             raise self._lost_again()
 
@@ -285,7 +320,15 @@ class Connection:
             elif isinstance(event, events.Failed):
                 self.lose(event.error)
             else:
-                self._handlers[kind](event)
+                self._HANDLERS[kind](self, event)
+
+    def _on_greeted(self, event: events.Greeted) -> None:
+        self._be_ready()
+
+    def _be_ready(self) -> None:
+        self._is_ready = True
+        if self._ready_waiters is not None:
+            self._ready_waiters.unpark_all()
 
     def _on_opened(self, event: events.Opened) -> None:
         opened = event.open
@@ -294,7 +337,10 @@ class Connection:
         stream = self._add(event.stream_id, opened.name, opened.metadata, deadline, is_accepted=True)
         stream.cancel_scope.deadline = deadline
         self._accepted += 1
-        self._on_accepted(stream)
+        if self._accept_channel is not None:
+            self._accept_channel[0].send_nowait(stream)
+        elif self._on_accepted is not None:
+            self._on_accepted(stream)
 
     def _on_headed(self, event: events.Headed) -> None:
         if (stream := self._streams.get(event.stream_id)) is not None:
@@ -316,8 +362,15 @@ class Connection:
         if (stream := self._streams.get(event.stream_id)) is not None:
             stream.on_writable()
 
+    def _on_allowance(self, event: events.StreamsAllowed | events.WentAway) -> None:
+        self._wake_openers()
+
     def _wake_openers(self) -> None:
-        self._allowed.unpark_all()
+        if self._allowed is not None:
+            self._allowed.unpark_all()
+
+    def _on_ponged(self, event: events.Ponged) -> None:
+        """The machine has noted the round trip."""
 
     def lose(self, error: Exception) -> None:
         """End every stream, each once: the connection is over. Later reasons are dropped.
@@ -334,12 +387,27 @@ class Connection:
             self._lost.__cause__ = error
         for stream in list(self._streams.values()):
             stream.on_lost(self._lost)
-        self._ready.set()
-        self._allowed.unpark_all()
-        self._accept_in.close()
+        self._be_ready()
+        self._wake_openers()
+        if self._accept_channel is not None:
+            self._accept_channel[0].close()
 
     def _lost_again(self) -> ConnectionLost:
         assert self._lost is not None
         error = ConnectionLost(*self._lost.args)
         error.__cause__ = self._lost.__cause__
         return error
+
+    _HANDLERS: ClassVar[Mapping[type, Callable[[Connection, Any], None]]] = {
+        events.Greeted: _on_greeted,
+        events.Opened: _on_opened,
+        events.Headed: _on_headed,
+        events.Ended: _on_ended,
+        events.Reset: _on_reset,
+        events.Stopped: _on_stopped,
+        events.Writable: _on_writable,
+        events.StreamsAllowed: _on_allowance,
+        events.WentAway: _on_allowance,
+        events.Ponged: _on_ponged,
+    }
+    """What each event but the busiest does; one table for all connections."""

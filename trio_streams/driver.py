@@ -1,8 +1,10 @@
 """Drives a machine over a carrier: two loops, and the order in which a connection ends.
 
 One task receives and one sends, and nobody else touches the carrier, so that no cancelled user can tear a frame. The
-send loop runs in a shielded scope: it would otherwise inherit an outer timeout and stop between two parts of a
-frame. It is ended explicitly, in this order:
+task that sends exists only while there is something to send, since most connections are idle most of the time and a
+task that waits costs 2.5 KiB; so it is the receive loop that keeps the deadlines of a silence. The send loop runs in a
+shielded scope: it would otherwise inherit an outer timeout and stop between two parts of a frame. It is ended
+explicitly, in this order:
 
     body done → its streams have queued END or RESET → flush (at most `close_timeout`) → loops ended → carrier closed
 
@@ -43,187 +45,272 @@ Handler = Callable[[WireStream[bytes, bytes]], Awaitable[None]]
 Prepare = Callable[[WireStream[bytes, bytes]], Handler]
 
 
-class _Driver:
-    """The two loops of one connection and what they share."""
+def _unknown() -> bool:
+    return False
 
-    def __init__(self, connection: Connection, carrier: Carrier, config: ConnectionConfig) -> None:
-        self._connection = connection
-        self._machine = connection.machine
+
+class _Driver:
+    """The two loops of one connection and what they share.
+
+    Args:
+      carrier: connected.
+      nursery: for the task that sends and for those that serve streams.
+      prepare: for the streams that the peer opens; None to leave them to `accept_stream`.
+    """
+
+    __slots__ = (
+        "_carrier",
+        "_config",
+        "_idle",
+        "_is_closing",
+        "_is_over",
+        "_is_receiving",
+        "_is_sending",
+        "_is_writable",
+        "_machine",
+        "_may_receive",
+        "_may_send",
+        "_nursery",
+        "_prepare",
+        "_receive_scope",
+        "_send_scope",
+        "_serving",
+        "connection",
+    )
+
+    def __init__(
+        self,
+        carrier: Carrier,
+        nursery: trio.Nursery,
+        prepare: Prepare | None,
+        *,
+        config: ConnectionConfig,
+        wire: Wire,
+        transport: str,
+    ) -> None:
+        is_client = prepare is None
+        session_id = secrets.token_hex(16)
+        self._machine = Mux(wire, is_client=is_client, config=config, session_id=session_id, now=trio.current_time())
         self._carrier = carrier
+        self._is_writable: Callable[[], bool] = carrier.is_writable if isinstance(carrier, PromptCarrier) else _unknown
         self._config = config
-        self._is_writable = carrier.is_writable if isinstance(carrier, PromptCarrier) else lambda: False
-        self._kicked = trio.Event()
-        self._was_idle = False
-        self._is_idle = False
+        self._nursery = nursery
+        self._prepare = prepare
+        self._serving = 0  # streams
         self._idle = trio.lowlevel.ParkingLot()
         self._is_over = False
-        self._has_stopped_sending = False
-        self._is_receiving = False
         self._is_closing = False
-        # The receive loop may be cancelled anywhere: a carrier's receive loses nothing. The send loop may not.
-        self.receive_scope = trio.CancelScope()
-        self.send_scope = trio.CancelScope(shield=True)
-        connection.kick = self._kick_for_output
-
-    def _kick(self) -> None:
-        self._kicked.set()
-
-    def _kick_for_output(self) -> None:
-        # Streams report what was taken far more often than a grant comes of it: a loop woken in vain costs a round.
-        if not self._kicked.is_set() and self._machine.has_output:
-            self._kicked.set()
+        self._is_sending = False
+        self._may_send = True
+        self._send_scope: trio.CancelScope | None = None
+        self._is_receiving = False
+        self._may_receive = True
+        self._receive_scope: trio.CancelScope | None = None
+        self.connection: Connection = Connection(
+            self._machine,
+            peer=carrier.peer,
+            config=config,
+            transport=transport,
+            on_accepted=None if is_client else self._accept,
+        )
+        self.connection.kick = self._kick
+        self._kick()
 
     def _lose(self, error: Exception) -> None:
         """The connection is over: its streams end, and so does the receive loop."""
-        self._connection.lose(error)
+        self.connection.lose(error)
         self._is_over = True
-        self.receive_scope.cancel()
-        self._kick()
+        self._stop_receiving()
+        self._kick()  # what is left to send may be the GOAWAY that says so
 
-    async def receive_loop(self) -> None:
-        """Feed the machine until the connection is over. Never waits for an application."""
+    # -- the peer's streams -----------------------------------------------------------------------------------
+
+    def _accept(self, stream: WireStream[bytes, bytes]) -> None:
+        assert self._prepare is not None
+        self._nursery.start_soon(self._serve, stream, self._prepare(stream))
+        self._serving += 1
+
+    async def _serve(self, stream: WireStream[bytes, bytes], handler: Handler) -> None:
+        try:
+            await _serve_stream(self.connection, stream, handler)
+        finally:
+            self._serving -= 1
+            self._idle.unpark_all()
+
+    async def wait_served(self) -> None:
+        """Wait until no handler runs. Shielded: they take part in every cancellation, and whoever waits sees them out."""
+        with trio.CancelScope(shield=True):
+            while self._serving:
+                await self._idle.park()
+
+    # -- receiving --------------------------------------------------------------------------------------------
+
+    async def receive_loop(self, *, shield: bool = False) -> None:
+        """Feed the machine and keep its deadlines until the connection is over. Never waits for an application."""
         self._is_receiving = True
         try:
-            with self.receive_scope:
-                try:
+            while self._may_receive:
+                # The loop may be cancelled anywhere: a carrier's receive loses nothing.
+                self._receive_scope = trio.CancelScope(shield=shield, deadline=self._next_deadline())
+                with self._receive_scope:
                     await self._receive_all()
-                except StreamsError as exc:
-                    self._lose(exc)
-                except trio.ClosedResourceError:
-                    self._lose(self._closed_here())  # by whoever else holds what the carrier is made of
+                if not self._is_sending:
+                    self._keep_deadline()
+        except StreamsError as exc:
+            self._lose(exc)
+        except trio.ClosedResourceError:
+            self._lose(self._closed_here())  # by whoever else holds what the carrier is made of
         finally:
             self._is_receiving = False
             self._idle.unpark_all()
 
     async def receive_then_close(self) -> None:
         """The receive loop of a client, whose block may outlive its connection: the peer should not wait for that."""
-        await self.receive_loop()
+        # Shielded, as grants and goodbyes must arrive while a cancelled body cleans up.
+        await self.receive_loop(shield=True)
         if not self._is_closing:
             await self.close()
 
     async def _receive_all(self) -> None:
-        connection, machine, carrier = self._connection, self._machine, self._carrier
+        connection, machine, carrier, scope = self.connection, self._machine, self._carrier, self._receive_scope
+        assert scope is not None
         while True:
+            while not machine.wants_input:
+                # The peer leaves too much of what we owe it unread. It gets no more attention until it reads.
+                self._kick()
+                await self._idle.park()
             chunk = await carrier.receive()
             if not chunk:
                 self._lose(ConnectionLost(f"{connection.peer} closed the connection"))
                 return
             connection.bytes_received += len(chunk)
             machine.receive(chunk, trio.current_time())
+            del chunk  # not to be held for as long as the connection is silent
             connection.dispatch()
             if machine.failure is not None:
-                self._lose(machine.failure)  # what is left to send is the GOAWAY that says so
+                self._lose(machine.failure)
                 return
             if machine.has_output:
                 self._kick()
-            while not machine.wants_input:
-                # The peer leaves too much of what we owe it unread. It gets no more attention until it reads.
-                self._kick()
-                await self._idle.park()
+            if scope.deadline != machine.next_deadline():
+                scope.deadline = self._next_deadline()
 
-    async def send_loop(self) -> None:
-        """Write what the machine has, and keep its deadlines, until the connection is over and all is written."""
-        with self.send_scope:
-            try:
-                while not self._is_over or self._machine.has_output:
-                    if not await self._send_once():
-                        await self._wait_for_output()
-                    self._keep_deadline()
-            except StreamsError as exc:
-                self._lose(exc)
-            except trio.ClosedResourceError:
-                self._lose(self._closed_here())  # our own goodbye has ended the sending side
-            finally:
-                self._has_stopped_sending = True
-                self._idle.unpark_all()
+    def _stop_receiving(self) -> None:
+        self._may_receive = False
+        if self._receive_scope is not None:
+            self._receive_scope.cancel()
+
+    # -- deadlines --------------------------------------------------------------------------------------------
+
+    def _next_deadline(self) -> float:
+        """When the receive loop looks at the machine's deadlines; the send loop does while it runs, after each write."""
+        deadline = self._machine.next_deadline()
+        return math.inf if deadline is None or self._is_sending else deadline
 
     def _keep_deadline(self) -> None:
         deadline = self._machine.next_deadline()
-        if deadline is not None and (now := trio.current_time()) >= deadline:
-            self._machine.handle_deadline(now)
-            self._connection.dispatch()
-            if self._machine.failure is not None:
-                self._lose(self._machine.failure)
+        if deadline is None or (now := trio.current_time()) < deadline:
+            return
+        self._machine.handle_deadline(now)
+        self.connection.dispatch()
+        if self._machine.failure is not None:
+            self._lose(self._machine.failure)
+        self._kick()
 
-    async def _send_once(self) -> bool:
-        """One write, if there is something to write."""
+    # -- sending ----------------------------------------------------------------------------------------------
+
+    def _kick(self) -> None:
+        # Streams report what was taken far more often than a grant comes of it: a task made in vain costs a round.
+        if not self._is_sending and self._may_send and self._machine.has_output:
+            self._is_sending = True
+            self._nursery.start_soon(self._send_loop)
+
+    async def _send_loop(self) -> None:
+        """Write what the machine has until there is nothing more; an idle connection has no such task."""
+        # Shielded: it would otherwise inherit an outer timeout and stop between two parts of a frame.
+        self._send_scope = scope = trio.CancelScope(shield=True)
+        is_broken = True
+        try:
+            with scope:
+                await self._send_all(scope)
+            if scope.cancelled_caught and self._may_send:
+                limit, patience = self._patience
+                raise ConnectionLost(f"{self.connection.peer} took no bytes for {limit} of {patience:g} s")
+            is_broken = False
+        except StreamsError as exc:
+            self._may_send = False
+            self._lose(exc)
+        except trio.ClosedResourceError:
+            self._may_send = False
+            self._lose(self._closed_here())  # our own goodbye has ended the sending side
+        finally:
+            self._may_send = self._may_send and not is_broken
+            self._is_sending = False
+            self._send_scope = None
+            self._idle.unpark_all()
+            if self._receive_scope is not None:
+                self._receive_scope.deadline = self._next_deadline()
+
+    async def _send_all(self, scope: trio.CancelScope) -> None:
         machine, carrier = self._machine, self._carrier
-        self._kicked = trio.Event()
-        if not machine.has_output:
-            return False
-        is_greeted = machine.peer_hello is not None
-        patience = self._config.idle_timeout if is_greeted else self._config.handshake_timeout
-        with trio.move_on_after(math.inf if patience is None else patience) as scope:
-            # Into a silence what comes first goes at once; while there is traffic, the wait lets more of it come together.
-            if not (self._was_idle and self._is_writable()):
+        # Into a silence what comes first goes at once; while there is traffic, the wait lets more of it come together.
+        is_at_once = self._is_writable()
+        while self._may_send and machine.has_output:
+            scope.deadline = trio.current_time() + self._patience[1]
+            # With a whole write at hand there is nothing to be gained by waiting.
+            if not is_at_once and not (machine.queued_bytes >= _WRITE_BYTES and self._is_writable()):
                 await carrier.wait_writable()
-            self._was_idle = False
+            is_at_once = False
             data = machine.to_send(trio.current_time(), _WRITE_BYTES)
-            self._connection.dispatch()
+            self.connection.dispatch()
             if data:
                 await carrier.send(data)
-                self._connection.bytes_sent += len(data)
+                self.connection.bytes_sent += len(data)
             self._idle.unpark_all()
-        if scope.cancelled_caught:
-            limit = "idle_timeout" if is_greeted else "handshake_timeout"
-            raise ConnectionLost(f"{self._connection.peer} took no bytes for {limit} of {patience:g} s")
-        return True
+            self._keep_deadline()
 
-    async def _wait_for_output(self) -> None:
-        self._is_idle = True
-        self._idle.unpark_all()
-        deadline = self._machine.next_deadline()
-        with trio.move_on_at(math.inf if deadline is None else deadline):
-            await self._kicked.wait()
-        self._is_idle = False
-        self._was_idle = True
+    @property
+    def _patience(self) -> tuple[str, float]:
+        """How long a write may take, and the name of that limit."""
+        if self._machine.peer_hello is None:
+            return "handshake_timeout", self._config.handshake_timeout
+        patience = self._config.idle_timeout
+        return "idle_timeout", math.inf if patience is None else patience
+
+    def _stop_sending(self) -> None:
+        self._may_send = False
+        if self._send_scope is not None:
+            self._send_scope.cancel()
+
+    # -- the end ----------------------------------------------------------------------------------------------
 
     async def close(self) -> None:
         """Let the last bytes leave, within `close_timeout`, and close the carrier; then nothing runs any more."""
-        connection = self._connection
         self._is_closing = True
         with trio.CancelScope(shield=True, deadline=trio.current_time() + self._config.close_timeout):
             if not self._is_over:
-                connection.go_away("closed")
-            while not self._has_stopped_sending and not self._is_flushed:
+                self.connection.go_away("closed")
+            while self._may_send and not self._is_flushed:
                 await self._idle.park()
             # From here on the carrier is ours: its goodbye may have to read the peer's, and what users of a lost
             # connection still queue has nowhere to go.
-            self.send_scope.cancel()
-            self.receive_scope.cancel()
-            while self._is_receiving or not self._has_stopped_sending:
+            self._stop_sending()
+            self._stop_receiving()
+            while self._is_receiving or self._is_sending:
                 await self._idle.park()
             await self._carrier.aclose()
+        self._stop_sending()
         self._lose(self._closed_here())
-        self.send_scope.cancel()
         with trio.CancelScope(shield=True) as scope:
             scope.cancel()  # forceful: does nothing to a carrier that has said goodbye
             await self._carrier.aclose()
 
     def _closed_here(self) -> ConnectionLost:
-        return ConnectionLost(f"the connection to {self._connection.peer} was closed here")
+        return ConnectionLost(f"the connection to {self.connection.peer} was closed here")
 
     @property
     def _is_flushed(self) -> bool:
-        return self._is_idle and not self._machine.has_output and not self._machine.queued_bytes
-
-
-def _make(
-    carrier: Carrier,
-    wire: Wire,
-    config: ConnectionConfig,
-    transport: str,
-    prepare: Callable[[WireStream[bytes, bytes]], None] | None,
-) -> tuple[Connection, _Driver]:
-    machine = Mux(
-        wire,
-        is_client=prepare is None,
-        config=config,
-        session_id=secrets.token_hex(16),
-        now=trio.current_time(),
-    )
-    connection = Connection(machine, peer=carrier.peer, config=config, transport=transport, on_accepted=prepare)
-    return connection, _Driver(connection, carrier, config)
+        return not self._is_sending and not self._machine.has_output and not self._machine.queued_bytes
 
 
 @contextlib.asynccontextmanager
@@ -248,14 +335,11 @@ async def run_client(
     """
     config = config or ConnectionConfig()
     async with open_bare_nursery() as nursery:
-        connection, driver = _make(carrier, wire or BinaryWire(), config, transport, None)
-        # Grants and goodbyes must arrive while a cancelled body cleans up.
-        driver.receive_scope.shield = True
+        driver = _Driver(carrier, nursery, None, config=config, wire=wire or BinaryWire(), transport=transport)
         nursery.start_soon(driver.receive_then_close)
-        nursery.start_soon(driver.send_loop)
         try:
-            await connection.wait_ready()
-            yield connection
+            await driver.connection.wait_ready()
+            yield driver.connection
         finally:
             await driver.close()
 
@@ -286,19 +370,18 @@ async def run_server(
     Cancellation: the handlers are cancelled, their streams reset, and the resets leave within `close_timeout`.
     """
     config = config or ConnectionConfig()
-    async with open_bare_nursery() as services, contextlib.AsyncExitStack() as stack:
-        handlers: trio.Nursery
-
-        def accept(stream: WireStream[bytes, bytes]) -> None:
-            handlers.start_soon(_serve_stream, connection, stream, prepare(stream))
-
-        connection, driver = _make(carrier, wire or BinaryWire(), config, transport, accept)
-        services.start_soon(driver.send_loop)
-        stack.push_async_callback(driver.close)
-        if on_connection is not None:
-            on_connection(connection)
-        handlers = await stack.enter_async_context(open_bare_nursery())
-        await driver.receive_loop()
+    async with open_bare_nursery() as nursery:
+        driver = _Driver(carrier, nursery, prepare, config=config, wire=wire or BinaryWire(), transport=transport)
+        try:
+            if on_connection is not None:
+                on_connection(driver.connection)
+            await driver.receive_loop()
+        except BaseException:
+            nursery.cancel_scope.cancel()  # the handlers
+            raise
+        finally:
+            await driver.wait_served()
+            await driver.close()
 
 
 async def _serve_stream(connection: Connection, stream: WireStream[bytes, bytes], handler: Handler) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
+from types import TracebackType
 
 import trio
 
@@ -12,23 +12,38 @@ from trio_streams.errors import unwrap_group
 __all__ = ["open_bare_nursery"]
 
 
-@contextlib.asynccontextmanager
-async def open_bare_nursery() -> AsyncIterator[trio.Nursery]:
+class _BareNursery:
+    """What `open_bare_nursery` gives; a generator would cost each connection of a server half a KiB more."""
+
+    __slots__ = ("_manager",)
+
+    def __init__(self) -> None:
+        self._manager = trio.open_nursery()
+
+    async def __aenter__(self) -> trio.Nursery:
+        return await self._manager.__aenter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> bool | None:
+        try:
+            return await self._manager.__aexit__(kind, exc, traceback)
+        except BaseExceptionGroup as group:
+            error = unwrap_group(group)
+            if error is group:
+                raise
+            context = error.__context__
+            try:
+                raise error
+            finally:
+                # `raise` has put the group there, which would show the caller our nursery after all.
+                error.__context__ = context
+
+
+def open_bare_nursery() -> AbstractAsyncContextManager[trio.Nursery, bool | None]:
     """A nursery for a library's own tasks around a caller's body.
 
     The caller should not see that there is a nursery: one error leaves as itself, with its own context, and a group
     appears only if two things really failed.
     """
-    try:
-        async with trio.open_nursery() as nursery:
-            yield nursery
-    except BaseExceptionGroup as group:
-        error = unwrap_group(group)
-        if error is group:
-            raise
-        context = error.__context__
-        try:
-            raise error
-        finally:
-            # `raise` has put the group there, which would show the caller our nursery after all.
-            error.__context__ = context
+    return _BareNursery()

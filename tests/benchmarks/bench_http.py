@@ -18,7 +18,6 @@ import socket
 import sys
 from collections.abc import Callable, Mapping
 from functools import partial
-from pathlib import Path
 from time import perf_counter
 from typing import Final
 from urllib.parse import urlsplit
@@ -26,7 +25,7 @@ from urllib.parse import urlsplit
 import trio
 import trio.lowlevel
 
-from tests.benchmarks.child import running
+from tests.benchmarks.child import cpu_seconds, resident_bytes, running
 from tests.benchmarks.table import median, options, print_head, print_table
 from trio_streams.procedures.router import Router
 from trio_streams.service.exchange import Exchange, Routes, respond
@@ -111,15 +110,6 @@ def open_sockets(url: str, count: int, request: bytes) -> _Sockets:
 
 def request(path: str, method: str = "GET") -> bytes:
     return f"{method} {path} HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n".encode()
-
-
-def cpu_seconds(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def resident_bytes(pid: int) -> int:
-    return int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def read_until(sockets: _Sockets, last: bytes, again: Callable[[int], bytes | None]) -> None:

@@ -1,14 +1,16 @@
-"""Starts the servers' processes and says where they listen."""
+"""Starts the servers' processes, says where they listen, and reads what they cost."""
 
 from __future__ import annotations
 
 import contextlib
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
-__all__ = ["running"]
+__all__ = ["cpu_seconds", "resident_bytes", "running"]
 
 
 @contextlib.contextmanager
@@ -34,3 +36,14 @@ def running(module: str, *arguments: str) -> Iterator[Mapping[str, str]]:
                 process.wait(5)
             except subprocess.TimeoutExpired:
                 process.kill()
+
+
+def cpu_seconds(pid: int) -> float:
+    """What a process has computed so far, in user and system mode."""
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def resident_bytes(pid: int) -> int:
+    """What a process holds in memory."""
+    return int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")

@@ -19,7 +19,9 @@ CONFIG = ConnectionConfig()
 
 
 def make_mux(*, is_client: bool, config: ConnectionConfig = CONFIG, now: float = 0.0) -> Mux:
-    return Mux(BinaryWire(), is_client=is_client, config=config, session_id="s", now=now)
+    return Mux(
+        BinaryWire(), is_client=is_client, config=config, session_id="client" if is_client else "server", now=now
+    )
 
 
 class Muxes:

@@ -416,3 +416,14 @@ def test_failed_is_the_last_event_and_goaway_the_last_frame() -> None:
     mux.release(3)
     mux.handle_deadline(1e9)
     assert (mux.has_output, mux.to_send(0.0, 10_000), list(mux.events())) == (False, b"", [])
+
+
+def test_our_own_hello_is_not_a_peers() -> None:
+    """What only returns our bytes, as `cat` does, is named for what it is, and no stream can be opened on it."""
+    mux = make_mux(is_client=True)
+    mux.receive(mux.to_send(0.0, 65_536), 0.0)
+    assert mux.failure is not None
+    assert mux.failure.field == "session_id"
+    assert "our own HELLO came back" in str(mux.failure)
+    assert not mux.can_open
+    assert only(events.Greeted, list(mux.events())) == []

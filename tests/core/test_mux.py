@@ -24,7 +24,7 @@ def test_each_side_greets_with_its_limits() -> None:
     assert (mux.has_output, mux.can_open, mux.peer_hello) == (True, False, None)
     said = mux.to_send(0.0, 1)
     assert said.startswith(PREFACE)
-    expected = records.Hello("s", 0, 256, 262_144, 16_777_216, 3, 16_777_216, 0, "trio_streams")
+    expected = records.Hello("client", 0, 256, 262_144, 16_777_216, 3, 16_777_216, 0, "trio_streams")
     assert BinaryWire().decode(said) == [(0, expected)]
     peer = make_mux(is_client=False)
     peer.receive(said, 0.0)
@@ -59,6 +59,19 @@ def test_a_stream_carries_head_items_and_end_both_ways() -> None:
     consume(client, 1, [b"3"])
     assert (client.state(1), client.get(1), server.get(1)) == (StreamState.CLOSED, None, None)
     assert client.state(3) is StreamState.OPEN
+
+
+def test_streams_that_end_after_several_turns_are_forgotten() -> None:
+    """Two streams that share one write, in several turns each, are both gone with it."""
+    muxes = Muxes()
+    client = muxes.client
+    for stream_id in (client.open("a"), client.open("b")):
+        client.send(stream_id, [bytes(30_000)])
+        client.end(stream_id)
+        client.stop(stream_id)
+    muxes.run()
+    assert len(only(events.Ended, muxes.take_server())) == 2
+    assert client.stream_count == 0
 
 
 def test_what_waits_is_a_copy() -> None:

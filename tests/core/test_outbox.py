@@ -71,6 +71,17 @@ def test_data_stops_at_max_bytes() -> None:
     assert sender.out.has_output
 
 
+def test_streams_that_compete_take_turns_and_the_last_one_takes_what_is_left() -> None:
+    """While two are ready each sends a frame's worth at a time; who is alone needs no turns."""
+    sender = Sender()
+    for stream_id in (1, 3):
+        sender.add(stream_id)
+        sender.send(stream_id, bytes(100_000 if stream_id == 1 else 30_000))
+    order = [stream_id for stream_id, _ in sender.take()]
+    assert order == [1, 3, 1, 3, 1, 1, 1, 1, 1]
+    assert not sender.out.has_output
+
+
 def test_head_and_end_cost_no_turn() -> None:
     """They travel with the items around them, and say who was served."""
     sender = Sender()

@@ -55,6 +55,19 @@ def test_what_a_turn_left_over_is_added_to_the_next() -> None:
     assert scheduler.pick() == (1, 2 * QUANTUM_BYTES)
 
 
+def test_who_is_alone_has_no_turns() -> None:
+    """A stream without a rival may send all that there is room for, and owes nothing for it to one that comes later."""
+    scheduler = Scheduler()
+    scheduler.push(1, 0)
+    assert scheduler.pick(100_000) == (1, 100_000)
+    scheduler.spent(1, 100_000, has_more=True)
+    assert scheduler.pick(10) == (1, QUANTUM_BYTES), "a turn at least"
+    scheduler.push(3, 0)
+    assert scheduler.pick(100_000) == (1, QUANTUM_BYTES)
+    scheduler.spent(1, QUANTUM_BYTES, has_more=True)
+    assert scheduler.pick(100_000) == (3, QUANTUM_BYTES)
+
+
 def test_one_turn_in_sixteen_goes_to_lower_priorities() -> None:
     """The highest priority has 15 turns of 16; the lower ones share the sixteenth in rotation."""
     scheduler = Scheduler()

@@ -341,8 +341,8 @@ async def test_no_frame_is_torn(seed: int) -> None:
                     partial(carrier.send, byte * rng.randint(1, 100_000)),
                 ]
                 await cancelled(rng, rng.choice(calls))
-                carrier._machine.send_ping(b"ping")
-                carrier._owe_answers()
+                carrier._machine.complete().send_ping(b"ping")
+                carrier._output.owe(carrier._machine.answers())
             await carrier.send(b"\0")
             finished += 1
 

@@ -7,7 +7,7 @@ import trio.testing
 
 from tests.transports.carrier_checks import open_socket_pair
 from trio_streams.carrier import PromptCarrier
-from trio_streams.transports.bytes import ByteCarrier, writability
+from trio_streams.transports.bytes import ByteCarrier, takes_bytes
 from trio_streams.transports.output import Output
 
 
@@ -29,7 +29,7 @@ async def test_a_socket_says_whether_it_takes_bytes() -> None:
 async def test_who_cannot_be_asked_is_waited_for() -> None:
     """A stream without a socket answers no, so that the driver asks by waiting."""
     left, right = trio.testing.memory_stream_pair()
-    assert not writability(left)()
+    assert not takes_bytes(left)
     await trio.aclose_forcefully(left)
     await trio.aclose_forcefully(right)
 

@@ -270,7 +270,7 @@ from trio_streams.core.mux import Mux
 from trio_streams.testing import Pair
 from trio_streams.wire.binary import BinaryWire
 pair = Pair(*(
-    Mux(BinaryWire(), is_client=c, config=ConnectionConfig(), session_id="s", now=0.0) for c in (True, False)
+    Mux(BinaryWire(), is_client=c, config=ConnectionConfig(), session_id=str(c), now=0.0) for c in (True, False)
 ))
 pair.run_until_idle()
 assert pair.client.can_open and pair.server.can_open

@@ -6,8 +6,8 @@ connection failed for good.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any, Final
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, ClassVar, Final
 
 from trio_streams.codes import Code
 from trio_streams.config import ITEM_OVERHEAD_BYTES, ConnectionConfig
@@ -36,7 +36,35 @@ class Inbox:
       liveness: notes that the peer lives.
       config: the limits.
       is_client: which side this is.
+      session_id: our own, which no peer may greet with.
     """
+
+    __slots__ = (
+        "_accepted",
+        "_checks_runs",
+        "_config",
+        "_events",
+        "_is_going_away",
+        "_last_own_id",
+        "_last_peer_id",
+        "_liveness",
+        "_out",
+        "_peer_parity",
+        "_released",
+        "_session_id",
+        "_stream_limit",
+        "_streams",
+        "_wire",
+        "credit",
+        "failure",
+        "frames",
+        "hello",
+        "max_item_bytes_out",
+        "open_limit",
+        "owes_grant",
+        "peer_went_away",
+        "wants_to_open",
+    )
 
     def __init__(
         self,
@@ -47,6 +75,7 @@ class Inbox:
         config: ConnectionConfig,
         *,
         is_client: bool,
+        session_id: str,
     ) -> None:
         self._wire = wire
         self._streams = streams
@@ -54,6 +83,7 @@ class Inbox:
         self._liveness = liveness
         self._config = config
         self._peer_parity = 0 if is_client else 1
+        self._session_id = session_id
         self._last_peer_id = 0
         self._last_own_id = 0
         self._accepted = 0
@@ -63,7 +93,6 @@ class Inbox:
         # Larger items than a frame are judged by what they announce; runs only where the limit is that small.
         self._checks_runs = config.max_item_bytes < wire.max_frame_bytes
         self._events: list[events.Event] = []
-        self._handlers = self._table()
         self.credit: ReceiveCredit = ReceiveCredit(0, config.connection_window_bytes, eager=True, name="connection")
         self.frames: int = 0
         self.hello: records.Hello | None = None
@@ -73,20 +102,6 @@ class Inbox:
         self.max_item_bytes_out: int = 0
         self.wants_to_open: bool = False
         self.owes_grant: bool = False
-
-    def _table(self) -> dict[type, Callable[[int, Any], None]]:
-        return {
-            records.Hello: self._on_hello,
-            records.Open: self._on_open,
-            records.Header: self._on_header,
-            records.End: self._on_end,
-            records.Reset: self._on_reset,
-            records.Stop: self._on_stop,
-            records.Credit: self._on_credit,
-            records.ConnectionCredit: self._on_connection_credit,
-            records.Ack: self._on_ack,
-            records.GoAway: self._on_go_away,
-        }
 
     # -- what the mux asks ------------------------------------------------------------------------------------
 
@@ -195,7 +210,7 @@ class Inbox:
             if round_trip is not None:
                 self._events.append(events.Ponged(frame.number, round_trip))
         else:
-            self._handlers[type(frame)](stream_id, frame)
+            self._HANDLERS[type(frame)](self, stream_id, frame)
 
     def _find(self, stream_id: int, what: str) -> StreamMachine | None:
         """The stream of a frame; None for one that is gone. A stream that never was is the peer's fault."""
@@ -263,6 +278,10 @@ class Inbox:
     def _on_hello(self, stream_id: int, hello: records.Hello) -> None:
         if self.hello is not None:
             raise RemoteProtocolError("the peer sent a second HELLO", field="HELLO")
+        if hello.session_id == self._session_id:
+            raise RemoteProtocolError(
+                "our own HELLO came back: the other end only returns what it gets", field="session_id"
+            )
         self.hello = hello
         self.open_limit = hello.max_streams
         self.max_item_bytes_out = min(hello.max_item_bytes, self._config.max_item_bytes)
@@ -359,3 +378,17 @@ class Inbox:
         raise RemoteProtocolError(
             f"the peer gave the connection up: {record.code.name}: {record.reason}", code=record.code
         )
+
+    _HANDLERS: ClassVar[Mapping[type, Callable[[Inbox, int, Any], None]]] = {
+        records.Hello: _on_hello,
+        records.Open: _on_open,
+        records.Header: _on_header,
+        records.End: _on_end,
+        records.Reset: _on_reset,
+        records.Stop: _on_stop,
+        records.Credit: _on_credit,
+        records.ConnectionCredit: _on_connection_credit,
+        records.Ack: _on_ack,
+        records.GoAway: _on_go_away,
+    }
+    """What each kind of frame does; one table for all connections."""

@@ -45,13 +45,27 @@ class Mux:
       now: seconds, on the clock that every later call uses.
     """
 
+    __slots__ = (
+        "_config",
+        "_granted_streams",
+        "_in",
+        "_liveness",
+        "_next_id",
+        "_opened",
+        "_out",
+        "_streams",
+        "_wire",
+    )
+
     def __init__(self, wire: Wire, *, is_client: bool, config: ConnectionConfig, session_id: str, now: float) -> None:
         self._wire = wire
         self._config = config
         self._streams: dict[int, StreamMachine] = {}
         self._out = Outbox(wire, self._streams, config.max_send_buffer_bytes)
         self._liveness = Liveness(config.handshake_timeout, config.idle_timeout, now)
-        self._in = Inbox(wire, self._streams, self._out, self._liveness, config, is_client=is_client)
+        self._in = Inbox(
+            wire, self._streams, self._out, self._liveness, config, is_client=is_client, session_id=session_id
+        )
         self._next_id = 1 if is_client else 2
         self._opened = 0
         self._granted_streams: dict[int, None] = {}

@@ -118,14 +118,14 @@ class Outbox:
         chunks += grants
         served: list[int] = []
         while self._scheduler and size < max_bytes:
-            stream_id, frames = self._serve_turn()
+            stream_id, frames = self._serve_turn(max_bytes - size)
             served.append(stream_id)
             chunks += frames
             size += sum(map(len, frames))
         return b"".join(chunks), served
 
-    def _serve_turn(self) -> tuple[int, list[bytes]]:
-        stream_id, budget = self._scheduler.pick()
+    def _serve_turn(self, most: int) -> tuple[int, list[bytes]]:
+        stream_id, budget = self._scheduler.pick(most)
         machine = self._streams[stream_id]
         frames: list[bytes] = []
         spent = 0

@@ -15,6 +15,7 @@ import attrs
 from trio_streams.codes import Code
 
 __all__ = [
+    "NO_FEATURES",
     "NO_METADATA",
     "Ack",
     "ConnectionCredit",
@@ -33,6 +34,7 @@ __all__ = [
 ]
 
 NO_METADATA: Final[Mapping[str, str]] = MappingProxyType({})
+NO_FEATURES: Final[frozenset[str]] = frozenset()
 
 
 @attrs.frozen
@@ -145,7 +147,7 @@ class Hello:
     max_item_bytes: int = 0
     idle_timeout_ms: int = 0
     agent: str = ""
-    features: frozenset[str] = frozenset()
+    features: frozenset[str] = NO_FEATURES
 
 
 @attrs.frozen

@@ -54,12 +54,18 @@ class Scheduler:
             self._levels[priority].remove(stream_id)
             self._drop_empty(priority)
 
-    def pick(self) -> tuple[int, int]:
+    def pick(self, alone_bytes: int = 0) -> tuple[int, int]:
         """Whose turn it is. Call `spent` before the next pick.
+
+        Args:
+          alone_bytes: what a stream may send if no other one is ready: turns are for those who compete.
 
         Returns:
           The stream and how many bytes it may send.
         """
+        if len(self._priorities) == 1:
+            (stream_id,) = self._priorities
+            return stream_id, max(alone_bytes, QUANTUM_BYTES + self._deficits.get(stream_id, 0))
         stream_id = self._levels[self._choose_level()][0]
         return stream_id, QUANTUM_BYTES + self._deficits.get(stream_id, 0)
 
@@ -88,7 +94,7 @@ class Scheduler:
         if has_more:
             level.append(stream_id)
             left = QUANTUM_BYTES + self._deficits.get(stream_id, 0) - size
-            self._deficits[stream_id] = min(left, QUANTUM_BYTES)
+            self._deficits[stream_id] = max(0, min(left, QUANTUM_BYTES))
             return
         del self._priorities[stream_id]
         self._deficits.pop(stream_id, None)

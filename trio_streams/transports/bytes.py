@@ -20,7 +20,6 @@ import select
 import socket as stdlib_socket
 import ssl
 import sys
-from collections.abc import Callable
 from typing import Final, cast
 
 import trio
@@ -70,7 +69,6 @@ class ByteCarrier:
         self._stream = stream
         self._peer = peer_name(stream) if peer is None else peer
         self._close_timeout = close_timeout
-        self._asks_kernel = writability(stream)
         self._is_receiving = False
         self._is_ended = False  # the peer ended its side, or the world did
         self._is_closed = False
@@ -130,7 +128,7 @@ class ByteCarrier:
 
     def is_writable(self) -> bool:
         """Whether the kernel would take bytes now; False where it can't be asked."""
-        return not self._is_closed and self._asks_kernel()
+        return not self._is_closed and takes_bytes(self._stream)
 
     async def aclose(self) -> None:
         """End this side, wait at most `close_timeout` seconds for the peer to end its own, and close. Idempotent.
@@ -307,7 +305,7 @@ def tune_stream(stream: trio.abc.Stream) -> None:
             stream.setsockopt(trio.socket.IPPROTO_TCP, _TCP_NOTSENT_LOWAT, NOTSENT_LOWAT_BYTES)
 
 
-def writability(stream: trio.abc.Stream) -> Callable[[], bool]:
+def takes_bytes(stream: trio.abc.Stream) -> bool:
     """Ask the kernel, without waiting, whether a stream's socket takes bytes.
 
     `poll` counts `TCP_NOTSENT_LOWAT` in, as `wait_writable` does.
@@ -316,13 +314,13 @@ def writability(stream: trio.abc.Stream) -> Callable[[], bool]:
       stream: open.
 
     Returns:
-      The question; its answer is False for what is no socket, and on Windows, which has no `poll`.
+      The answer; False for what is no socket, and on Windows, which has no `poll`.
     """
     if sys.platform == "win32" or not isinstance(stream, trio.SocketStream):
-        return lambda: False
-    poll = select.poll()
+        return False
+    poll = select.poll()  # a new one costs half a microsecond; to keep one costs each connection half a KiB
     poll.register(stream.socket.fileno(), select.POLLOUT)
-    return lambda: bool(poll.poll(0))
+    return bool(poll.poll(0))
 
 
 def _set_user_timeout(socket: trio.socket.SocketType, user_timeout: float | None) -> None:

@@ -156,7 +156,7 @@ async def connect_websocket(
     is_open = False
     try:
         with trio.fail_after(config.handshake_timeout):
-            await _request_handshake(stream, machine, url, headers or {})
+            unfed = await _request_handshake(stream, machine, url, headers or {})
         if require_subprotocol:
             check_chosen(url, subprotocols, machine.subprotocol)
         is_open = True
@@ -169,7 +169,7 @@ async def connect_websocket(
     finally:
         if not is_open:
             await trio.aclose_forcefully(stream)
-    return WebSocketCarrier(stream, machine, peer=peer_name(stream), config=config, path=uri.resource_name)
+    return WebSocketCarrier(stream, machine, peer=peer_name(stream), config=config, path=uri.resource_name, unfed=unfed)
 
 
 async def open_websocket_stream(
@@ -267,21 +267,28 @@ async def _read_request(
 
 async def _request_handshake(
     stream: trio.abc.Stream, machine: ClientProtocol, url: str, headers: Mapping[str, str]
-) -> None:
+) -> bytes:
+    """Send the request and read the answer; what the server sent behind it."""
     request = machine.connect()
     for name, value in headers.items():
         request.headers[name] = value
     machine.send_request(request)
     await stream.send_all(b"".join(machine.data_to_send()))
     # The server's first frames, even its goodbye, may have come in one piece with its answer.
+    # Line by line, as on the server, so that the machine sees none of them.
+    data, start = b"", 0
     while machine.state is CONNECTING and machine.handshake_exc is None:
-        data = await stream.receive_some(RECEIVE_BYTES)
-        if data:
-            machine.receive_data(data)
+        if start < len(data):
+            end = data.find(b"\n", start) + 1 or len(data)
+            machine.receive_data(data[start:end])
+            start = end
+        elif received := await stream.receive_some(RECEIVE_BYTES):
+            data, start = bytes(received), 0
         else:
             machine.receive_eof()
     if machine.handshake_exc is not None:
         raise _refusal(url, machine.handshake_exc) from machine.handshake_exc
+    return data[start:]
 
 
 def check_chosen(url: str, subprotocols: Sequence[str], chosen: str | None) -> None:

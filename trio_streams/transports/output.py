@@ -19,7 +19,7 @@ from typing import Final
 import trio
 
 from trio_streams.errors import ConnectionLost
-from trio_streams.transports.bytes import describe_fault, writability
+from trio_streams.transports.bytes import describe_fault, takes_bytes
 
 __all__ = ["Output"]
 
@@ -37,45 +37,52 @@ class Output:
       patience: seconds for a shielded piece to be taken by a stream that said it was ready.
     """
 
+    __slots__ = ("_failure", "_is_taken", "_owed", "_patience", "_peer", "_rest", "_socket", "_stream", "_waiting")
+
     def __init__(self, stream: trio.abc.Stream, *, peer: str, patience: float) -> None:
         self._stream = stream
         self._socket = stream.socket if isinstance(stream, trio.SocketStream) else None
-        self._asks_kernel = writability(stream)
         self._peer = peer
         self._patience = patience
-        self._turn = trio.Lock()
-        self._owed = bytearray()
-        self._rest = memoryview(b"")  # of the run being written
+        self._is_taken = False  # the turn
+        self._waiting: trio.lowlevel.ParkingLot | None = None  # for it
+        self._owed: list[bytes] = []
+        self._rest: bytes | memoryview = b""  # of the run being written
         self._failure: str | None = None
 
     @property
     def owed_bytes(self) -> int:
         """Answers that nobody has begun to write."""
-        return len(self._owed)
+        return sum(map(len, self._owed))
 
     @property
     def is_owing(self) -> bool:
         """Whether there is something to write that no writer is about to take."""
-        return bool(self._owed) or (bool(self._rest) and not self._turn.locked())
+        return bool(self._owed) or (bool(self._rest) and not self._is_taken)
 
     def owe(self, data: bytes) -> None:
         """Queue whole frames that are to be written by whoever writes next; dropped if nothing can be written."""
-        if self._failure is None:
-            self._owed += data
+        if self._failure is None and data:
+            self._owed.append(data)
 
     async def take_turn(self) -> None:
         """Wait for the right to write; not a checkpoint where it is free, as writing always is one.
 
         Cancellation: atomic.
         """
-        try:
-            self._turn.acquire_nowait()
-        except trio.WouldBlock:
-            await self._turn.acquire()
+        if not self._is_taken:
+            self._is_taken = True
+            return
+        if self._waiting is None:
+            self._waiting = trio.lowlevel.ParkingLot()
+        await self._waiting.park()  # until who has it hands it on
 
     def end_turn(self) -> None:
         """Let the next one write."""
-        self._turn.release()
+        if self._waiting:
+            self._waiting.unpark()
+        else:
+            self._is_taken = False
 
     async def write(self, data: bytes) -> None:
         """Write what is owed, then `data`, then what has come to be owed meanwhile. Needs the turn.
@@ -108,7 +115,7 @@ class Output:
     @property
     def is_writable(self) -> bool:
         """Whether `wait_writable` would return at once; False where the stream can't be asked."""
-        return not self._rest and not self._owed and not self._turn.locked() and self._asks_kernel()
+        return not self._rest and not self._owed and not self._is_taken and takes_bytes(self._stream)
 
     async def flush(self) -> None:
         """Write what is owed.
@@ -138,18 +145,18 @@ class Output:
         if self._failure is not None:
             raise ConnectionLost(self._failure)
         if self._rest or self._owed:
-            data = b"".join((self._rest, self._owed, data))
-            self._owed = bytearray()
-        self._rest = memoryview(data)
+            data = b"".join((self._rest, *self._owed, data))
+            self._owed.clear()
+        self._rest = data
 
     async def _write_some(self) -> None:
         try:
             if self._socket is not None:
                 sent = await self._socket.send(self._rest)
-                self._rest = self._rest[sent:]
+                self._rest = b"" if sent == len(self._rest) else memoryview(self._rest)[sent:]
             else:
                 await self._send_all(self._rest)
-                self._rest = memoryview(b"")
+                self._rest = b""
         except trio.BrokenResourceError as exc:
             raise self._fail(exc) from exc
         except OSError as exc:
@@ -161,14 +168,14 @@ class Output:
         await self._wait_ready()
         with trio.CancelScope(shield=True, deadline=trio.current_time() + self._patience) as scope:
             try:
-                await self._send_all(self._rest[:_PIECE_BYTES])
+                await self._send_all(memoryview(self._rest)[:_PIECE_BYTES])
             except trio.BrokenResourceError as exc:
                 raise self._fail(exc) from exc
-            self._rest = self._rest[_PIECE_BYTES:]
+            self._rest = memoryview(self._rest)[_PIECE_BYTES:]
         if scope.cancelled_caught:
             raise ConnectionLost(f"connection to {self._peer} lost: it takes no answers")
 
-    async def _send_all(self, data: memoryview) -> None:
+    async def _send_all(self, data: bytes | memoryview) -> None:
         is_torn = True
         try:
             await self._stream.send_all(data)
@@ -176,7 +183,7 @@ class Output:
         finally:
             if is_torn:
                 self._failure = f"connection to {self._peer} lost: a cancelled write left a frame unfinished"
-                self._rest = memoryview(b"")
+                self._rest = b""
                 self._owed.clear()
 
     async def _wait_ready(self) -> None:
@@ -194,6 +201,6 @@ class Output:
 
     def _fail(self, exc: BaseException) -> ConnectionLost:
         self._failure = f"connection to {self._peer} lost: {describe_fault(exc)}"
-        self._rest = memoryview(b"")
+        self._rest = b""
         self._owed.clear()
         return ConnectionLost(self._failure)

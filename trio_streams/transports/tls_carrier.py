@@ -21,7 +21,7 @@ from trio_streams.core.errors import StreamsError
 from trio_streams.errors import ConnectionLost
 from trio_streams.transports.bytes import describe_fault, peer_name, tune_stream
 from trio_streams.transports.carrier import RECEIVE_BYTES
-from trio_streams.transports.output import Output
+from trio_streams.transports.output_carrier import OutputCarrier
 
 __all__ = ["TlsCarrier", "TlsMachine"]
 
@@ -104,7 +104,7 @@ class TlsMachine:
             pass  # it wants the peer's, or has found data before it: ours was made in any case
 
 
-class TlsCarrier:
+class TlsCarrier(OutputCarrier):
     """Bytes over TLS; made by `accept_tls` and `connect_tls`.
 
     Args:
@@ -115,6 +115,8 @@ class TlsCarrier:
       describe: makes the error for a fault of TLS.
     """
 
+    __slots__ = ("_describe", "_failure", "_is_ended", "_machine", "_parts")
+
     def __init__(
         self,
         stream: trio.abc.Stream,
@@ -124,24 +126,15 @@ class TlsCarrier:
         close_timeout: float,
         describe: Callable[[str, ssl.SSLError], StreamsError],
     ) -> None:
-        self._stream = stream
+        peer = peer_name(stream) if peer is None else peer
+        super().__init__(stream, peer=peer, close_timeout=close_timeout, protocol="TLS connection")
         self._machine = machine
-        self._peer = peer_name(stream) if peer is None else peer
-        self._close_timeout = close_timeout
         self._describe = describe
-        self._output = Output(stream, peer=self._peer, patience=close_timeout)
         self._parts: list[bytes] = []
         self._failure: StreamsError | None = None
         self._is_ended = False  # the peer has said goodbye, or the world did
-        self._is_receiving = False
-        self._is_closed = False
         tune_stream(stream)
         self._decrypt()  # data may have arrived with the handshake
-
-    @property
-    def peer(self) -> str:
-        """Who is on the other side, for people."""
-        return self._peer
 
     @property
     def alpn(self) -> str | None:
@@ -184,80 +177,20 @@ class TlsCarrier:
         Cancellation: on a socket, `data` has been sent whole or will be before anything else is, or not at all; the
           connection stays usable. On other streams a write that is cancelled half-way ends it.
         """
-        output = self._output
-        await output.take_turn()
         try:
-            self._check_open()
-            if not data:
-                await trio.lowlevel.checkpoint()
-            await output.write(self._machine.encrypt(data))
+            await self._write(lambda: self._machine.encrypt(data) if data else b"")
         except ssl.SSLError as exc:
             raise ConnectionLost(f"connection to {self._peer} lost: cannot send: {describe_fault(exc)}") from exc
-        finally:
-            output.end_turn()
-
-    async def wait_writable(self) -> None:
-        """Wait until the kernel would take bytes; answers that are owed go first.
-
-        Raises:
-          ConnectionLost: the connection broke.
-          trio.ClosedResourceError: this side was closed.
-        Cancellation: atomic.
-        """
-        self._check_open()
-        await self._output.take_turn()
-        try:
-            await self._output.wait_writable()
-        finally:
-            self._output.end_turn()
-
-    def is_writable(self) -> bool:
-        """Whether the kernel would take bytes now, and no answers are owed; False where it can't be asked."""
-        return not self._is_closed and self._output.is_writable
 
     async def aclose(self) -> None:
         """Say goodbye, wait at most `close_timeout` seconds for the peer to go, and close. Idempotent.
 
         Cancellation: closes at once, without the goodbye.
         """
-        if self._is_closed:
-            await trio.lowlevel.checkpoint()
-            return
-        self._is_closed = True
-        try:
-            with trio.move_on_after(self._close_timeout):
-                await self._say_goodbye()
-        except (trio.BrokenResourceError, trio.ClosedResourceError, trio.BusyResourceError):
-            pass  # the peer left without a word; so can we
-        finally:
-            await trio.aclose_forcefully(self._stream)
+        await self._close(self._say_goodbye)
 
-    async def _read(self) -> None:
-        """One read of the stream, while what is owed is being written."""
-        try:
-            if self._output.is_owing:
-                await self._read_while_flushing()
-            else:
-                self._take(await self._stream.receive_some(RECEIVE_BYTES))
-        except trio.BrokenResourceError as exc:
-            self._end(ConnectionLost(f"connection to {self._peer} lost: {describe_fault(exc)}"), exc)
-
-    async def _read_while_flushing(self) -> None:
-        # Both at once: if each side first waited for the other to take its answers, neither would read.
-        try:
-            async with trio.open_nursery(strict_exception_groups=False) as nursery:
-                nursery.start_soon(self._flush)
-                self._take(await self._stream.receive_some(RECEIVE_BYTES))
-                nursery.cancel_scope.cancel()
-        except trio.ClosedResourceError:
-            self._check_open()
-            raise
-
-    async def _flush(self) -> None:
-        try:
-            await self._output.flush()
-        except (ConnectionLost, trio.ClosedResourceError):
-            pass  # reading will tell, and may still find what the peer sent before it left
+    def _lose(self, exc: trio.BrokenResourceError) -> None:
+        self._end(ConnectionLost(f"connection to {self._peer} lost: {describe_fault(exc)}"), exc)
 
     def _take(self, data: bytes | bytearray) -> None:
         self._machine.feed(data)
@@ -290,7 +223,3 @@ class TlsCarrier:
         # A task that still receives would fight with us for them; closing wakes it.
         while not self._is_receiving and await self._stream.receive_some(RECEIVE_BYTES):
             pass
-
-    def _check_open(self) -> None:
-        if self._is_closed:
-            raise trio.ClosedResourceError("this side of the TLS connection was closed")

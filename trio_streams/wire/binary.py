@@ -61,6 +61,8 @@ class BinaryWire:
     preface = PREFACE
     max_frame_bytes = MAX_FRAME_PAYLOAD_BYTES
 
+    __slots__ = ("_buffer", "_has_preface", "_is_broken")
+
     def __init__(self) -> None:
         self._buffer = FrameBuffer(_HEADER.size + MAX_FRAME_PAYLOAD_BYTES, "max_frame_bytes")
         self._has_preface = False

@@ -192,7 +192,8 @@ def _decode_hello(payload: bytes) -> records.Hello:
             "idle_timeout_ms",
         )
     }
-    return records.Hello(session_id=h.session_id, agent=h.agent, features=frozenset(h.features), **numbers)
+    features = frozenset(h.features) if h.features else records.NO_FEATURES
+    return records.Hello(session_id=h.session_id, agent=h.agent, features=features, **numbers)
 
 
 def _encode_open(r: records.Open) -> bytes:
