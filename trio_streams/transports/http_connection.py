@@ -375,17 +375,16 @@ class HttpConnection(Parking):
         """Write what there is, as far as it goes without waiting. Whoever finishes the rest asks for more by itself."""
         if self._is_sending or self._is_gone or self._unsent:
             return
-        data = self._take_output()
-        if not data:
-            return
-        self._unwritten = 0
-        try:
-            taken = self._link.send_nowait(data)
-        except (OSError, trio.ClosedResourceError):
-            self.lose()
-            return
-        if taken < len(data):
-            self._unsent = memoryview(data)[taken:]
+        while data := self._take_output():
+            self._unwritten = 0
+            try:
+                taken = self._link.send_nowait(data)
+            except (OSError, trio.ClosedResourceError):
+                self.lose()
+                return
+            if taken < len(data):
+                self._unsent = memoryview(data)[taken:]
+                return
 
     def write_marked(self) -> None:
         """As `pull`, for the host's writer."""
