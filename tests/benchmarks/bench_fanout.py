@@ -93,7 +93,7 @@ def events(url: str, pid: int, sockets: dict[int, socket.socket], bursts: int, s
 def main() -> None:
     raise_file_limit()
     chosen = options(__doc__)
-    rounds, count, total = (1, 200, 10_000) if chosen.quick else (chosen.rounds, 1_000, 100_000)
+    rounds, count, total = (1, 200, 10_000) if chosen.quick else (chosen.rounds, 1_000, 40_000)
     print_head(
         "One publisher, many readers",
         f"{count} readers; medians of {rounds} interleaved rounds; ratios of the lean host are medians of each round's",
@@ -109,7 +109,7 @@ def main() -> None:
                     memory[name].append(each / 1_024)
                     for kind, size in KINDS.items():
                         # Enough that the CPU's clock, which ticks a hundred times a second, can tell.
-                        repeats = (4 if "lean" in name else 1) * (3 if size > 1 and "Broadcast" in name else 1)
+                        repeats = (8 if "lean" in name else 1) * (3 if size > 1 and "Broadcast" in name else 1)
                         bursts = max(1, repeats * total // count // size)
                         figures[kind][name].append(events(url, pid, sockets, bursts, size))
     rows: list[list[str]] = []

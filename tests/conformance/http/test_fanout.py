@@ -47,9 +47,9 @@ async def broadcasting(
         nursery.cancel_scope.cancel()
 
 
-async def opened(port: int, count: int, path: str = "/events", **request: str) -> list[trio.SocketStream]:
+async def opened(port: int, count: int, path: str = "/events") -> list[trio.SocketStream]:
     """Readers whose answers have begun."""
-    streams = [await open_request(port, path, **request) for _ in range(count)]
+    streams = [await open_request(port, path) for _ in range(count)]
     for stream in streams:
         await read_until(stream, b"\r\n\r\n")
     return streams
@@ -209,7 +209,7 @@ async def test_a_handler_that_goes_on_is_watched_again(host: str) -> None:
 
     async def handler(exchange: Exchange) -> None:
         await exchange.send_head(200)
-        await trio.sleep(0)
+        await trio.lowlevel.checkpoint()
         try:
             for number, source in enumerate(sources):
                 await exchange.send_from(source)
