@@ -85,6 +85,19 @@ class Reader(Generic[T]):
         self._broadcast.count_dropped(missed)
         return missed
 
+    def attach(self, pull: Callable[[], None]) -> None:
+        """Begin to take; see `BodySource`."""
+        self.pull = pull
+
+    def start_at(self, run: int) -> None:
+        """Begin with an earlier run. As far as that is behind it may be, until it has caught up."""
+        log = self._broadcast.log
+        if run < log.end_run:
+            self.run = run
+            self.item = log.run(run).first
+            self.is_behind = True
+            self.limit_bytes += log.lag_bytes(run)
+
     def moved(self, run: int, item: int) -> None:
         """Everything before this has been taken."""
         self.run = run
@@ -108,10 +121,6 @@ class EventReader(Reader[T]):
         """See `BodySource`."""
         return self.is_over or self._has_said_end
 
-    def attach(self, pull: Callable[[], None]) -> None:
-        """See `BodySource`."""
-        self.pull = pull
-
     def add(self, data: bytes) -> None:
         """Have something said before anything else: a notice, or a part of one run."""
         self._pending += data
@@ -120,15 +129,6 @@ class EventReader(Reader[T]):
         """Have a comment said, if nothing else is waiting."""
         self._pending = self._pending or comment
 
-    def start_at(self, run: int) -> None:
-        """Begin with an earlier run. As far as that is behind it may be, until it has caught up."""
-        log = self._broadcast.log
-        if run < log.end_run:
-            self.run = run
-            self.item = log.run(run).first
-            self.is_behind = True
-            self.limit_bytes += log.lag_bytes(run)
-
     def take_nowait(self, *, is_chunked: bool) -> bytes:
         """See `BodySource`."""
         log = self._broadcast.log
@@ -136,10 +136,7 @@ class EventReader(Reader[T]):
         if log.end_run - number == 1 and not self._pending and not self.is_over:
             # The usual case, a thousand times for each publication: what has just come, and nothing else.
             run = log.newest
-            self.run = number + 1
-            self.item = log.end_item
-            if self.is_behind:
-                self._broadcast.handle_moved(self)
+            self.moved(number + 1, log.end_item)
             return run.encoded(is_chunked=is_chunked)
         return self._take(is_chunked=is_chunked)
 
@@ -180,7 +177,7 @@ class Subscription(Reader[T], trio.abc.ReceiveChannel[T]):
         self._is_closed = False
         self._lot = trio.lowlevel.ParkingLot()
         self._pace = Pace()
-        self.pull = self._wake
+        self.attach(self._wake)
 
     async def receive(self) -> T:
         """Take the next item, waiting until one is published. The schedule point is amortised, as a stream's is.
