@@ -30,8 +30,9 @@ LEVELS: Final[tuple[tuple[str, ...], ...]] = (
     ("transports",),
     ("service",),
     (*SYSTEMS, "testing"),
+    ("browser", "dashboard"),
     ("urls",),
-    ("__init__", "__main__", "cli", "dashboard", "notebook", "demo"),
+    ("__init__", "__main__", "cli", "notebook", "demo"),
 )
 """From the ground up. A part imports its own level and those before it; `_allowed` adds the exceptions."""
 
@@ -54,6 +55,8 @@ HOMES: Final = {
     "hypercorn": ("transports/asgi*.py", "transports/asgi/*"),
     "aioquic": ("webtransport/quic.py",),
     "pyarrow": ("arrow/*",),
+    "prometheus_client": ("procedures/interceptors/metrics.py",),
+    "opentelemetry": ("procedures/interceptors/tracing.py",),
     "psutil": ("cli*", "demo*", "dashboard*"),
     "IPython": ("notebook*",),
     "ipykernel": ("notebook*",),

@@ -24,7 +24,7 @@ HURRIED: Final = ConnectionConfig(handshake_timeout=0.2)
 IMPATIENT: Final = ConnectionConfig(idle_timeout=0.3, close_timeout=0.1)
 
 OTHER_SUBPROTOCOL: Final = (
-    b"GET / HTTP/1.1\r\nHost: here\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+    b"GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
     b"Sec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==\r\nSec-WebSocket-Protocol: soap\r\n\r\n"
 )
 
@@ -47,7 +47,7 @@ async def test_a_slow_hello(said: bytes, face: Face) -> None:
         assert "handshake_timeout of 0.2 s" in goaway.reason
 
 
-@pytest.mark.parametrize("said", [b"", b"GET / HTTP/1.1\r\nHost: here\r\n"], ids=["nothing", "half"])
+@pytest.mark.parametrize("said", [b"", b"GET / HTTP/1.1\r\nHost: localhost\r\n"], ids=["nothing", "half"])
 async def test_a_slow_websocket_handshake(said: bytes) -> None:
     """A client that does not finish its WebSocket request in time gets status 408 and the limit."""
     async with scene(FACES["ws"], HURRIED, shakes_hands=False) as at:
@@ -61,14 +61,14 @@ async def test_a_slow_websocket_handshake(said: bytes) -> None:
 @pytest.mark.parametrize(
     ("request_lines", "status", "word"),
     [
-        (b"GET / HTTP/1.1\r\nHost: here\r\n\r\n", b"426", b"upgrade"),
+        (b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", b"426", b"upgrade"),
         (b"\x16\x03\x01 not HTTP at all\r\n\r\n", b"400", b"WebSocket"),
         (
             OTHER_SUBPROTOCOL,
             b"400",
             b"trio-streams.v1",
         ),
-        (b"GET / HTTP/1.1\r\nHost: here\r\nX: " + b"x" * 10_000 + b"\r\n\r\n", b"4", b""),
+        (b"GET / HTTP/1.1\r\nHost: localhost\r\nX: " + b"x" * 10_000 + b"\r\n\r\n", b"4", b""),
     ],
     ids=["no-upgrade", "not-http", "other-subprotocol", "long-header"],
 )

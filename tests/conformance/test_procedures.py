@@ -146,7 +146,7 @@ async def test_unread_events_stop_at_the_buffers(monkeypatch: pytest.MonkeyPatch
         with trio.socket.socket() as client:
             client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
             await client.connect(("127.0.0.1", urlsplit(served.url).port))
-            await client.send(b"GET /streams/flood HTTP/1.1\r\nhost: here\r\n\r\n")
+            await client.send(b"GET /streams/flood HTTP/1.1\r\nhost: localhost\r\n\r\n")
             await until(lambda: site.produced > 0)
             await wait_all_tasks_blocked(0.05)
             stopped_at = site.produced

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager
-from functools import partial
+from collections.abc import Sequence
 
 import pytest
 import trio
 import trio.testing
 
 from tests.procedures.application import Application, Line, Query
+from tests.procedures.site import Site, client_of
 from tests.transports.exchange_host import Answer, drive
 from trio_streams.errors import CodecError, ConnectionLost, LocalProtocolError, RemoteProtocolError, RpcError
 from trio_streams.procedures.http_client import HttpProcedureClient
@@ -161,42 +160,6 @@ async def test_a_wrong_deadline(value: str) -> None:
 # -- the client ------------------------------------------------------------------------------------------------
 
 
-class Site:
-    """A listener that answers each request with bytes that a test chose, and keeps what was asked."""
-
-    def __init__(self) -> None:
-        self.requests: list[bytes] = []
-        self.answer = b""
-        self.is_held = False
-
-    async def serve(self, stream: trio.SocketStream) -> None:
-        received = b""
-        while b"\r\n\r\n" not in received:
-            chunk = await stream.receive_some()
-            if not chunk:
-                return
-            received += chunk
-        self.requests.append(received)
-        await stream.send_all(self.answer)
-        if self.is_held:
-            await trio.sleep_forever()
-        await stream.aclose()
-
-    def respond(self, status: int, body: bytes, length: int | None = None) -> None:
-        length = len(body) if length is None else length
-        self.answer = b"HTTP/1.1 %d X\r\ncontent-length: %d\r\nconnection: close\r\n\r\n" % (status, length) + body
-
-
-@asynccontextmanager
-async def client_of(site: Site) -> AsyncGenerator[HttpProcedureClient, None]:
-    async with trio.open_nursery() as nursery:
-        (listener,) = await nursery.start(partial(trio.serve_tcp, site.serve, 0, host="127.0.0.1"))
-        port = listener.socket.getsockname()[1]
-        async with HttpClient() as http:
-            yield HttpProcedureClient(f"http://127.0.0.1:{port}/", http)
-        nursery.cancel_scope.cancel()
-
-
 async def test_the_clients_call() -> None:
     """A call is a POST with the input as JSON and the metadata and what is left of the deadline as headers."""
     site = Site()
@@ -337,7 +300,9 @@ async def test_closing_before_more_arrives() -> None:
     class Slow(Site):
         async def serve(self, stream: trio.SocketStream) -> None:
             await stream.receive_some()
-            await stream.send_all(b"HTTP/1.1 200 X\r\ncontent-length: 1000\r\n\r\ndata: 1\n\n")
+            await stream.send_all(
+                b"HTTP/1.1 200 X\r\ncontent-type: text/event-stream\r\ncontent-length: 1000\r\n\r\ndata: 1\n\n"
+            )
             await more.wait()
             await stream.send_all(b"data: 2\n\n")
             first.set()
@@ -370,7 +335,9 @@ async def test_events_of_other_kinds_and_in_pieces() -> None:
     class Slow(Site):
         async def serve(self, stream: trio.SocketStream) -> None:
             await stream.receive_some()
-            await stream.send_all(b"HTTP/1.1 200 X\r\ntransfer-encoding: chunked\r\n\r\n")
+            await stream.send_all(
+                b"HTTP/1.1 200 X\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+            )
             for piece in (b": hello\n\nevent: other\ndata: x\n\nda", b"ta: 1", b"\n\nevent: end\ndata: {}\n\n"):
                 await stream.send_all(b"%x\r\n%b\r\n" % (len(piece), piece))
                 await trio.testing.wait_all_tasks_blocked(0.01)

@@ -7,13 +7,13 @@ from collections.abc import AsyncIterable, AsyncIterator
 
 import pytest
 import trio
-from trio.testing import wait_all_tasks_blocked
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from trio_streams.codes import Code
 from trio_streams.core.records import Status
-from trio_streams.errors import RpcError, StreamReset
+from trio_streams.errors import LocalProtocolError, RpcError, StreamReset
 from trio_streams.service.exchange import Exchange, ExchangeConfig, RequestHead
-from trio_streams.service.sse import respond_sse
+from trio_streams.service.sse import END_ID, SseConfig, last_event_id, respond_sse
 from trio_streams.streams.abc import ReceiveStream
 from trio_streams.streams.local import open_stream
 from trio_streams.transports.answer import run_handler
@@ -22,8 +22,9 @@ from trio_streams.wire.sse import Event, SseParser
 
 
 async def stream(
-    source: AsyncIterable[bytes] | ReceiveStream[bytes] | trio.MemoryReceiveChannel[bytes],
+    source: AsyncIterable[bytes | Event] | ReceiveStream[bytes] | trio.MemoryReceiveChannel[bytes],
     *,
+    config: SseConfig | None = None,
     request: RequestHead | None = None,
     named: bool | None = None,
     debug: bool = False,
@@ -37,7 +38,9 @@ async def stream(
             writes.append(data)
 
     async def handler(exchange: Exchange) -> None:
-        await respond_sse(exchange, source, named=named, headers=[("x-more", "1")], debug=debug)
+        await respond_sse(
+            exchange, source, named=named, headers=[("x-more", "1")], debug=debug, config=config or SseConfig()
+        )
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(pump)
@@ -179,3 +182,161 @@ async def test_cancelling_closes_the_generator() -> None:
         exchange.abandon()
     assert closed == tasks
     assert not exchange.is_ended
+
+
+# -- ids, and the end -------------------------------------------------------------------------------------------
+
+
+def asks(query: str = "", **headers: str) -> RequestHead:
+    pairs = tuple((name.replace("_", "-"), value) for name, value in headers.items())
+    return RequestHead(method="GET", path="/", query_string=query, headers=pairs)
+
+
+EVENT_SOURCE = asks(accept="text/event-stream")
+
+
+async def test_events_have_types_and_ids_of_their_own() -> None:
+    """An item may be a whole event; one without a type has the stream's, and one without an id none."""
+
+    async def items() -> AsyncIterator[bytes | Event]:
+        yield b"0"
+        yield Event(b"1", id="a")
+        yield Event(b"2", "other", "b")
+        yield Event(b"3")
+
+    _, writes, _ = await stream(items(), named=True)
+    assert b"".join(writes) == (
+        b"event: data\ndata: 0\n\nevent: data\nid: a\ndata: 1\n\nevent: other\nid: b\ndata: 2\n\n"
+        b"event: data\ndata: 3\n\nevent: end\ndata: {}\n\n"
+    )
+
+
+async def test_a_channel_of_events() -> None:
+    """A run that has events in it is encoded one by one."""
+    send, receive = trio.open_memory_channel[bytes](3)
+    for item in (Event(b"1", id="a"), b"2", Event(b"3", id="c")):
+        send.send_nowait(item)  # type: ignore[arg-type]
+    send.close()
+    _, writes, _ = await stream(receive)
+    assert b"".join(writes).startswith(b"id: a\ndata: 1\n\ndata: 2\n\nid: c\ndata: 3\n\n")
+
+
+async def test_the_end_of_a_stream_is_marked_for_those_who_come_again() -> None:
+    """An EventSource's last id after `end` is the reserved one; a request that brings it gets 204 and no more."""
+    _, writes, _ = await stream(count(1), request=EVENT_SOURCE)
+    parser = SseParser()
+    *_, end = parser.receive(b"".join(writes))
+    assert (end.event, end.data, parser.last_event_id) == ("end", b"{}", END_ID)
+
+
+@pytest.mark.parametrize("request_head", [asks(last_event_id=END_ID), asks(f"lastEventId={END_ID}")])
+async def test_who_has_seen_the_end_gets_204(request_head: RequestHead) -> None:
+    """By header or query; the source is not touched."""
+    exchange = HostedExchange(request_head, ExchangeConfig())
+    await respond_sse(exchange, count(3, ValueError("touched")))
+    head = await exchange.take_head()
+    assert head is not None
+    assert head.status == 204
+    assert await exchange.take_body() is None
+    assert exchange.is_ended
+
+
+@pytest.mark.parametrize(
+    ("error", "is_marked"),
+    [
+        (RpcError(Code.NOT_FOUND, "no"), True),
+        (RpcError("OWN", "own"), True),
+        (RpcError(Code.UNAVAILABLE, "later"), False),
+    ],
+)
+async def test_an_error_ends_it_for_good_unless_it_may_pass(error: Exception, is_marked: bool) -> None:
+    """What cannot succeed later is not asked for again; what may keeps the last item's id."""
+    _, writes, _ = await stream(count(1, error), request=EVENT_SOURCE)
+    *_, last = SseParser().receive(b"".join(writes))
+    assert (last.event, last.id == END_ID) == ("error", is_marked)
+
+
+async def test_no_item_can_have_the_id_that_ends_a_stream() -> None:
+    """It is refused where it is sent: the client would never come again."""
+
+    async def items() -> AsyncIterator[Event]:
+        yield Event(b"1", id=END_ID)
+
+    exchange = HostedExchange(RequestHead(method="GET", path="/"), ExchangeConfig())
+    with pytest.raises(LocalProtocolError, match="ends a stream"):
+        await respond_sse(exchange, items())
+
+
+@pytest.mark.parametrize(
+    ("request_head", "expected"),
+    [
+        (asks(), None),
+        (asks(last_event_id=""), None),
+        (asks("lastEventId="), None),
+        (asks("lastEventId=a%C3%A9"), "aé"),
+        (asks("lastEventId=q", last_event_id="h"), "h"),
+        (asks(last_event_id="Ã©"), "é"),
+        (asks(last_event_id="€"), "?"),
+    ],
+)
+def test_the_last_event_id_is_read(request_head: RequestHead, expected: str | None) -> None:
+    """From the header, which is UTF-8, or else from the query; empty is none."""
+    assert last_event_id(request_head) == expected
+
+
+# -- time ------------------------------------------------------------------------------------------------------
+
+
+async def slow(*pauses: float) -> AsyncIterator[bytes]:
+    for pause in pauses:
+        await trio.sleep(pause)
+        yield b"x"
+
+
+async def test_silence_is_filled_with_comments(autojump_clock: MockClock) -> None:
+    """Whenever nothing was sent for an interval there is a comment, which no client takes for an event."""
+    _, writes, _ = await stream(slow(35.0, 1.0, 40.0))
+    beat, item = b": \n\n", b"data: x\n\n"
+    assert writes == [beat, beat, item, item, beat, beat, beat, item + b"event: end\ndata: {}\n\n"]
+
+
+async def test_without_heartbeats(autojump_clock: MockClock) -> None:
+    """None turns them off."""
+    _, writes, _ = await stream(slow(100.0), config=SseConfig(heartbeat_interval=None))
+    assert writes == [b"data: x\n\nevent: end\ndata: {}\n\n"]
+
+
+async def test_retry_comes_first() -> None:
+    """The client learns how long to wait before anything can break."""
+    _, writes, _ = await stream(count(0), config=SseConfig(retry_ms=2_000))
+    assert b"".join(writes) == b"retry: 2000\n\nevent: end\ndata: {}\n\n"
+
+
+@pytest.mark.parametrize("kind", ["generator", "channel"])
+async def test_after_its_time_a_stream_ends_for_now(kind: str, autojump_clock: MockClock) -> None:
+    """The answer is whole but has no `end`, so a client comes again with its last id; a generator is closed."""
+    closed: list[bool] = []
+
+    async def endless() -> AsyncIterator[Event]:
+        try:
+            yield Event(b"1", id="a")
+            await trio.sleep_forever()
+        finally:
+            closed.append(True)
+
+    send, receive = trio.open_memory_channel[bytes](1)
+    send.send_nowait(Event(b"1", id="a"))  # type: ignore[arg-type]
+    source: AsyncIterable[bytes | Event] = endless() if kind == "generator" else receive
+    config = SseConfig(max_duration=10.0, heartbeat_interval=None)
+    _, writes, is_whole = await stream(source, config=config, request=EVENT_SOURCE)
+    assert (b"".join(writes), is_whole) == (b"id: a\ndata: 1\n\n", True)
+    assert trio.current_time() >= 10.0
+    assert closed == ([True] if kind == "generator" else [])
+    send.close()
+
+
+@pytest.mark.parametrize("field", ["heartbeat_interval", "retry_ms", "max_duration"])
+def test_a_config_is_validated_where_it_is_made(field: str) -> None:
+    """A value out of range is refused with its field's name."""
+    with pytest.raises(ValueError, match=field):
+        SseConfig(**{field: -1})

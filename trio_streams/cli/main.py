@@ -20,7 +20,8 @@ def main(argv: Sequence[str] | None = None) -> int:
       argv: its arguments, without the program's name; the process's own by default.
 
     Returns:
-      The exit code: 0, 1 for a failure, 2 for wrong use, 130 for a call that Ctrl-C ended.
+      The exit code: 0, 1 for a failure, 2 for wrong use, 3 for a server whose drain was cut short, 130 for a call that
+      Ctrl-C ended.
     """
     arguments = _parser().parse_args(argv)
     code: int = arguments.run(arguments)

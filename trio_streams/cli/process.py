@@ -13,12 +13,15 @@ import trio
 from trio_streams.cli.output import LineTooLongError, OutputClosedError, write_error
 from trio_streams.core.errors import LocalProtocolError
 from trio_streams.errors import CodecError, StreamsError, as_rpc_error, unwrap_group
+from trio_streams.service.drain import Drain
 from trio_streams.transports.bytes import ListenError
 
-__all__ = ["EXIT_FAILED", "EXIT_USAGE", "UsageError", "run"]
+__all__ = ["EXIT_CUT", "EXIT_FAILED", "EXIT_USAGE", "UsageError", "run"]
 
 EXIT_FAILED: Final = 1
 EXIT_USAGE: Final = 2
+EXIT_CUT: Final = 3
+"""A server that was to finish what was under way could not."""
 
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
@@ -27,26 +30,30 @@ class UsageError(Exception):
     """What was typed can't be done; the message is one line."""
 
 
-def run(command: Callable[[], Awaitable[None]], *, is_ended_by_signal: bool = False) -> int:
+def run(
+    command: Callable[[], Awaitable[None]], *, is_ended_by_signal: bool = False, drain: Drain | None = None
+) -> int:
     """Run a command to its end.
 
-    SIGINT (Ctrl-C) and SIGTERM cancel it, so that streams end on both sides; a second one ends the process.
+    SIGINT (Ctrl-C) and SIGTERM cancel it, so that streams end on both sides; a second one ends the process. With `drain`
+    the first SIGTERM only asks the command to end; then the next signal cancels it, and one more ends the process.
 
     Args:
       command: an async function.
       is_ended_by_signal: whether a signal is how this command ends properly, as it is for a server.
+      drain: asks the command to end well.
 
     Returns:
       The exit code: 0, 1 for a failure, 2 for wrong use, 128 and the signal's number after a signal.
     """
     try:
-        number = trio.run(_run_until_signal, command)
+        number = trio.run(_run_until_signal, command, drain)
     except Exception as exc:  # noqa: BLE001 - what is no user's or peer's doing is raised again
         return _explain(exc)
     return 0 if number is None or is_ended_by_signal else 128 + number
 
 
-async def _run_until_signal(command: Callable[[], Awaitable[None]]) -> int | None:
+async def _run_until_signal(command: Callable[[], Awaitable[None]], drain: Drain | None) -> int | None:
     """Run a command; returns the signal that ended it, if one did."""
     received: list[int] = []
     with trio.open_signal_receiver(*_SIGNALS) as signals:
@@ -55,11 +62,16 @@ async def _run_until_signal(command: Callable[[], Awaitable[None]]) -> int | Non
 
             async def watch() -> None:
                 async for number in signals:
+                    if number == signal.SIGTERM and drain is not None and not drain.has_begun:
+                        drain.begin()
+                        continue
                     if received:
                         # It does not end by itself, and the user insists.
                         signal.signal(number, signal.SIG_DFL)
                         signal.raise_signal(number)
                     received.append(number)
+                    if drain is not None and drain.has_begun:
+                        drain.cut()
                     scope.cancel()
 
             nursery.start_soon(watch)

@@ -10,6 +10,8 @@ from trio_streams.codecs.json import DEFAULT_MAX_DEPTH as DEFAULT_MAX_DEPTH
 from trio_streams.codecs.json import JsonCodec as JsonCodec
 from trio_streams.codecs.json import describe_type as describe_type
 from trio_streams.codecs.json import json_codec as json_codec
+from trio_streams.codecs.msgpack import MsgpackCodec as MsgpackCodec
+from trio_streams.codecs.msgpack import msgpack_codec as msgpack_codec
 from trio_streams.codecs.ndjson import NdjsonCodec as NdjsonCodec
 from trio_streams.codecs.ndjson import NdjsonReader as NdjsonReader
 from trio_streams.codecs.ndjson import ndjson as ndjson
@@ -19,6 +21,7 @@ __all__ = [
     "DEFAULT_MAX_DEPTH",
     "Codec",
     "JsonCodec",
+    "MsgpackCodec",
     "NdjsonCodec",
     "NdjsonReader",
     "RawCodec",
@@ -26,6 +29,7 @@ __all__ = [
     "describe_type",
     "json_codec",
     "make_converter",
+    "msgpack_codec",
     "ndjson",
     "raw",
 ]

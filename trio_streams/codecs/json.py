@@ -22,7 +22,7 @@ from trio_streams.codecs.failure import Mismatch, to_codec_error
 from trio_streams.codecs.plain import plan_for
 from trio_streams.errors import CodecError
 
-__all__ = ["DEFAULT_MAX_DEPTH", "JsonCodec", "describe_type", "json_codec"]
+__all__ = ["DEFAULT_MAX_DEPTH", "JsonCodec", "describe_type", "encode_error", "json_codec"]
 
 T = TypeVar("T")
 
@@ -110,7 +110,7 @@ class JsonCodec(Generic[T]):
         except CodecError:
             raise
         except Exception as exc:
-            raise _encode_error(exc, value) from exc
+            raise encode_error(exc, value) from exc
         if not self._has_bounded_depth:
             check_depth(data, self._max_depth)
         return data
@@ -136,7 +136,8 @@ def _enc_hook(value: object) -> object:
     raise Mismatch("a value that JSON can hold", value)
 
 
-def _encode_error(exc: BaseException, value: object) -> CodecError:
+def encode_error(exc: BaseException, value: object) -> CodecError:
+    """What a failure to encode a value is to those who asked for it."""
     match exc:
         case Mismatch():
             return CodecError(f"$: {exc}")

@@ -27,6 +27,7 @@ __all__ = [
     "is_union",
     "kind_of",
     "kinds_of",
+    "record_fields",
     "record_types",
     "typed_dict_fields",
     "typed_dict_required",
@@ -104,6 +105,24 @@ def record_types(type_: object) -> dict[str, object]:
         return typing.get_type_hints(typing.get_origin(type_) or type_, include_extras=True)
     except NameError as exc:
         raise TypeError(f"can't resolve the annotations of {type_!r}: {exc}") from exc
+
+
+def record_fields(type_: object) -> list[tuple[str, object, bool]]:
+    """Name, default and whether there is one, for each field of a class that JSON sets; None for defaults that are made."""
+    cls: typing.Any = typing.get_origin(type_) or type_
+    found: list[tuple[str, object, bool]] = []
+    if attrs.has(cls):
+        for field in attrs.fields(cls):
+            if field.init:
+                is_made = isinstance(field.default, attrs.Factory)  # type: ignore[arg-type]
+                found.append((field.name, None if is_made else field.default, field.default is not attrs.NOTHING))
+        return found
+    for data_field in dataclasses.fields(cls):
+        if data_field.init:
+            is_plain = data_field.default is not dataclasses.MISSING
+            is_made = data_field.default_factory is not dataclasses.MISSING
+            found.append((data_field.name, data_field.default if is_plain else None, is_plain or is_made))
+    return found
 
 
 def typed_dict_fields(type_: object) -> dict[str, object]:

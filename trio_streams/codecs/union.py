@@ -11,13 +11,24 @@ from __future__ import annotations
 
 import collections
 from collections.abc import Callable
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, Literal, TypeAlias, get_origin
 
 import cattrs
 from cattrs.disambiguators import create_default_dis_func
 
 from trio_streams.codecs.failure import Mismatch
-from trio_streams.codecs.kinds import STRING_FORMATS, Kind, is_record, is_union, kind_of, kinds_of, union_members
+from trio_streams.codecs.kinds import (
+    STRING_FORMATS,
+    Kind,
+    is_record,
+    is_union,
+    kind_of,
+    kinds_of,
+    record_fields,
+    record_types,
+    union_members,
+    unwrap,
+)
 
 __all__ = ["register_unions"]
 
@@ -89,7 +100,11 @@ def _lazy(member: object, converter: cattrs.Converter) -> Hook:
 
 
 def _record_choice(records: list[object], converter: cattrs.Converter) -> Hook:
-    which = create_default_dis_func(converter, *records, use_literals="auto")  # type: ignore[arg-type]
+    which: Callable[[Any], object | None]
+    if _have_common_literal(records):
+        which = create_default_dis_func(converter, *records, use_literals="auto")  # type: ignore[arg-type]
+    else:
+        which = _by_own_fields(records)
     hooks = {record: _lazy(record, converter) for record in records}
 
     def structure_choice(value: Any, _: Any) -> Any:
@@ -102,6 +117,43 @@ def _record_choice(records: list[object], converter: cattrs.Converter) -> Hook:
         return hooks[record](value, record)
 
     return structure_choice
+
+
+def _have_common_literal(records: list[object]) -> bool:
+    names = [{n for n, hint in record_types(r).items() if get_origin(unwrap(hint)) is Literal} for r in records]
+    return bool(set.intersection(*names))
+
+
+def _by_own_fields(records: list[object]) -> Callable[[Any], object | None]:
+    """Tell records apart by a field that one requires and no other has; one at most may have none.
+
+    Not cattrs': there a field with a `default_factory` counts as required, so that which field decides is a matter of
+    chance.
+    """
+    names = {record: {name for name, _, _ in record_fields(record)} for record in records}
+    required = {record: {name for name, _, has in record_fields(record) if not has} for record in records}
+    pins: dict[str, object] = {}
+    left = list(records)
+    while len(left) > 1:
+        for record in left:
+            own = required[record].difference(*(names[other] for other in left if other is not record))
+            if own:
+                pins[min(own)] = record
+                left.remove(record)
+                break
+        else:
+            raise TypeError(
+                f"can't decode a union of {', '.join(map(str, left))}: no field of their own tells them apart"
+            )
+    if own := required[left[0]].difference(*(names[other] for other in records if other is not left[0])):
+        pins[min(own)] = left.pop()
+
+    def which(value: Any) -> object | None:
+        if type(value) is not dict:
+            return None
+        return next((record for name, record in pins.items() if name in value), left[0] if left else None)
+
+    return which
 
 
 _SCALARS: Final = frozenset({type(None), bool, int, float, str})

@@ -19,6 +19,7 @@ from trio_streams.connection import Connection
 from trio_streams.core.records import NO_METADATA
 from trio_streams.errors import ConnectionLost, RpcError, StreamStopped
 from trio_streams.nursery import open_bare_nursery
+from trio_streams.procedures.coding import ACCEPT, BYTES, CONTENT_TYPE, JSON, MSGPACK, any_codec, codec_of
 from trio_streams.streams.abc import ReceiveStream, Stream
 from trio_streams.streams.wire import WireStream
 
@@ -50,8 +51,8 @@ class Client(Protocol):
 
         Args:
           name: the procedure.
-          input: anything JSON can say, attrs classes and dataclasses included; None for no input.
-          returns: the type of the result.
+          input: anything JSON can say, attrs classes and dataclasses included, or bytes; None for no input.
+          returns: the type of the result; `bytes` asks for bytes as they are.
           metadata: string pairs for the handler.
 
         Raises:
@@ -60,6 +61,28 @@ class Client(Protocol):
           ConnectionLost: the connection broke; whether the handler ran is unknown.
 
         Cancellation: the handler is cancelled too. A deadline around the call travels with it.
+        """
+        ...
+
+    async def event(
+        self,
+        name: str,
+        input: object = None,  # noqa: A002
+        *,
+        metadata: Mapping[str, str] = ...,
+    ) -> None:
+        """Tell of an event: returns as soon as the server has taken it.
+
+        Args:
+          name: the procedure.
+          input: as for `call`.
+          metadata: string pairs for the handler.
+
+        Raises:
+          RpcError: the server did not take it; what the handler raises later stays with the server.
+          ConnectionLost: the connection broke; whether the server has taken it is unknown.
+
+        Cancellation: whether the server has taken it is unknown.
         """
         ...
 
@@ -96,6 +119,7 @@ class Client(Protocol):
         returns: type[T] | None = ...,
         metadata: Mapping[str, str] = ...,
         priority: int = ...,
+        content_type: str | None = ...,
     ) -> T:
         """Run a client stream: send every item, take one result.
 
@@ -106,6 +130,8 @@ class Client(Protocol):
           returns: the type of the result.
           metadata: string pairs for the handler.
           priority: higher goes first, -128 to 127.
+          content_type: how items travel: `application/octet-stream` for bytes as they are, where the procedure declares
+            `bytes`; None for JSON.
 
         Raises:
           Exception: as `call`; and what `items` raises, after which the handler is cancelled.
@@ -122,6 +148,7 @@ class Client(Protocol):
         metadata: Mapping[str, str] = ...,
         high_water_mark: int | None = ...,
         priority: int = ...,
+        content_type: str | None = ...,
     ) -> AbstractAsyncContextManager[Stream[object, R]]:
         """Start a bidirectional stream: send, receive and `end()` as you like, for as long as the block.
 
@@ -131,6 +158,7 @@ class Client(Protocol):
           metadata: string pairs for the handler.
           high_water_mark: items the server may send ahead of what is taken here.
           priority: higher goes first, -128 to 127.
+          content_type: how items sent travel, as for `upload`.
 
         Raises:
           Exception: taking items raises as `call`.
@@ -143,10 +171,27 @@ class ConnectionClient:
 
     Args:
       connection: open; whoever made it closes it.
+      content_type: how items travel where a call says nothing else: `application/json` or `application/msgpack`.
     """
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, *, content_type: str = JSON) -> None:
         self.connection = connection
+        any_codec(content_type)
+        self._content_type = content_type
+
+    def _prepare(
+        self, metadata: Mapping[str, str], sent: str | None, returns: type[T] | None
+    ) -> tuple[Codec[object], Codec[T], Mapping[str, str]]:
+        """How items are encoded and decoded, and the metadata that says so."""
+        sent = self._content_type if sent is None else sent
+        wanted = BYTES if returns is bytes else MSGPACK if self._content_type == MSGPACK else JSON
+        encoder = any_codec(sent)
+        decoder = cast(
+            "Codec[T]", any_json if returns is None and wanted == JSON else codec_of(returns or object, wanted)
+        )
+        if sent != JSON or wanted != JSON:
+            metadata = {**metadata, CONTENT_TYPE: sent, ACCEPT: wanted}
+        return encoder, decoder, metadata
 
     async def call(
         self,
@@ -157,13 +202,33 @@ class ConnectionClient:
         metadata: Mapping[str, str] = NO_METADATA,
     ) -> T:
         """Call a procedure; see `Client.call`."""
-        codec = result_codec(returns)
-        payload = None if input is None else any_json.encode(input)
+        encoder, decoder, metadata = self._prepare(metadata, _type_of(input), returns)
+        payload = None if input is None else encoder.encode(input)
         async with self.connection.open_stream(name, metadata=metadata) as stream:
             if payload is not None:
                 await stream.send_last(payload)
             stream.end()
-            return codec.decode(await _only_item(stream, name))
+            return decoder.decode(await _only_item(stream, name))
+
+    async def event(
+        self,
+        name: str,
+        input: object = None,  # noqa: A002
+        *,
+        metadata: Mapping[str, str] = NO_METADATA,
+    ) -> None:
+        """Tell of an event; see `Client.event`."""
+        encoder, _, metadata = self._prepare(metadata, _type_of(input), None)
+        payload = None if input is None else encoder.encode(input)
+        async with self.connection.open_stream(name, metadata=metadata) as stream:
+            if payload is not None:
+                await stream.send_last(payload)
+            stream.end()
+            try:
+                await stream.receive()
+            except trio.EndOfChannel:
+                return
+            raise RpcError("FAILED_PRECONDITION", f"{name!r} is no event: it answers")
 
     @contextlib.asynccontextmanager
     async def stream(
@@ -177,15 +242,15 @@ class ConnectionClient:
         priority: int = 0,
     ) -> AsyncIterator[ReceiveStream[R]]:
         """Start a server stream; see `Client.stream`."""
-        payload = None if input is None else any_json.encode(input)
-        codec = result_codec(returns)
+        encoder, decoder, metadata = self._prepare(metadata, _type_of(input), returns)
+        payload = None if input is None else encoder.encode(input)
         async with self.connection.open_stream(
             name, metadata=metadata, high_water_mark=high_water_mark, priority=priority
         ) as stream:
             if payload is not None:
                 await stream.send_last(payload)
             stream.end()
-            yield stream.typed(None, codec.decode)
+            yield stream.typed(None, decoder.decode)
 
     async def upload(
         self,
@@ -195,17 +260,18 @@ class ConnectionClient:
         returns: type[T] | None = None,
         metadata: Mapping[str, str] = NO_METADATA,
         priority: int = 0,
+        content_type: str | None = None,
     ) -> T:
         """Run a client stream; see `Client.upload`."""
-        codec = result_codec(returns)
+        encoder, decoder, metadata = self._prepare(metadata, content_type, returns)
         async with self.connection.open_stream(name, metadata=metadata, priority=priority) as stream:
-            sender: WireStream[object, bytes] = stream.typed(any_json.encode, None)
+            sender: WireStream[object, bytes] = stream.typed(encoder.encode, None)
             # A child sends, so that an answer is seen while `items` has nothing to give.
             async with open_bare_nursery() as nursery:
                 nursery.start_soon(_send_all, sender, items)
                 answer = await _only_item(sender, name)
                 nursery.cancel_scope.cancel()
-            return codec.decode(answer)
+            return decoder.decode(answer)
 
     @contextlib.asynccontextmanager
     async def bidi(
@@ -216,13 +282,19 @@ class ConnectionClient:
         metadata: Mapping[str, str] = NO_METADATA,
         high_water_mark: int | None = None,
         priority: int = 0,
+        content_type: str | None = None,
     ) -> AsyncIterator[Stream[object, R]]:
         """Start a bidirectional stream; see `Client.bidi`."""
-        codec = result_codec(returns)
+        encoder, decoder, metadata = self._prepare(metadata, content_type, returns)
         async with self.connection.open_stream(
             name, metadata=metadata, high_water_mark=high_water_mark, priority=priority
         ) as stream:
-            yield stream.typed(any_json.encode, codec.decode)
+            yield stream.typed(encoder.encode, decoder.decode)
+
+
+def _type_of(value: object) -> str | None:
+    """Bytes go as they are; what else there is goes as the client's other items."""
+    return BYTES if isinstance(value, bytes | bytearray | memoryview) else None
 
 
 async def _send_all(stream: WireStream[object, bytes], items: Iterable[object] | AsyncIterable[object]) -> None:

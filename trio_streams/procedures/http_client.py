@@ -1,46 +1,48 @@
-"""Calls procedures over HTTP: calls by POST, server streams by server-sent events.
-
-A reader of its own takes the events from the connection, as far ahead as the high-water mark: so cancelling a
-`receive` loses nothing, which the HTTP library under it could not promise.
-"""
+"""Calls procedures over HTTP: calls by POST, server streams by server-sent events."""
 
 from __future__ import annotations
 
 import contextlib
 import math
+import random
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping
+from functools import partial
 from typing import Final, NoReturn
 from urllib.parse import quote, urlencode
 
+import attrs
 import msgspec
 import trio
 from typing_extensions import TypeVar  # its `default` is in typing from 3.13 on
 
 from trio_streams.codes import Code
-from trio_streams.core.records import NO_METADATA, Status
+from trio_streams.core.records import NO_METADATA
 from trio_streams.errors import (
     CodecError,
-    ConnectionLost,
     LocalProtocolError,
     RemoteProtocolError,
     RpcError,
-    StreamError,
-    StreamsError,
 )
-from trio_streams.nursery import open_bare_nursery
 from trio_streams.procedures.client import any_json, result_codec
 from trio_streams.procedures.http_server import LONGEST_MS, TIMEOUT_HEADER
-from trio_streams.streams import LocalStream, ReceiveStream, Stream, open_stream
+from trio_streams.streams import ReceiveStream, Stream
 from trio_streams.streams.mapped import MappedReceiveStream
-from trio_streams.transports.http_client import ClientExchange, HttpClient
-from trio_streams.wire.sse import SseParser
+from trio_streams.transports.event_source import EventReader, EventStream
+from trio_streams.transports.http_client import HttpClient
+from trio_streams.transports.http_get import HttpGet
+from trio_streams.wire.event_source import EventSourceConfig, EventSourceMachine
+from trio_streams.wire.sse import Event
 
-__all__ = ["HttpProcedureClient"]
+__all__ = ["NEVER", "HttpProcedureClient"]
 
 T = TypeVar("T", default=object)
 R = TypeVar("R", default=object)
 
-_DEFAULT_MARK: Final = 256
+_RECONNECT: Final = EventSourceConfig(idle_timeout=None)
+"""A server that sends no heartbeats may be silent for good reasons; who knows that it does sets a time."""
+
+NEVER: Final = EventSourceConfig(idle_timeout=None, max_attempts=1)
+"""Fail where the first connection does."""
 
 
 class HttpProcedureClient:
@@ -49,11 +51,14 @@ class HttpProcedureClient:
     Args:
       base_url: of the server, without a path's trailing slash.
       http: does the I/O; whoever made it closes it.
+      reconnect: how streams whose items have ids are resumed; `NEVER` for one connection to each.
     """
 
-    def __init__(self, base_url: str, http: HttpClient) -> None:
+    def __init__(self, base_url: str, http: HttpClient, *, reconnect: EventSourceConfig = _RECONNECT) -> None:
         self._base_url = base_url.rstrip("/")
         self._http = http
+        # A procedure is where it is: an answer that leads elsewhere is an error, as it is for calls.
+        self._reconnect = attrs.evolve(reconnect, max_redirects=0)
 
     async def call(
         self,
@@ -66,11 +71,27 @@ class HttpProcedureClient:
         """Call a procedure; see `Client.call`."""
         codec = result_codec(returns)
         body = b"" if input is None else any_json.encode(input)
-        headers = [*_headers(metadata), ("content-type", "application/json")]
+        headers = [*_headers(metadata, trio.current_effective_deadline()), ("content-type", "application/json")]
         response = await self._http.request("POST", f"{self._base_url}/{quote(name)}", headers=headers, body=body)
         if response.status != 200:
             raise _error(response.status, response.body)
         return codec.decode(response.body)
+
+    async def event(
+        self,
+        name: str,
+        input: object = None,  # noqa: A002
+        *,
+        metadata: Mapping[str, str] = NO_METADATA,
+    ) -> None:
+        """Tell of an event; see `Client.event`."""
+        body = b"" if input is None else any_json.encode(input)
+        headers = [*_headers(metadata, trio.current_effective_deadline()), ("content-type", "application/json")]
+        response = await self._http.request(
+            "POST", f"{self._base_url}/events/{quote(name)}", headers=headers, body=body
+        )
+        if response.status != 202:
+            raise _error(response.status, response.body)
 
     @contextlib.asynccontextmanager
     async def stream(
@@ -83,23 +104,39 @@ class HttpProcedureClient:
         high_water_mark: int | None = None,
         priority: int = 0,
     ) -> AsyncIterator[ReceiveStream[R]]:
-        """Start a server stream; see `Client.stream`. An HTTP server knows no priorities.
+        """Start a server stream; see `Client.stream`. HTTP knows no priorities and no marks: what is sent ahead is what
+        fits into the connection.
+
+        A stream whose items have ids (`router.stream(…, id_of=…)`) goes on behind the last item if its connection is
+        lost or renewed; any other one fails with `ConnectionLost`.
 
         Raises:
           CodecError: the input is not an object, so it can't be a query.
         """
         codec = result_codec(returns)
         url = f"{self._base_url}/streams/{quote(name)}{_query(input)}"
-        headers = [*_headers(metadata), ("accept", "text/event-stream")]
-        mark = _DEFAULT_MARK if high_water_mark is None else high_water_mark
-        async with self._http.open_exchange("GET", url, headers=headers) as exchange:
-            if exchange.status != 200:
-                raise _error(exchange.status, await exchange.receive_body())
-            async with open_bare_nursery() as nursery, open_stream[bytes](high_water_mark=mark) as events:
-                reader = _Reader(exchange, events)
-                nursery.start_soon(reader.run)
-                yield MappedReceiveStream(events, codec.decode, reader.find_failure)
-                nursery.cancel_scope.cancel()
+        find_headers = partial(_headers, metadata, trio.current_effective_deadline())
+        find_headers()  # refused before a connection is made
+        machine = EventSourceMachine(url, self._reconnect, now=trio.current_time(), random=random.random)
+        items = _Items(machine)
+        reader = EventReader(
+            machine, self._http, may_resume=items.may_resume, find_headers=find_headers, explain=self._explain
+        )
+        try:
+            stream = EventStream(reader, items.take)
+            await stream.wait_open()
+            yield MappedReceiveStream(stream, codec.decode)
+        finally:
+            await reader.aclose()
+
+    async def _explain(self, answer: HttpGet) -> Exception | None:
+        if answer.status == 200:
+            return None  # something else than events, and perhaps without an end
+        body = await answer.receive_body(self._http.config.max_body_bytes)
+        try:
+            return _error(answer.status, body)
+        except RemoteProtocolError as exc:
+            return exc
 
     async def upload(
         self,
@@ -109,6 +146,7 @@ class HttpProcedureClient:
         returns: type[T] | None = None,
         metadata: Mapping[str, str] = NO_METADATA,
         priority: int = 0,
+        content_type: str | None = None,
     ) -> T:
         """Refused: HTTP carries no client streams here."""
         await trio.lowlevel.checkpoint()
@@ -123,6 +161,7 @@ class HttpProcedureClient:
         metadata: Mapping[str, str] = NO_METADATA,
         high_water_mark: int | None = None,
         priority: int = 0,
+        content_type: str | None = None,
     ) -> AsyncIterator[Stream[object, R]]:
         """Refused: HTTP carries no bidirectional streams."""
         await trio.lowlevel.checkpoint()
@@ -136,57 +175,43 @@ class HttpProcedureClient:
         )
 
 
-class _Reader:
-    """Takes events from the connection into an in-process stream."""
+class _Items:
+    """Makes payloads of events, and of the last one the end of the stream."""
 
-    def __init__(self, exchange: ClientExchange, events: LocalStream[bytes]) -> None:
-        self._exchange = exchange
-        self._events = events
-        self._failure: Exception | None = None
+    def __init__(self, machine: EventSourceMachine) -> None:
+        self._machine = machine
+        self._last_id = ""
 
-    def find_failure(self) -> Exception | None:
-        """What ended the stream instead of its `end` event."""
-        return self._failure
+    def may_resume(self) -> bool:
+        """Whether the server knows what the last item was."""
+        return self._last_id != ""
 
-    async def run(self) -> None:
-        """Read until the end, an error, or a reader who wants no more."""
-        try:
-            await self._read()
-        except (StreamError, trio.ClosedResourceError):
-            pass  # the reader of the items has stopped, or has closed its end
-        except StreamsError as exc:
-            self._failure = exc
-            self._events.end()
-
-    async def _read(self) -> None:
-        parser = SseParser()
-        async for chunk in self._exchange:
-            run: list[bytes] = []
-            for event in parser.receive(chunk):
-                if event.event in {"message", "data"}:
-                    run.append(event.data)
-                    continue
-                await self._events.send_many(run)
-                run = []
-                if event.event == "end":
-                    self._events.end()
-                    return
-                if event.event == "error":
-                    error = _parse_error(event.data, 500)
-                    self._events.end(Status(error.code, error.message, error.details))
-                    return
-            if run:
-                await self._events.send_many(run)
-        raise ConnectionLost(f"{self._exchange.url} ended before the stream's end")
+    def take(self, events: list[Event]) -> list[bytes]:
+        """What events hold; what comes behind the stream's end means nothing."""
+        items: list[bytes] = []
+        for event in events:
+            if event.event in {"message", "data"}:
+                items.append(event.data)
+                self._last_id = event.id
+            elif event.event in {"end", "error"}:
+                self._machine.close(None if event.event == "end" else _read_error(event.data, 500))
+                break
+        return items
 
 
-def _headers(metadata: Mapping[str, str]) -> list[tuple[str, str]]:
+def _read_error(data: bytes, status: int) -> Exception:
+    try:
+        return _parse_error(data, status)
+    except RemoteProtocolError as exc:
+        return exc
+
+
+def _headers(metadata: Mapping[str, str], deadline: float) -> list[tuple[str, str]]:
     headers: list[tuple[str, str]] = []
     for key, value in metadata.items():
         if not key.isascii() or max(value, default="") > "\xff":
             raise LocalProtocolError(f"can't send the metadata {key!r} over HTTP: not ISO 8859-1", field=key)
         headers.append((key.lower(), value))
-    deadline = trio.current_effective_deadline()
     if not math.isinf(deadline):
         left = min(max(0, math.ceil((deadline - trio.current_time()) * 1000)), LONGEST_MS)
         headers.append((TIMEOUT_HEADER, str(left)))

@@ -1,6 +1,6 @@
 """A router's procedures over HTTP: server streams as server-sent events, calls as JSON.
 
-    GET  /streams/<name>?k=v   `data:` events, then `event: end` or `event: error`
+    GET  /streams/<name>?k=v   `data:` events, then `event: end` or `event: error`; 204 to who has seen the end
     POST /<name>               the input as JSON, the result as JSON
 
 The exchange's host does the I/O, and answers what a handler raises.
@@ -24,7 +24,15 @@ from trio_streams.procedures.router import Router
 from trio_streams.procedures.server import not_found
 from trio_streams.service.context import Context
 from trio_streams.service.exchange import Exchange, ExchangeHandler, Routes, respond
-from trio_streams.service.sse import respond_sse, send_error
+from trio_streams.service.sse import (
+    LAST_EVENT_ID_PARAMETER,
+    SseConfig,
+    last_event_id,
+    refuse_ended,
+    respond_sse,
+    send_error,
+)
+from trio_streams.wire.sse import Event
 
 __all__ = ["LONGEST_MS", "TIMEOUT_HEADER", "http_handler"]
 
@@ -34,17 +42,21 @@ TIMEOUT_HEADER: Final = "x-timeout-ms"
 LONGEST_MS: Final = 10**15 - 1
 """The longest deadline that travels in it: 30,000 years."""
 
-_OWN_PARAMETERS: Final = frozenset({"events"})  # of the SSE dialect itself, not of the procedure
+_OWN_PARAMETERS: Final = frozenset({"events", LAST_EVENT_ID_PARAMETER})
+"""Of the SSE dialect itself, not of the procedure."""
 
 
-def http_handler(router: Router, find_urls: Callable[[], Sequence[str]] = tuple) -> ExchangeHandler:
+def http_handler(
+    router: Router, find_urls: Callable[[], Sequence[str]] = tuple, *, sse_config: SseConfig | None = None
+) -> ExchangeHandler:
     """The handler of all requests to a router.
 
     Args:
       router: the application's procedures.
       find_urls: where else the application is served, to name in errors about what HTTP can't carry.
+      sse_config: heartbeats and the like; None for the defaults.
     """
-    face = _Face(router, find_urls)
+    face = _Face(router, find_urls, sse_config or SseConfig())
     routes = Routes()
     routes.add("GET", "/streams/*", face.stream)
     routes.add("POST", "/*", face.call)
@@ -52,7 +64,8 @@ def http_handler(router: Router, find_urls: Callable[[], Sequence[str]] = tuple)
 
 
 class _Face:
-    def __init__(self, router: Router, find_urls: Callable[[], Sequence[str]]) -> None:
+    def __init__(self, router: Router, find_urls: Callable[[], Sequence[str]], sse_config: SseConfig) -> None:
+        self._sse_config = sse_config
         self._router = router
         self._find_urls = find_urls
         self._numbers = count(1)
@@ -85,18 +98,21 @@ class _Face:
             # Inside the exchange's own scope, so that a deadline still leaves the exchange to answer with.
             cancel_scope=trio.CancelScope(deadline=deadline),
             request_id=request.header("x-request-id") or f"http-{next(self._numbers)}",
+            last_event_id=last_event_id(request),
             find_reason=lambda: _gone(exchange),
         )
 
     async def stream(self, exchange: Exchange) -> None:
         """`GET /streams/<name>`."""
         procedure = self._find(exchange.request.path.removeprefix("/streams/"), Kind.SERVER)
+        if await refuse_ended(exchange):
+            return
         query = {key: values for key, values in exchange.request.query.items() if key not in _OWN_PARAMETERS}
         value = decode_query(procedure.input_type, query) if query else procedure.decode_input(None)
         context = self._context(procedure, exchange)
         answer = procedure.invoke(value, context)
         with context.cancel_scope as scope:
-            await respond_sse(exchange, _payloads(procedure, answer))
+            await respond_sse(exchange, _payloads(procedure, answer), config=self._sse_config)
         if scope.cancelled_caught:
             await send_error(exchange, _cancelled(context))
 
@@ -125,11 +141,15 @@ def _cancelled(context: Context) -> RpcError:
     return RpcError(Code.CANCELLED, "the handler cancelled itself")
 
 
-async def _payloads(procedure: Procedure, answer: AsyncGenerator[Any, None]) -> AsyncGenerator[bytes, None]:
-    encode = procedure.encode_output
+async def _payloads(procedure: Procedure, answer: AsyncGenerator[Any, None]) -> AsyncGenerator[bytes | Event, None]:
+    encode, id_of = procedure.encode_output, procedure.id_of
     async with aclosing(answer):
         async for item in answer:
-            yield encode(item)
+            yield encode(item) if id_of is None else Event(encode(item), id=_id(id_of(item)))
+
+
+def _id(value: object) -> str:
+    return "" if value is None else str(value)
 
 
 def _deadline(header: str | None) -> float:

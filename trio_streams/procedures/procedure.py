@@ -6,23 +6,26 @@ import enum
 import inspect
 import sys
 import typing
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Mapping, Sequence
 from typing import Any, Final
 
 import attrs
 
 from trio_streams.codecs import Codec, json_codec
 from trio_streams.errors import CodecError, RpcError
+from trio_streams.procedures.coding import JSON, codec_of
 from trio_streams.service.context import Context
+from trio_streams.service.interceptor import Interceptor
 from trio_streams.streams.abc import ReceiveStream
 
-__all__ = ["Kind", "Procedure", "declare"]
+__all__ = ["Example", "Kind", "Procedure", "check_name", "declare", "is_parameter"]
 
 
 class Kind(enum.Enum):
-    """Who sends a run of items, and who a single one."""
+    """Who sends a run of items, and who a single one; an event is a call whose caller waits for nothing."""
 
     CALL = "call"
+    EVENT = "event"
     SERVER = "server"
     CLIENT = "client"
     BIDIRECTIONAL = "bidirectional"
@@ -37,8 +40,28 @@ class Kind(enum.Enum):
         """Whether the handler sends a run of items, rather than one result."""
         return self in (Kind.SERVER, Kind.BIDIRECTIONAL)
 
+    @property
+    def gives_result(self) -> bool:
+        """Whether the handler sends a single result."""
+        return self in (Kind.CALL, Kind.CLIENT)
+
 
 _ITERABLES: Final = (AsyncIterable, AsyncIterator, AsyncGenerator, ReceiveStream)
+
+
+@attrs.frozen
+class Example:
+    """How a procedure may be used, for documents.
+
+    Attributes:
+      input: the input, or one item of the caller's.
+      output: the result, or one item of the handler's; None where there is nothing to show.
+      description: what it shows.
+    """
+
+    input: object = None
+    output: object = None
+    description: str = ""
 
 
 @attrs.frozen(kw_only=True)
@@ -52,7 +75,12 @@ class Procedure:
       input_type: of the input, or of each item that the caller sends.
       output_type: of the result, or of each item that the handler sends.
       description: for documents.
-      metadata: for documents and applications.
+      metadata: for documents, interceptors and applications.
+      examples: for documents.
+      content_type: of its items, where the application's default is not meant.
+      interceptors: what stands around the handler, the outermost first; the router's own come before them.
+      takes_input: whether the handler looks at its input.
+      id_of: the id of an item, after which a caller may resume; see `declare`.
     """
 
     name: str
@@ -62,11 +90,15 @@ class Procedure:
     output_type: object
     description: str = ""
     metadata: Mapping[str, object] = attrs.field(factory=dict)
+    examples: tuple[Example, ...] = ()
+    content_type: str | None = None
+    interceptors: tuple[Interceptor, ...] = ()
+    id_of: Callable[[Any], object] | None = None
     _default: object = inspect.Parameter.empty
-    _takes_input: bool = True
+    takes_input: bool = True
     _takes_context: bool = True
-    _input: Codec[Any] = attrs.field(init=False)
-    _output: Codec[Any] = attrs.field(init=False)
+    _input: Codec[Any] = attrs.field()
+    _output: Codec[Any] = attrs.field()
 
     @_input.default
     def _make_input(self) -> Codec[Any]:
@@ -75,6 +107,20 @@ class Procedure:
     @_output.default
     def _make_output(self) -> Codec[Any]:
         return json_codec(self.output_type)
+
+    def coded(self, received: str, sent: str) -> Procedure:
+        """The same procedure for a caller whose items are of other media types than JSON.
+
+        Args:
+          received: of what the caller sends.
+          sent: of what it wants to get.
+
+        Raises:
+          RpcError: INVALID_ARGUMENT: the declared types have no such form.
+        """
+        if received == JSON and sent == JSON:
+            return self
+        return attrs.evolve(self, input=codec_of(self.input_type, received), output=codec_of(self.output_type, sent))
 
     def decode_input(self, payload: bytes | None) -> object:
         """The input from its payload; None where the caller sent none.
@@ -88,10 +134,36 @@ class Procedure:
             return self._input.decode(payload)
         if self._default is not inspect.Parameter.empty:
             return self._default
+        in_json = json_codec(self.input_type)
         try:
-            return self._input.decode(b"null")
+            return in_json.decode(b"null")
         except CodecError:
-            return self._input.decode(b"{}")
+            return in_json.decode(b"{}")
+
+    @property
+    def has_default_input(self) -> bool:
+        """Whether the caller may leave the input out."""
+        try:
+            self.decode_input(None)
+        except CodecError:
+            return False
+        return True
+
+    def example_json(self, value: object, side: str) -> object:
+        """An example's input or output as JSON has it; None where it has none.
+
+        Args:
+          value: of the declared type, or JSON's own types already.
+          side: `input` or `output`.
+        """
+        if value is None:
+            return None
+        for codec in (self._input if side == "input" else self._output, json_codec(object)):
+            try:
+                return json_codec(object).decode(codec.encode(value))
+            except CodecError:
+                continue
+        return None
 
     def decode_item(self, payload: bytes) -> object:
         """One item from the caller.
@@ -123,7 +195,7 @@ class Procedure:
           Its coroutine or its generator, not yet started.
         """
         arguments: list[object] = []
-        if self._takes_input:
+        if self.takes_input:
             arguments.append(value)
         if self._takes_context:
             arguments.append(context)
@@ -139,6 +211,10 @@ def declare(
     output_type: object = None,
     description: str = "",
     metadata: Mapping[str, object] | None = None,
+    examples: Sequence[Example] = (),
+    content_type: str | None = None,
+    interceptors: Sequence[Interceptor] = (),
+    id_of: Callable[[Any], object] | None = None,
     scope: Mapping[str, object] | None = None,
 ) -> Procedure:
     """Read a handler's signature.
@@ -147,21 +223,66 @@ def declare(
     `Context`, told by its annotation or by the name `ctx`.
 
     Args:
-      name: what callers ask for: letters, digits, `.`, `_`, `-`, `/`.
+      name: what callers ask for: letters, digits, `.`, `_`, `-`, `/`. A `[parameter]` between dots stands for anything
+        but a dot, and the handler finds what it was in `Context.params`.
       kind: who sends what.
       handler: an async function, or for server and bidirectional streams an async generator function.
       input_type, output_type: instead of the annotations.
       description: for documents; the first line of the docstring by default.
-      metadata: for documents and applications.
+      metadata: for documents, interceptors and applications.
+      examples: for documents.
+      content_type: of its items.
+      interceptors: what stands around the handler, the outermost first.
+      id_of: for server streams: what identifies an item, such as its offset; its text is the item's id over HTTP,
+        None for none. A caller that comes again brings the last one: `Context.last_event_id`.
       scope: local names that annotations may use.
 
     Raises:
       TypeError: the handler's form does not fit the kind, or its annotations can't be read; the message says which.
       ValueError: the name is empty, too long or has other characters.
     """
-    _check_name(name)
+    check_name(name)
     _check_form(name, kind, handler)
-    hints = _hints(name, handler, scope or {}, are_types_given=input_type is not None and output_type is not None)
+    if id_of is not None and kind is not Kind.SERVER:
+        raise TypeError(f"{name!r}: only the items of server streams have ids, not those of kind {kind.value}")
+    signature = _read(name, kind, handler, scope or {}, input_type, output_type)
+    return Procedure(
+        name=name,
+        kind=kind,
+        handler=handler,
+        input_type=signature.input_type,
+        output_type=signature.output_type,
+        description=description or (inspect.getdoc(handler) or "").split("\n", 1)[0],
+        metadata=dict(metadata or {}),
+        examples=tuple(examples),
+        content_type=content_type,
+        interceptors=tuple(interceptors),
+        id_of=id_of,
+        default=signature.default,
+        takes_input=signature.takes_input,
+        takes_context=signature.takes_context,
+    )
+
+
+@attrs.frozen
+class _Signature:
+    input_type: object
+    output_type: object
+    default: object
+    takes_input: bool
+    takes_context: bool
+
+
+def _read(
+    name: str,
+    kind: Kind,
+    handler: Callable[..., Any],
+    scope: Mapping[str, object],
+    input_type: object,
+    output_type: object,
+) -> _Signature:
+    """What a handler's signature says where the types are not given."""
+    hints = _hints(name, handler, scope, are_types_given=input_type is not None and output_type is not None)
     wants_input, wants_context, parameter = _parameters(name, handler, hints)
     if input_type is None:
         input_type = hints.get(parameter, object)
@@ -171,24 +292,23 @@ def declare(
         output_type = hints.get("return", object)
         if kind.gives_items:
             output_type = _item_type(output_type)
-    doc = inspect.getdoc(handler) or ""
-    return Procedure(
-        name=name,
-        kind=kind,
-        handler=handler,
-        input_type=input_type,
-        output_type=output_type,
-        description=description or doc.split("\n", 1)[0],
-        metadata=dict(metadata or {}),
-        default=inspect.signature(handler).parameters[parameter].default if wants_input else inspect.Parameter.empty,
-        takes_input=wants_input,
-        takes_context=wants_context,
-    )
+    default = inspect.signature(handler).parameters[parameter].default if wants_input else inspect.Parameter.empty
+    return _Signature(input_type, output_type, default, wants_input, wants_context)
 
 
-def _check_name(name: str) -> None:
-    if not 0 < len(name) <= 256 or not all(c.isalnum() or c in "._-/" for c in name):
-        raise ValueError(f"a procedure's name is 1 to 256 letters, digits, '.', '_', '-' or '/', not {name[:64]!r}")
+def check_name(name: str) -> None:
+    """Refuse what can't be the name of a procedure, with `ValueError`."""
+    plain = ".".join("x" if is_parameter(segment) else segment for segment in name.split("."))
+    if not 0 < len(name) <= 256 or not all(c.isalnum() or c in "._-/" for c in plain):
+        raise ValueError(
+            f"a procedure's name is 1 to 256 letters, digits, '.', '_', '-' or '/', or a [parameter] between dots, "
+            f"not {name[:64]!r}"
+        )
+
+
+def is_parameter(segment: str) -> bool:
+    """Whether a part of a name, between dots, stands for whatever the caller puts there."""
+    return len(segment) > 2 and segment[0] == "[" and segment[-1] == "]" and segment[1:-1].isidentifier()
 
 
 def _check_form(name: str, kind: Kind, handler: Callable[..., Any]) -> None:
@@ -197,8 +317,8 @@ def _check_form(name: str, kind: Kind, handler: Callable[..., Any]) -> None:
     if kind.gives_items and not is_generator:
         raise TypeError(f"{name!r} is a {kind.value} stream: its handler must be an async generator function")
     if not kind.gives_items and (is_generator or not inspect.iscoroutinefunction(function)):
-        what = "call" if kind is Kind.CALL else "client stream"
-        raise TypeError(f"{name!r} is a {what}: its handler must be an async function that returns one result")
+        what = "a client stream" if kind is Kind.CLIENT else f"an {kind.value}" if kind is Kind.EVENT else "a call"
+        raise TypeError(f"{name!r} is {what}: its handler must be an async function that returns one result")
 
 
 def _hints(

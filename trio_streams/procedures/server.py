@@ -7,17 +7,22 @@ status; how an exception ends the stream is the owner's exit policy (`Connection
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from typing import Final
 
+import attrs
 import trio
 
 from trio_streams.codes import Code
 from trio_streams.driver import Handler
 from trio_streams.errors import RpcError
+from trio_streams.procedures.coding import asked_for
 from trio_streams.procedures.procedure import Kind, Procedure
 from trio_streams.procedures.router import Router
+from trio_streams.service.background import Background
 from trio_streams.service.context import Context
+from trio_streams.service.interceptor import Interceptor, Invocation, intercept
 from trio_streams.service.runner import pump
 from trio_streams.streams.wire import StopPolicy, WireStream
 
@@ -25,6 +30,7 @@ __all__ = ["not_found", "prepare"]
 
 _POLICIES: Final[Mapping[Kind, StopPolicy]] = {
     Kind.CALL: StopPolicy.ALWAYS,
+    Kind.EVENT: StopPolicy.ON_ERROR,
     Kind.SERVER: StopPolicy.ALWAYS,
     Kind.CLIENT: StopPolicy.ON_ERROR,
     Kind.BIDIRECTIONAL: StopPolicy.WHEN_ENDED,
@@ -37,23 +43,30 @@ def not_found(name: str) -> RpcError:
     return RpcError(Code.NOT_FOUND, f"there is no procedure {shown!r}")
 
 
-def prepare(router: Router, stream: WireStream[bytes, bytes]) -> Handler:
+def prepare(router: Router, stream: WireStream[bytes, bytes], *, background: Background | None = None) -> Handler:
     """Choose what serves a stream that a peer has just opened; the name is looked up once, here.
 
     Args:
       router: the application's procedures.
       stream: as it was opened.
+      background: runs events; None runs them in the stream, so that they end with their connection.
 
     Returns:
       The handler to run in the stream's scope.
     """
-    procedure = router.get(stream.name)
-    if procedure is None:
+    found = router.find(stream.name)
+    if found is None:
         return _refuse
+    procedure, params = found
     stream.stop_policy = _POLICIES[procedure.kind]
+    interceptors = (*router.interceptors, *procedure.interceptors)
 
     async def serve(stream: WireStream[bytes, bytes]) -> None:
-        await _serve(procedure, stream)
+        invocation = _invocation(procedure, params, stream)
+        if procedure.kind is Kind.EVENT and background is not None:
+            await _start_event(procedure, interceptors, invocation, stream, background)
+        else:
+            await _serve(procedure, interceptors, invocation, stream)
 
     return serve
 
@@ -62,7 +75,7 @@ async def _refuse(stream: WireStream[bytes, bytes]) -> None:
     raise not_found(stream.name)
 
 
-async def _serve(procedure: Procedure, stream: WireStream[bytes, bytes]) -> None:
+def _invocation(procedure: Procedure, params: Mapping[str, str], stream: WireStream[bytes, bytes]) -> Invocation:
     context = Context(
         procedure=procedure.name,
         peer=stream.peer,
@@ -70,18 +83,57 @@ async def _serve(procedure: Procedure, stream: WireStream[bytes, bytes]) -> None
         deadline=stream.deadline,
         cancel_scope=stream.cancel_scope,
         request_id=str(stream.id),
+        params=params,
         find_reason=lambda: stream.cancel_reason,
     )
-    value: object
-    if procedure.kind.takes_items:
-        value = stream.typed(None, procedure.decode_item)
-    else:
-        value = procedure.decode_input(await _receive_input(stream))
-    answer = procedure.invoke(value, context)
-    if procedure.kind.gives_items:
-        await pump(answer, stream.typed(procedure.encode_output, None))
-    else:
-        await stream.send_last(procedure.encode_output(await answer))
+    return Invocation(name=procedure.name, kind=procedure.kind.value, context=context, declared=procedure.metadata)
+
+
+async def _serve(
+    procedure: Procedure, interceptors: Sequence[Interceptor], invocation: Invocation, stream: WireStream[bytes, bytes]
+) -> None:
+    procedure = procedure.coded(*asked_for(stream.metadata))
+
+    async def run() -> object:
+        value: object
+        if procedure.kind.takes_items:
+            value = stream.typed(None, invocation.decoding(procedure.decode_item))
+        else:
+            value = invocation.received(procedure.decode_input(await _receive_input(stream)))
+        answer = procedure.invoke(value, invocation.context)
+        if procedure.kind.gives_items:
+            return await pump(answer, stream.typed(invocation.encoding(procedure.encode_output), None))
+        return invocation.sent(await answer)
+
+    result = await intercept(interceptors, invocation, run)
+    if procedure.kind.gives_result:
+        await stream.send_last(procedure.encode_output(result))
+
+
+async def _start_event(
+    procedure: Procedure,
+    interceptors: Sequence[Interceptor],
+    invocation: Invocation,
+    stream: WireStream[bytes, bytes],
+    background: Background,
+) -> None:
+    """The stream ends when its event has begun: its caller waits for nothing, and may be gone before it is done."""
+    procedure = procedure.coded(*asked_for(stream.metadata))
+    payload = await _receive_input(stream)
+    scope = trio.CancelScope()
+    invocation.context = attrs.evolve(
+        invocation.context, cancel_scope=scope, deadline=math.inf, find_reason=lambda: None
+    )
+
+    async def run() -> object:
+        value = invocation.received(procedure.decode_input(payload))
+        return await procedure.invoke(value, invocation.context)
+
+    async def run_event() -> None:
+        with scope:
+            await intercept(interceptors, invocation, run)
+
+    await background.start(f"event {procedure.name!r} from {stream.peer}", run_event)
 
 
 async def _receive_input(stream: WireStream[bytes, bytes]) -> bytes | None:

@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 import attrs
 import trio
 
+from trio_streams.core.records import NO_METADATA
+
 __all__ = ["Context"]
 
 
@@ -26,6 +28,11 @@ class Context:
       cancel_scope: cancelled when the caller cancels, goes away, or stops caring. A handler need not look at it:
         whatever it awaits is interrupted, and its `finally` blocks run before the stream counts as closed.
       request_id: unique within its connection, for logs.
+      params: what stood in the place of the name's parameters: `{"id": "42"}` where `users.[id].feed` was asked for as
+        `users.42.feed`.
+      principal: who asks, as an interceptor that authenticates found out; None where none did.
+      last_event_id: over HTTP, the id of the last item that the caller has, to go on after it; None at a beginning, and
+        on transports that resume nothing. It comes from a stranger, like any input.
     """
 
     procedure: str
@@ -34,6 +41,9 @@ class Context:
     deadline: float
     cancel_scope: trio.CancelScope
     request_id: str
+    params: Mapping[str, str] = NO_METADATA
+    principal: object = None
+    last_event_id: str | None = None
     _find_reason: Callable[[], Exception | None] = attrs.field(default=_no_reason, repr=False)
 
     @property

@@ -19,6 +19,7 @@ from trio_streams.carrier import Carrier
 from trio_streams.core.errors import RemoteProtocolError, StreamsError
 from trio_streams.errors import ConnectionLost
 from trio_streams.nursery import open_bare_nursery
+from trio_streams.transports.admission import CheckRequest, find_check
 from trio_streams.transports.asgi_hypercorn import abort, carrier_of, drained, has_said_goodbye
 from trio_streams.transports.asgi_types import Message, Receive, Scope, Send
 from trio_streams.transports.bytes import host_port
@@ -33,7 +34,13 @@ _NORMAL, _UNSUPPORTED = 1000, 1003
 
 
 async def serve_asgi_websocket(
-    scope: Scope, receive: Receive, send: Send, handler: WebSocketHandler, *, close_timeout: float
+    scope: Scope,
+    receive: Receive,
+    send: Send,
+    handler: WebSocketHandler,
+    *,
+    close_timeout: float,
+    check_request: CheckRequest | None = None,
 ) -> None:
     """Accept an ASGI WebSocket and let a handler have it, until it is over.
 
@@ -46,12 +53,18 @@ async def serve_asgi_websocket(
       send: ASGI's.
       handler: gets the open carrier, which is closed after it.
       close_timeout: seconds that the goodbye, and then what hypercorn still has for us, may take.
+      check_request: as for `messages.accept_websocket`.
 
     Cancellation: closes the WebSocket, within `close_timeout`.
     """
     await receive()  # websocket.connect
+    check = find_check(check_request)
+    refusal = None if check is None else check(_header(scope, b"host"), _header(scope, b"origin"))
+    if refusal is not None:
+        await _refuse(scope, send, refusal.status, refusal.text)
+        return
     if PROTOCOL not in cast("Iterable[str]", scope.get("subprotocols", ())):
-        await _refuse(scope, send)
+        await _refuse(scope, send, 400, f"Expected the WebSocket subprotocol {PROTOCOL}.")
         return
     await send({"type": "websocket.accept", "subprotocol": PROTOCOL})
     carrier = AsgiWebSocketCarrier(scope, receive, send, close_timeout=close_timeout)
@@ -75,14 +88,20 @@ async def serve_asgi_websocket(
             await carrier.drain()
 
 
-async def _refuse(scope: Scope, send: Send) -> None:
+def _header(scope: Scope, name: bytes) -> str | None:
+    headers = cast("Iterable[tuple[bytes, bytes]]", scope["headers"])
+    values = [value for found, value in headers if found == name]
+    return b", ".join(values).decode("latin-1") if values else None
+
+
+async def _refuse(scope: Scope, send: Send, status: int, text: str) -> None:
     extensions = cast("dict[str, object]", scope.get("extensions") or {})
     if "websocket.http.response" not in extensions:
         await send({"type": "websocket.close", "code": 1002, "reason": ""})  # answered with HTTP 403
         return
-    body = f"Expected the WebSocket subprotocol {PROTOCOL}.\n".encode()
+    body = f"{text}\n".encode()
     headers = [(b"content-type", b"text/plain"), (b"content-length", str(len(body)).encode())]
-    await send({"type": "websocket.http.response.start", "status": 400, "headers": headers})
+    await send({"type": "websocket.http.response.start", "status": status, "headers": headers})
     await send({"type": "websocket.http.response.body", "body": body})
 
 

@@ -28,6 +28,7 @@ import trio
 from trio_streams.config import ConnectionConfig
 from trio_streams.core.errors import StreamsError
 from trio_streams.errors import ConnectionLost
+from trio_streams.transports.admission import guard_listeners
 from trio_streams.transports.carrier import RECEIVE_BYTES
 
 __all__ = [
@@ -271,7 +272,7 @@ async def open_url_listeners(
         for listener in listeners[1:]:
             listener.socket.close()
         del listeners[1:]
-    return listeners
+    return guard_listeners(listeners)
 
 
 def peer_name(stream: trio.abc.Stream) -> str:

@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Genera
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager
 from types import TracebackType
 from typing import Any, Final, Self
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import attrs
 import httpcore2
@@ -22,6 +22,7 @@ from trio_streams.codes import Code
 from trio_streams.errors import ConnectionLost, LocalProtocolError, RemoteProtocolError
 from trio_streams.transports.bytes import describe_fault, host_port
 from trio_streams.transports.exchange import Headers
+from trio_streams.transports.http_get import HttpGet, open_get
 
 __all__ = ["ClientExchange", "HttpClient", "HttpClientConfig", "HttpResponse"]
 
@@ -204,6 +205,30 @@ class HttpClient:
             with trio.CancelScope(shield=True):  # closes a socket; waits for nobody
                 await response.aclose()
 
+    async def open_get(self, url: str, *, headers: Headers = ()) -> HttpGet:
+        """Send a GET on a connection of its own, for a stream that is read as it comes; the caller closes it.
+
+        Args:
+          url: absolute, `http` or `https`.
+          headers: added to `host`.
+
+        Raises:
+          ConnectionLost, RemoteProtocolError, LocalProtocolError: as for `request`.
+        Cancellation: the connection is closed.
+        """
+        _check_url(url)
+        return await open_get(
+            url,
+            [(name.lower(), value) for name, value in headers],
+            connect_timeout=self._config.connect_timeout,
+            find_tls=lambda: self._tls or shared_tls_context(),
+        )
+
+    @property
+    def config(self) -> HttpClientConfig:
+        """Limits and timeouts."""
+        return self._config
+
     async def _pool(self, scheme: str) -> httpcore2.AsyncConnectionPool:
         pool = self._pools.get(scheme)
         if pool is None:
@@ -224,14 +249,19 @@ def shared_tls_context() -> ssl.SSLContext:
     return httpcore2.default_ssl_context()
 
 
-def _request(
-    method: str, url: str, headers: Headers, body: bytes | AsyncIterable[bytes] | None, connect_timeout: float
-) -> httpcore2.Request:
+def _check_url(url: str) -> SplitResult:
     parts = urlsplit(url)
     if parts.scheme not in _PORTS or not parts.hostname:
         raise LocalProtocolError(f"can't request {url!r}: not an absolute http or https URL", field="url")
     if not url.isascii() or not url.isprintable() or " " in url:
         raise LocalProtocolError(f"can't request {url!r}: percent-encode what is not ASCII", field="url")
+    return parts
+
+
+def _request(
+    method: str, url: str, headers: Headers, body: bytes | AsyncIterable[bytes] | None, connect_timeout: float
+) -> httpcore2.Request:
+    parts = _check_url(url)
     names = {name.lower() for name, _ in headers}
     pairs = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]
     if "host" not in names:

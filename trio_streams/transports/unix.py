@@ -24,6 +24,7 @@ import trio
 
 from trio_streams.config import ConnectionConfig
 from trio_streams.errors import ConnectionLost
+from trio_streams.transports.admission import guard_listeners
 from trio_streams.transports.bytes import ByteCarrier, ListenError, describe_fault, peer_name
 
 __all__ = ["DEFAULT_MODE", "connect_unix", "open_unix_listener", "unix_peer"]
@@ -115,7 +116,8 @@ async def open_unix_listener(path: str, *, mode: int | None = None) -> AsyncGene
         except (OSError, ValueError) as exc:
             raise _listen_error(path, exc) from exc
         # The file is removed while the socket is open: until then no other file can have its inode's number.
-        yield trio.SocketListener(socket)
+        (listener,) = guard_listeners([trio.SocketListener(socket)])
+        yield listener
 
 
 def unix_peer(stream: trio.SocketStream) -> str:

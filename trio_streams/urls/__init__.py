@@ -14,12 +14,26 @@ Schemes are rows of two tables: `serving.SCHEMES` and `connecting.SCHEMES`.
 
 from __future__ import annotations
 
+from trio_streams.service.drain import Drain as Drain
+from trio_streams.service.server_config import ServerConfig as ServerConfig
 from trio_streams.urls.connecting import connect as connect
 from trio_streams.urls.existing import connect_stream as connect_stream
 from trio_streams.urls.existing import serve_connection as serve_connection
 from trio_streams.urls.existing import serve_stream as serve_stream
+from trio_streams.urls.server import HostName as HostName
 from trio_streams.urls.serving import asgi_app as asgi_app
 from trio_streams.urls.serving import serve as serve
 from trio_streams.urls.websocket import CarrierName as CarrierName
 
-__all__ = ["CarrierName", "asgi_app", "connect", "connect_stream", "serve", "serve_connection", "serve_stream"]
+__all__ = [
+    "CarrierName",
+    "Drain",
+    "HostName",
+    "ServerConfig",
+    "asgi_app",
+    "connect",
+    "connect_stream",
+    "serve",
+    "serve_connection",
+    "serve_stream",
+]

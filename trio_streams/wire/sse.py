@@ -13,7 +13,10 @@ Spec: HTML Living Standard §9.2.5 "Parsing an event stream" and §9.2.6 "Interp
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from functools import partial
+from itertools import repeat
 from typing import Final, NamedTuple
 
 from trio_streams.codes import Code
@@ -22,6 +25,7 @@ from trio_streams.core.errors import LocalProtocolError, RemoteProtocolError
 __all__ = [
     "CONTENT_TYPE",
     "DEFAULT_MAX_EVENT_BYTES",
+    "END_ID",
     "Event",
     "SseParser",
     "encode_comment",
@@ -35,10 +39,18 @@ CONTENT_TYPE: Final = "text/event-stream"
 DEFAULT_MAX_EVENT_BYTES: Final = 16_777_216
 """As large as the largest item of a connection (`ConnectionConfig.max_item_bytes`)."""
 
+END_ID: Final = "trio-streams:end"
+"""The id of an event of our servers after which there is nothing to resume. No item can have it."""
+
 _BOM: Final = b"\xef\xbb\xbf"
 
 _MAX_RETRY_DIGITS: Final = 15
 """30,000 years in milliseconds. The standard sets no limit; Python refuses to convert thousands of digits."""
+
+
+_ONE: Final = re.compile(rb"id: ([^\n\0]*+)\ndata: ([^\n]*+)\n\n")
+_WITH_IDS: Final = re.compile(rb"(?:id: [^\n\0]*+\ndata: [^\n]*+\n\n)++")
+"""A run of events as our encoder writes those that have ids. Linear: every step is possessive."""
 
 
 class Event(NamedTuple):
@@ -58,6 +70,9 @@ class Event(NamedTuple):
     def text(self) -> str:
         """The payload as a browser would show it: what is not UTF-8 becomes U+FFFD."""
         return self.data.decode("utf-8", "replace")
+
+
+_make: Final = partial(tuple.__new__, Event)
 
 
 def encode_event(data: bytes, *, event: str | None = None, id: str | None = None) -> bytes:  # noqa: A002
@@ -146,14 +161,15 @@ class SseParser:
 
     Args:
       max_event_bytes: the most that one event's data, or one line, may hold.
+      last_event_id: of the stream that this one goes on with.
 
     Spec: HTML Living Standard §9.2.5, §9.2.6.
     """
 
-    def __init__(self, *, max_event_bytes: int = DEFAULT_MAX_EVENT_BYTES) -> None:
+    def __init__(self, *, max_event_bytes: int = DEFAULT_MAX_EVENT_BYTES, last_event_id: str = "") -> None:
         if max_event_bytes < 1:
             raise ValueError(f"max_event_bytes must be at least 1, not {max_event_bytes}")
-        self.last_event_id: str = ""
+        self.last_event_id: str = last_event_id
         self.retry_ms: int | None = None
         self._limit = max_event_bytes
         self._start: bytes | None = b""  # what may still turn out to be a BOM; None once decided
@@ -162,7 +178,7 @@ class SseParser:
         self._data: list[bytes] = []
         self._data_bytes = 0
         self._type = ""
-        self._id = ""  # dispatched into last_event_id by the next empty line
+        self._id = last_event_id  # dispatched into last_event_id by the next empty line
         self._error: RemoteProtocolError | None = None
 
     def receive(self, chunk: bytes) -> list[Event]:
@@ -214,6 +230,12 @@ class SseParser:
             if chunk.count(b"\n", 0, end) == 2 * len(payloads):
                 self._dispatch_plain(payloads, end, events)
                 chunk = chunk[end:]
+        elif 2 < end <= self._limit and (run := _WITH_IDS.match(chunk, 0, end)) is not None and run.end() == end:
+            events += [
+                Event(data, "message", name.decode("utf-8", "replace")) for name, data in _ONE.findall(chunk, 0, end)
+            ]
+            self._id = self.last_event_id = events[-1].id
+            chunk = chunk[end:]
         self._receive_lines(chunk, events)
 
     def _end_of_event(self, chunk: bytes) -> int:
@@ -228,8 +250,8 @@ class SseParser:
                 self._check(len(payload))
                 events.append(Event(payload, "message", self._id))
         else:
-            last = self._id
-            events += [Event(payload, "message", last) for payload in payloads]
+            # `Event(…)` would call two functions of Python's for each.
+            events += map(_make, zip(payloads, repeat("message"), repeat(self._id), strict=False))
         self.last_event_id = self._id
 
     def _receive_lines(self, chunk: bytes, events: list[Event]) -> None:

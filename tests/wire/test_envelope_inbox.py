@@ -1,0 +1,442 @@
+"""What clients of envelopes say, in every order, and how they are bounded."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.wire.envelope_client import EnvelopeClient, items
+from trio_streams.codes import Code
+from trio_streams.config import ConnectionConfig
+from trio_streams.core import events, records
+from trio_streams.core.errors import RemoteProtocolError
+from trio_streams.core.states import StreamState
+from trio_streams.wire.envelope import EnvelopeLimits
+from trio_streams.wire.envelope_channels import Publish, Subscribe
+from trio_streams.wire.envelope_framing import frame, split
+
+SMALL = EnvelopeLimits(overflow_bytes=1_000, stall_timeout=5)
+
+
+def answers(client: EnvelopeClient) -> list[tuple[str, str]]:
+    """Each answer's id, and its error's code where it is one."""
+    return [
+        (one["id"], one["payload"].get("code", "") if isinstance(one["payload"], dict) else "") for one in client.hear()
+    ]
+
+
+@pytest.mark.parametrize("payload", [{"a": 1}, [1], 0, "", False])
+def test_a_call_is_a_stream_with_one_item(payload: object) -> None:
+    """Opened with name and metadata, one item, the end."""
+    client = EnvelopeClient()
+    client.say({"id": "r1", "procedure": "ping", "type": "request", "payload": payload, "metadata": {"X-A": 5}})
+    assert client.take() == [
+        events.Opened(1, records.Open("ping", {"x-a": "5"})),
+        events.Received(1, [json.dumps(payload).encode()]),
+        events.Ended(1, records.OK, records.NO_METADATA),
+    ]
+    assert client.hear() == []
+
+
+@pytest.mark.parametrize("more", [{}, {"payload": None}])
+def test_no_payload_is_no_item(more: dict[str, Any]) -> None:
+    """As in the original, null is as good as nothing here."""
+    client = EnvelopeClient()
+    client.start("request", "ping", **more)
+    assert items(client.take()) == []
+
+
+def test_a_server_stream_is_echoed_at_once() -> None:
+    """Before its handler has said anything; its payload is its input."""
+    client = EnvelopeClient()
+    client.say({"type": "stream:start", "id": "s", "procedure": "counter", "payload": {"count": 2}})
+    assert [type(event) for event in client.take()] == [events.Opened, events.Received, events.Ended]
+    assert answers(client) == [("s:stream:start", "")]
+
+
+def test_a_clients_items_are_a_run() -> None:
+    """As documented: data and end name the id alone; null is an item there; the status of `stream:error` arrives."""
+    client = EnvelopeClient()
+    number = client.start("stream:start", "sum", "c1")
+    data = [{"type": "stream:data", "id": "c1", "payload": n} for n in (1, None)]
+    client.say(*data, {"type": "stream:data", "id": "c1"}, {"type": "stream:end", "id": "c1", "metadata": {"t": 1}})
+    assert client.take() == [
+        events.Received(number, [b"1", b"null", b"null"]),
+        events.Ended(number, records.OK, {"t": "1"}),
+    ]
+    assert client.hear() == []  # an upload is answered once
+    failing = client.start("stream:start", "echo", "c2", payload=5)
+    client.say({"type": "stream:error", "id": "c2", "payload": {"code": "OWN", "message": "m"}})
+    assert client.take()[-1] == events.Ended(failing, records.Status("OWN", "m"), {})
+
+
+def test_data_after_the_end_is_refused_and_changes_nothing() -> None:
+    """What takes no items says so; a second end is dropped."""
+    client = EnvelopeClient()
+    client.start("stream:start", "counter", "s")
+    client.hear()
+    client.say({"type": "stream:data", "id": "s", "payload": 1}, {"type": "stream:end", "id": "s"})
+    assert answers(client) == [("s:error", "INVALID_ARGUMENT")]
+    assert client.take() == []
+
+
+def test_what_crosses_an_end_on_the_wire_is_dropped() -> None:
+    """Data, end, error and cancel for a stream that nobody knows any more are nobody's fault."""
+    client = EnvelopeClient()
+    for type_ in ("stream:data", "stream:end", "stream:error", "cancel"):
+        client.say({"type": type_, "id": "gone"}, {"type": type_})
+    assert client.take() == []
+    assert client.hear() == []
+
+
+def test_data_after_our_stop_is_dropped() -> None:
+    """The dialect cannot say stop, so the client goes on, and nothing of it is kept."""
+    client = EnvelopeClient()
+    number = client.start("stream:start", "sum")
+    client.machine.stop(number)
+    client.say({"type": "stream:data", "id": "a", "payload": 1})
+    assert client.take() == []
+    assert client.hear() == []
+    assert client.machine.unread_bytes == 0
+
+
+@pytest.mark.parametrize(
+    ("envelope", "id_", "code"),
+    [
+        ({"id": "x", "type": "request"}, "x:error", "INVALID_ENVELOPE"),
+        ({"id": "x"}, "x:error", "INVALID_ENVELOPE"),
+        ({"id": "x", "type": "request", "procedure": "nope"}, "x:error", "NOT_FOUND"),
+        ({"id": "x", "type": "request", "procedure": "counter"}, "x:error", "NOT_FOUND"),
+        ({"id": "x", "type": "event", "procedure": "ping"}, "x:error", "NOT_FOUND"),
+        ({"id": "x", "type": "stream:start", "procedure": "ping"}, "x:stream:error", "NOT_FOUND"),
+        ({"id": "x", "type": "stream:start", "procedure": "n" * 500}, "x:stream:error", "NOT_FOUND"),
+        ({"id": "x", "type": "stream:start"}, "x:stream:error", "INVALID_ENVELOPE"),
+        ({"id": "x", "type": "teleport", "procedure": "ping"}, "x:error", "INVALID_TYPE"),
+        ({"id": "x", "type": "subscribe", "channel": "room"}, "x:error", "UNIMPLEMENTED"),
+        ({"id": "i" * 257, "type": "request", "procedure": "ping"}, "i" * 64 + ":error", "MESSAGE_TOO_LARGE"),
+        ({"id": "i" * 257, "type": "ping"}, "i" * 64 + ":error", "MESSAGE_TOO_LARGE"),
+        ({"id": "x", "type": "request", "procedure": "p" * 1_025}, "x:error", "MESSAGE_TOO_LARGE"),
+        (
+            {"id": "x", "type": "request", "procedure": "ping", "metadata": {"a": "b" * 20_000}},
+            "x:error",
+            "MESSAGE_TOO_LARGE",
+        ),
+        ({"id": 5, "type": 5}, "5:error", "INVALID_ENVELOPE"),
+    ],
+)
+def test_a_wrong_envelope_is_answered_and_changes_nothing(envelope: dict[str, Any], id_: str, code: str) -> None:
+    """One error, no stream, and the next call is served."""
+    client = EnvelopeClient()
+    client.say(envelope)
+    assert answers(client) == [(id_, code)]
+    assert client.take() == []
+    assert client.start("request", "ping") == 1
+
+
+def test_an_id_in_use_is_refused_and_its_stream_goes_on() -> None:
+    """With `error`, for `stream:error` would end the first one at the client; afterwards the id is free again."""
+    client = EnvelopeClient()
+    number = client.start("stream:start", "counter", "d")
+    client.say({"type": "stream:start", "id": "d", "procedure": "counter"})
+    assert answers(client) == [("d:stream:start", ""), ("d:error", "ALREADY_EXISTS")]
+    client.machine.send(number, [b"1"])
+    client.machine.end(number)
+    assert answers(client) == [("d:stream:data:0", ""), ("d:stream:end", "")]
+    assert client.start("stream:start", "counter", "d") == 3
+
+
+def test_a_half_that_is_open_keeps_its_id() -> None:
+    """A bidirectional stream whose answer has ended still takes the client's items."""
+    client = EnvelopeClient()
+    number = client.start("stream:start", "echo", "b")
+    client.machine.end(number)
+    client.hear()
+    client.say({"type": "stream:data", "id": "b", "payload": 1}, {"type": "stream:end", "id": "b"})
+    assert items(client.take()) == [b"1"]
+    assert client.start("stream:start", "echo", "b") == 3
+
+
+def test_numbers_and_missing_ids_are_ids() -> None:
+    """A number stands for its digits; a call without an id is answered all the same, an event without one is not."""
+    client = EnvelopeClient()
+    client.say({"type": "request", "id": 7, "procedure": "ping"}, {"type": "request", "procedure": "ping"})
+    client.say({"type": "event", "procedure": "log", "payload": 1}, {"type": "event", "id": "e", "procedure": "log"})
+    for number in (1, 3, 5, 7):
+        client.machine.end(number)
+    assert answers(client) == [("7:response", ""), ("#3:response", ""), ("e:response", "")]
+
+
+def test_cancel_ends_a_stream_in_both_directions() -> None:
+    """What is queued is dropped, the client is told once, and the id is free."""
+    client = EnvelopeClient()
+    number = client.start("stream:start", "counter", "s5", payload=1)
+    client.machine.send(number, [b"1", b"2"])
+    client.say({"type": "cancel", "id": "s5"})
+    stopped, reset = client.take()
+    assert stopped == events.Stopped(number, Code.CANCELLED, "the client cancelled")
+    assert reset == events.Reset(number, Code.CANCELLED, "the client cancelled")
+    assert client.machine.unread_bytes == client.machine.queued_bytes == 0
+    client.say({"type": "cancel", "id": "s5"})
+    assert answers(client) == [("s5:stream:start", ""), ("s5:stream:error", "CANCELLED")]
+    client.machine.release(number)
+    assert client.machine.state(number) is StreamState.CLOSED
+    assert client.machine.stream_count == 0
+
+
+def test_cancel_after_the_answer_is_silent() -> None:
+    """The first end counts; the upload that goes on is stopped."""
+    client = EnvelopeClient()
+    number = client.start("stream:start", "echo")
+    client.machine.end(number)
+    client.hear()
+    client.say({"type": "cancel", "id": "a"})
+    assert [type(event) for event in client.take()] == [events.Reset]
+    assert client.hear() == []
+
+
+def test_an_item_that_is_too_large_ends_its_stream() -> None:
+    """With field, size and limit, and the connection goes on."""
+    client = EnvelopeClient(ConnectionConfig(max_item_bytes=10))
+    client.start("stream:start", "echo", payload="x" * 9)
+    (_, error) = client.hear()
+    assert error["type"] == "stream:error"
+    assert error["payload"]["details"] == {"field": "max_item_bytes", "size": 11, "limit": 10}
+    assert client.start("request", "ping", payload=1) == 3
+
+
+def test_an_item_that_is_too_large_among_others_ends_its_stream_there() -> None:
+    """Those before it arrive, those behind it do not, and another stream's are untouched."""
+    client = EnvelopeClient(ConnectionConfig(max_item_bytes=10))
+    first = client.start("stream:start", "sum", "a")
+    second = client.start("stream:start", "sum", "b")
+    data = [("a", 1), ("a", 2), ("a", "x" * 9), ("a", 3), ("b", 4), ("a", 5), ("b", 6), ("b", 7)]
+    client.say(*[{"type": "stream:data", "id": id_, "payload": payload} for id_, payload in data])
+    happened = client.take()
+    received = [(event.stream_id, event.items) for event in happened if isinstance(event, events.Received)]
+    assert received == [(first, [b"1", b"2"]), (second, [b"4", b"6", b"7"])]
+    assert [event.stream_id for event in happened if isinstance(event, events.Reset)] == [first]
+    assert answers(client) == [("a:stream:error", "MESSAGE_TOO_LARGE")]
+
+
+def test_a_message_of_17_mib_ends_the_connection() -> None:
+    """After what came before it; the client is told which limit, and nothing more is taken."""
+    client = EnvelopeClient()
+    client.say_raw(frame(b'{"type":"ping","id":1}') + (17 << 20).to_bytes(4, "big"))
+    assert client.machine.failure is not None
+    assert isinstance(client.take()[-1], events.Failed)
+    pong, error = client.hear()
+    assert pong == {"id": "1", "type": "pong"}
+    assert error["payload"]["code"] == "MESSAGE_TOO_LARGE"
+    assert "17825792" in error["payload"]["message"]
+    assert "16777216" in error["payload"]["message"]
+    client.say({"type": "request", "id": "r", "procedure": "ping"})
+    assert client.take() == []
+    assert client.hear() == []
+    assert client.machine.next_deadline() is None
+
+
+def test_a_pong_is_nothing() -> None:
+    """Nobody asked for it."""
+    client = EnvelopeClient()
+    client.say({"type": "pong"})
+    assert client.take() == []
+    assert client.hear() == []
+
+
+def test_streams_are_counted_until_their_handlers_are_done() -> None:
+    """One more than `max_streams` is refused by name and limit, and taken when one is released."""
+    client = EnvelopeClient(ConnectionConfig(max_streams=1))
+    number = client.start("request", "ping", "a")
+    client.machine.end(number)
+    client.hear()
+    client.say({"type": "request", "id": "b", "procedure": "ping"})
+    (refused,) = client.hear()
+    assert refused["payload"]["code"] == "RESOURCE_EXHAUSTED"
+    assert refused["payload"]["details"] == {"field": "max_streams", "size": 2, "limit": 1}
+    client.machine.release(number)
+    assert client.start("request", "ping", "b") == 3
+
+
+def test_who_is_going_away_takes_nothing_new() -> None:
+    """What has begun goes on."""
+    client = EnvelopeClient()
+    number = client.start("request", "ping", "a")
+    client.machine.go_away()
+    client.say({"type": "request", "id": "b", "procedure": "ping"})
+    client.machine.send(number, [b"1"])
+    client.machine.end(number)
+    assert answers(client) == [("b:error", "UNAVAILABLE"), ("a:response", "")]
+
+
+def test_a_deadline_is_what_is_left_of_it() -> None:
+    """`x-deadline` is a time of day in milliseconds."""
+    client = EnvelopeClient(epoch=1_000.0)
+    client.now = 5.0
+    client.say({"type": "request", "procedure": "ping", "metadata": {"X-Deadline": 1_007_500}})
+    (opened, _) = client.take()
+    assert isinstance(opened, events.Opened)
+    assert opened.open.timeout_ms == 2_500
+
+
+# -- slow readers here ---------------------------------------------------------------------------------------------
+
+
+def test_reading_pauses_for_a_full_stream_and_goes_on() -> None:
+    """Past `overflow_bytes`, until enough was taken; then the driver is woken, and nothing is written."""
+    client = EnvelopeClient(limits=SMALL)
+    number = client.start("stream:start", "sum", payload="x" * 998)
+    assert not client.machine.wants_input
+    assert client.machine.next_deadline() == 5
+    client.hear()
+    client.consume(number, b"x" * 1_000)
+    assert client.machine.wants_input
+    assert client.machine.next_deadline() is None
+    assert client.machine.has_output
+    assert client.hear() == []
+    assert not client.machine.has_output
+
+
+def test_a_stream_that_stays_full_is_ended_and_a_cancel_gets_through() -> None:
+    """After `stall_timeout`: RESOURCE_EXHAUSTED with figures for it alone; what waits behind it is read."""
+    client = EnvelopeClient(limits=SMALL)
+    full = client.start("stream:start", "sum", "full", payload="x" * 1_998)
+    other = client.start("stream:start", "counter", "other")
+    client.hear()
+    client.machine.handle_deadline(4.9)
+    assert not client.machine.wants_input
+    client.now = 5.0
+    client.machine.handle_deadline(5.0)
+    assert client.machine.wants_input
+    (error,) = client.hear()
+    assert (error["id"], error["payload"]["code"]) == ("full:stream:error", "RESOURCE_EXHAUSTED")
+    assert error["payload"]["details"] == {"field": "overflow_bytes", "size": 2_064, "limit": 1_000}
+    ended = [event for event in client.take() if isinstance(event, events.Reset)]
+    assert [(event.stream_id, event.code) for event in ended] == [(full, Code.RESOURCE_EXHAUSTED)]
+    client.say({"type": "cancel", "id": "other"})
+    assert answers(client) == [("other:stream:error", "CANCELLED")]
+    assert client.machine.state(other) is StreamState.CLOSED
+
+
+def test_all_streams_together_are_bounded_by_the_connections_window() -> None:
+    """The largest are ended until the rest fits."""
+    client = EnvelopeClient(ConnectionConfig(connection_window_bytes=1_000))
+    client.start("stream:start", "sum", "small", payload="x" * 200)
+    client.start("stream:start", "sum", "large", payload="x" * 900)
+    assert not client.machine.wants_input
+    client.machine.handle_deadline(10.0)
+    assert answers(client) == [("large:stream:error", "RESOURCE_EXHAUSTED")]
+    assert client.machine.wants_input
+
+
+def test_a_full_stream_that_is_cancelled_in_the_same_chunk_stops_nothing() -> None:
+    """Its items are forgotten, and so is that it was full."""
+    client = EnvelopeClient(limits=SMALL)
+    client.say(
+        {"type": "stream:start", "id": "a", "procedure": "sum", "payload": "x" * 2_000}, {"type": "cancel", "id": "a"}
+    )
+    assert client.machine.wants_input
+    assert client.machine.next_deadline() is None
+
+
+def test_releasing_a_full_stream_goes_on_reading() -> None:
+    """What nobody will take is not waited for."""
+    client = EnvelopeClient(limits=SMALL)
+    number = client.start("stream:start", "sum", payload="x" * 2_000)
+    client.machine.release(number)
+    assert client.machine.wants_input
+    assert client.machine.stream_count == 0
+
+
+def test_one_of_two_full_streams_is_not_enough() -> None:
+    """Reading goes on when none is full."""
+    client = EnvelopeClient(limits=SMALL)
+    first = client.start("stream:start", "sum", "a", payload="x" * 1_000)
+    second = client.start("stream:start", "sum", "b", payload="x" * 1_000)
+    client.consume(first, b"x" * 1_002)
+    assert not client.machine.wants_input
+    client.consume(second, b"x" * 1_002)
+    assert client.machine.wants_input
+
+
+def test_a_message_has_its_time() -> None:
+    """From its first byte; the time that we did not read does not count."""
+    client = EnvelopeClient(limits=EnvelopeLimits(message_timeout=3, overflow_bytes=1_000, stall_timeout=5))
+    assert client.machine.next_deadline() is None
+    client.say_raw(frame(b'{"type":"pong"}')[:-1])
+    assert client.machine.next_deadline() == 3
+    client.now = 2.0
+    client.say_raw(b"}" + b"\0\0")
+    assert client.machine.next_deadline() == 5
+    client.now = 3.0
+    client.say_raw(b"\0")
+    assert client.machine.next_deadline() == 5
+    client.machine.handle_deadline(4.0)
+    assert client.machine.failure is None
+    client.machine.handle_deadline(5.0)
+    failure = client.machine.failure
+    assert isinstance(failure, RemoteProtocolError)
+    assert (failure.code, failure.field) == (Code.IDLE_TIMEOUT, "message_timeout")
+    client.machine.handle_deadline(6.0)
+    unhurried = EnvelopeClient(limits=EnvelopeLimits(message_timeout=None))
+    unhurried.say_raw(b"\0")
+    assert unhurried.machine.next_deadline() is None
+
+
+def test_a_pause_of_ours_is_not_the_clients() -> None:
+    """A message that was under way when reading paused has all its time again."""
+    client = EnvelopeClient(limits=EnvelopeLimits(message_timeout=3, overflow_bytes=1_000, stall_timeout=5))
+    start = {"type": "stream:start", "id": "a", "procedure": "sum", "payload": "x" * 2_000}
+    client.now = 1.0
+    client.say_raw(frame(json.dumps(start).encode()) + b"\0")
+    assert client.machine.next_deadline() == 6
+    client.consume(1, b"x" * 2_002)
+    assert client.machine.next_deadline() == 4
+
+
+# -- slow readers there --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("size", "limits"), [(20_000, {}), (3_000, {"send_window_bytes": 1_000_000})])
+def test_a_handler_is_not_woken_before_half_a_window_has_left(size: int, limits: dict[str, int]) -> None:
+    """A turn that sends little of what is queued wakes nobody, whichever limit is near."""
+    client = EnvelopeClient(limits=EnvelopeLimits(**{"send_window_bytes": 200_000, "send_window_items": 20, **limits}))
+    number = client.start("stream:start", "counter")
+    client.machine.to_send(0.0, 1)
+    taken = client.machine.send(number, [json.dumps("x" * size).encode()] * 30)
+    sent = split(client.machine.to_send(0.0, 1))
+    assert client.take() == []
+    assert len(sent) + len(client.hear()) == taken
+    assert client.take() == [events.Writable(number)]
+
+
+# -- channels ------------------------------------------------------------------------------------------------------
+
+
+def test_channels_messages_are_records() -> None:
+    """Where somebody takes them; a broken one is refused."""
+    client = EnvelopeClient(has_channels=True)
+    client.say(
+        {"id": "1", "type": "subscribe", "channel": "room"},
+        {"id": "2", "type": "publish", "channel": "room", "event": "m", "data": [1]},
+        {"id": "3", "type": "subscribe"},
+    )
+    assert client.machine.take_channel_messages() == [Subscribe("1", "room"), Publish("2", "room", "m", b"[1]")]
+    assert answers(client) == [("3:error", "INVALID_ENVELOPE")]
+
+
+def test_channels_messages_that_nobody_takes_are_bounded() -> None:
+    """Reading pauses until they are taken, and no stream is ended for them."""
+    client = EnvelopeClient(limits=EnvelopeLimits(max_channel_messages=2, stall_timeout=5), has_channels=True)
+    number = client.start("stream:start", "sum", payload=1)
+    client.say(*[{"id": n, "type": "subscribe", "channel": "room"} for n in range(3)])
+    assert not client.machine.wants_input
+    client.machine.handle_deadline(5.0)
+    assert client.machine.next_deadline() == 10
+    assert client.machine.state(number) is StreamState.OPEN
+    client.machine.release(number)
+    client.machine.handle_deadline(10.0)
+    assert client.machine.next_deadline() == 15
+    assert len(client.machine.take_channel_messages()) == 3
+    assert client.machine.wants_input

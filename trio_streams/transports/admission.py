@@ -1,0 +1,52 @@
+"""Who is let in: what one server asks of all that is accepted below it, whichever host accepts it.
+
+Hosts of HTTP open listeners and answer handshakes by themselves. What the server around them wants of both travels to them
+in a context variable, which every task that they start inherits; outside of a server there is none, and everybody is let in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextvars import ContextVar
+from typing import Final, TypeAlias
+
+import attrs
+import trio
+
+from trio_streams.transports.origin import Refusal
+
+__all__ = ["ADMISSION", "Admission", "CheckRequest", "guard_listeners"]
+
+CheckRequest: TypeAlias = "Callable[[str | None, str | None], Refusal | None]"
+"""Judges a WebSocket's opening request by its `Host` and `Origin`."""
+
+
+@attrs.frozen
+class Admission:
+    """What a server asks.
+
+    Attributes:
+      guard: stands before a listener, to bound what it accepts.
+      check_request: judges opening requests of WebSockets; None lets all pass.
+    """
+
+    guard: Callable[[trio.SocketListener], trio.SocketListener]
+    check_request: CheckRequest | None = None
+
+
+ADMISSION: Final[ContextVar[Admission | None]] = ContextVar("trio_streams_admission", default=None)
+"""That of the server around the current task, if any."""
+
+
+def guard_listeners(listeners: list[trio.SocketListener]) -> list[trio.SocketListener]:
+    """Put listeners behind the guard of the server around, if there is one."""
+    admission = ADMISSION.get()
+    return listeners if admission is None else [admission.guard(listener) for listener in listeners]
+
+
+def find_check(check_request: CheckRequest | None) -> CheckRequest | None:
+    """The check that was asked for, or else that of the server around."""
+    if check_request is not None:
+        return check_request
+    admission = ADMISSION.get()
+    return None if admission is None else admission.check_request

@@ -1,0 +1,448 @@
+"""The receiving side of a connection of JSON envelopes: one method for each type, and what a client may not do.
+
+A broken, unknown or untimely envelope is answered with an error and changes nothing; only a message that is longer than
+allowed, or takes too long, ends the connection. What a client says about a stream that is over has crossed our last
+word on the wire, and is dropped.
+
+There is no credit to grant, so what is not read is bounded in another way: past `overflow_bytes` of one stream, or the
+connection's window of all, `is_full` asks the driver to stop reading. As soon as enough was taken, `owes_grant` wakes
+the driver: our own dialect would have sent a grant, and here it says nothing on the wire.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from trio_streams.codes import Code
+from trio_streams.config import ConnectionConfig
+from trio_streams.core import events, records
+from trio_streams.core.errors import ProtocolError, RemoteProtocolError
+from trio_streams.core.flow import ReceiveCredit, SendCredit, cost
+from trio_streams.core.inbox import Inbox
+from trio_streams.core.liveness import Liveness
+from trio_streams.core.outbox import Outbox
+from trio_streams.core.states import FINISHED, HalfState
+from trio_streams.core.stream_machine import Pulled, StreamMachine
+from trio_streams.wire.envelope_channels import CHANNEL_TYPES, ChannelMessage, parse_channel_message
+from trio_streams.wire.envelope_framing import MessageBuffer, frame
+from trio_streams.wire.envelope_limits import EnvelopeLimits
+from trio_streams.wire.envelope_records import (
+    Envelope,
+    EnvelopeFault,
+    id_text,
+    parse,
+    parse_metadata,
+    parse_status,
+    quote,
+    remaining_ms,
+)
+from trio_streams.wire.envelope_writer import EnvelopeWriter, Form
+
+__all__ = ["EnvelopeInbox"]
+
+_WIDE: Final = 1 << 62
+"""A limit that is never reached: the dialect's clients neither grant nor heed credit."""
+
+
+class _WholeItems(StreamMachine):
+    """A stream whose items are never cut, and may be larger than a turn."""
+
+    __slots__ = ()
+
+    def pull(self, max_bytes: int, connection_room: int) -> Pulled | None:
+        """The next content; a single item may pass `max_bytes`."""
+        if self._queue:
+            max_bytes = max(max_bytes, len(self._queue[0]) + 2)
+        return super().pull(max_bytes, connection_room)
+
+
+class EnvelopeInbox(Inbox):
+    """The receiving side of one connection of envelopes.
+
+    Args:
+      writer: encodes the answers.
+      streams: the connection's live streams, by number.
+      out: takes the answers.
+      config: the limits that every dialect has.
+      limits: this dialect's own.
+      find_form: what is asked for by a name; None for a name that nothing has.
+      has_channels: whether somebody takes messages about channels.
+      epoch: the time of day, in seconds since 1970, when the caller's clock was 0.
+    """
+
+    def __init__(
+        self,
+        writer: EnvelopeWriter,
+        streams: dict[int, StreamMachine],
+        out: Outbox,
+        liveness: Liveness,
+        config: ConnectionConfig,
+        limits: EnvelopeLimits,
+        *,
+        find_form: Callable[[str], Form | None],
+        has_channels: bool,
+        epoch: float,
+    ) -> None:
+        super().__init__(writer, streams, out, liveness, config, is_client=False)
+        self._writer = writer
+        self._limits = limits
+        self._find_form = find_form
+        self._has_channels = has_channels
+        self._epoch = epoch
+        self._messages = MessageBuffer(limits.max_message_bytes)
+        self._message_began: float | None = None
+        self._numbers: dict[str, int] = {}
+        self._ids: dict[int, str] = {}
+        self._next_number = 1
+        self._full: dict[int, None] = {}
+        self._run: list[bytes] = []
+        self._run_number = 0
+        self._run_id: str | int | None = None
+        self._now = 0.0
+        self.channel_messages: list[ChannelMessage] = []
+        self.full_since: float | None = None
+        self.credit: ReceiveCredit = ReceiveCredit(_WIDE, _WIDE, name="connection")
+        self.peer_went_away: bool = True  # towards whoever wants to open: such a client takes no streams from us
+        self.owes_grant: bool = False
+        self.max_item_bytes_out: int = config.max_item_bytes
+        self.hello: records.Hello | None = records.Hello("", agent="raffel", max_item_bytes=config.max_item_bytes)
+        self._events.append(events.Greeted(self.hello))
+
+    def _table(self) -> dict[type, Callable[[int, Any], None]]:
+        return {}
+
+    # -- what the mux asks ------------------------------------------------------------------------------------
+
+    @property
+    def is_full(self) -> bool:
+        """Whether as much is unread as may be."""
+        too_much = self.credit.unconsumed_bytes > self._config.connection_window_bytes
+        return bool(self._full) or too_much or len(self.channel_messages) > self._limits.max_channel_messages
+
+    @property
+    def deadline(self) -> float | None:
+        """When `check` is due: for a message that has begun, or for streams that hold too much."""
+        if self.full_since is not None:
+            return self.full_since + self._limits.stall_timeout
+        if self._message_began is None or self._limits.message_timeout is None:
+            return None
+        return self._message_began + self._limits.message_timeout
+
+    def check(self, now: float) -> None:
+        """Do what is due."""
+        due = self.deadline
+        if due is None or now < due:
+            return
+        if self.full_since is None:
+            limit = self._limits.message_timeout
+            self.fail(
+                RemoteProtocolError(
+                    f"a message was not complete within message_timeout of {limit:g} s",
+                    code=Code.IDLE_TIMEOUT,
+                    field="message_timeout",
+                )
+            )
+            return
+        for stream_id in list(self._full):
+            self._exhaust(stream_id, "overflow_bytes", self._limits.overflow_bytes)
+        window = self._config.connection_window_bytes
+        by_size = sorted(self._streams, key=lambda i: -self._streams[i].receive_credit.unconsumed_bytes)
+        for stream_id in by_size:
+            if self.credit.unconsumed_bytes <= window:
+                break
+            self._exhaust(stream_id, "connection_window_bytes", window)
+        self._resume_if_possible()
+        if self.full_since is not None:
+            self.full_since = now  # what waits now is not a stream's
+
+    def grant(self) -> records.ConnectionCredit:
+        """The driver is awake; nothing is written."""
+        self.owes_grant = False
+        return records.ConnectionCredit(_WIDE, 0)
+
+    def consume(self, size: int) -> None:
+        """Bytes were taken; if reading had paused for them, it goes on."""
+        self.credit.consume(0, size)
+        limit = self._limits.overflow_bytes
+        for stream_id in list(self._full):
+            if self._streams[stream_id].receive_credit.unconsumed_bytes <= limit:
+                del self._full[stream_id]
+        self._resume_if_possible()
+
+    def _resume_if_possible(self) -> None:
+        if self.full_since is None or self.is_full:
+            return
+        self.full_since = None
+        self.owes_grant = self.failure is None
+        if self._message_began is not None:
+            self._message_began = self._now  # the pause was ours
+
+    def take_channel_messages(self) -> list[ChannelMessage]:
+        """Take what was said about channels."""
+        taken, self.channel_messages = self.channel_messages, []
+        self._resume_if_possible()
+        return taken
+
+    def remove_if_over(self, stream_id: int, machine: StreamMachine) -> None:
+        """Forget a stream that is over, and let one that has sent go on queueing."""
+        if machine.send_state in FINISHED and machine.receive_state is not HalfState.OPEN:
+            self._free(stream_id)
+        if machine.is_finished and machine.is_released:
+            del self._streams[stream_id]
+            self._full.pop(stream_id, None)
+            self._writer.forget(stream_id)
+            return
+        credit, limits = machine.send_credit, self._limits
+        credit.raise_limits(
+            credit.items - machine.queued_items + limits.send_window_items,
+            credit.bytes - machine.queued_bytes + limits.send_window_bytes,
+        )
+        # At half a window, so that a handler is not woken for each item.
+        is_low = machine.queued_items * 2 <= limits.send_window_items
+        if is_low and machine.queued_bytes * 2 <= limits.send_window_bytes:
+            self.wake(stream_id)
+
+    def _free(self, stream_id: int) -> None:
+        """A client may use an id again as soon as it knows that its stream is over."""
+        id_ = self._ids.pop(stream_id, None)
+        if id_ is not None:
+            del self._numbers[id_]
+
+    # -- messages ---------------------------------------------------------------------------------------------
+
+    def receive(self, data: bytes, now: float) -> None:
+        """Take bytes from the carrier."""
+        if self.failure is not None:
+            return
+        self._now = now
+        messages: list[bytes] = []
+        fault: ProtocolError | None = None
+        try:
+            self._messages.decode(data, messages)
+        except ProtocolError as exc:
+            fault = exc
+        for message in messages:
+            self._take_message(message)
+        self._flush_run()
+        if fault is not None:
+            self.fail(fault)
+            return
+        if not len(self._messages):
+            self._message_began = None
+        elif messages or self._message_began is None:
+            self._message_began = now
+        if self.full_since is None and self.is_full:
+            self.full_since = now
+        self._resume_if_possible()
+
+    def _take_message(self, message: bytes) -> None:
+        try:
+            envelope = parse(message)
+            kind = envelope.type
+            if kind == "stream:data":
+                self._take_data(envelope)
+                return
+            self._flush_run()
+            if (handler := self._BY_TYPE.get(kind)) is not None:
+                handler(self, envelope)
+            elif kind in CHANNEL_TYPES and self._has_channels:
+                found = parse_channel_message(envelope, max_name_bytes=self._limits.max_name_bytes)
+                self.channel_messages.append(found)
+            else:
+                raise _unknown(envelope)
+        except EnvelopeFault as fault:
+            self._out.put(self._writer.encode_fault(fault))
+
+    def _find_stream(self, envelope: Envelope) -> tuple[int, StreamMachine | None]:
+        number = self._numbers.get(id_text(envelope.id), 0)
+        return number, self._streams.get(number)
+
+    def _take_data(self, envelope: Envelope) -> None:
+        item = bytes(envelope.payload) or b"null"
+        if self._run and envelope.id == self._run_id:
+            # Most items come one behind the other: they are charged and told of together, at a third of the cost.
+            self._run.append(item)
+            return
+        self._flush_run()
+        number, machine = self._find_stream(envelope)
+        if machine is None or machine.receive_state is HalfState.ERRORED:
+            return
+        if machine.receive_state is not HalfState.OPEN:
+            raise EnvelopeFault(
+                "INVALID_ARGUMENT", "The stream takes no more items", id_text(envelope.id), {"field": "type"}
+            )
+        self._run_number, self._run_id = number, envelope.id
+        self._run.append(item)
+
+    def _flush_run(self) -> None:
+        """Take the items that have come one behind the other."""
+        if self._run:
+            run, self._run = self._run, []
+            self._take_items(self._run_number, run)
+
+    def _take_items(self, stream_id: int, run: list[bytes]) -> None:
+        machine = self._streams[stream_id]
+        limit = self._config.max_item_bytes
+        large = None
+        if max(map(len, run)) > limit:
+            large = next(place for place, item in enumerate(run) if len(item) > limit)
+        wanted = run[:large]
+        if wanted:
+            size = cost(wanted)
+            machine.receive_run(wanted, size)
+            self.credit.receive_bytes(size, size)
+            self._deliver(stream_id, wanted)
+        if large is not None:
+            size = len(run[large])
+            message = f"an item of {size} bytes passes max_item_bytes of {limit}"
+            details = {"field": "max_item_bytes", "size": size, "limit": limit}
+            self._abandon(stream_id, records.Status("MESSAGE_TOO_LARGE", message, details))
+        elif machine.receive_credit.unconsumed_bytes > self._limits.overflow_bytes:
+            self._full[stream_id] = None
+
+    def _take_end(self, envelope: Envelope) -> None:
+        self._end_input(envelope, records.OK)
+
+    def _take_error(self, envelope: Envelope) -> None:
+        self._end_input(envelope, parse_status(envelope))
+
+    def _end_input(self, envelope: Envelope, status: records.Status) -> None:
+        stream_id, machine = self._find_stream(envelope)
+        if machine is not None and machine.receive_state is HalfState.OPEN:
+            machine.receive_end()
+            self._events.append(events.Ended(stream_id, status, parse_metadata(envelope.metadata)))
+            self.remove_if_over(stream_id, machine)
+
+    def _take_cancel(self, envelope: Envelope) -> None:
+        stream_id, machine = self._find_stream(envelope)
+        if machine is not None:
+            answer = self._writer.encode_cancelled(stream_id)
+            self._finish(stream_id, machine, Code.CANCELLED, "the client cancelled", answer)
+
+    def _exhaust(self, stream_id: int, field: str, limit: int) -> None:
+        size = self._streams[stream_id].receive_credit.unconsumed_bytes
+        message = f"{size} bytes were not read within stall_timeout, {field} is {limit}"
+        details = {"field": field, "size": size, "limit": limit}
+        self._abandon(stream_id, records.Status("RESOURCE_EXHAUSTED", message, details))
+
+    def _abandon(self, stream_id: int, status: records.Status) -> None:
+        """End a stream in both directions, by our will."""
+        answer = self._writer.encode(stream_id, records.End(status))
+        self._finish(stream_id, self._streams[stream_id], Code.from_name(status.code), status.message, answer)
+
+    def _finish(self, stream_id: int, machine: StreamMachine, code: Code, reason: str, answer: bytes) -> None:
+        queued = machine.queued_bytes
+        if machine.stopped():
+            self._out.forget(stream_id, queued)
+            self._out.put(answer)
+            self._events.append(events.Stopped(stream_id, code, reason))
+        if machine.receive_reset():
+            self.settle(machine)
+            self._events.append(events.Reset(stream_id, code, reason))
+        self.remove_if_over(stream_id, machine)
+
+    # -- starts -----------------------------------------------------------------------------------------------
+
+    def _take_request(self, envelope: Envelope) -> None:
+        self._start(envelope, self._require_form(envelope, Form.CALL.value))
+
+    def _take_event(self, envelope: Envelope) -> None:
+        self._start(envelope, self._require_form(envelope, Form.EVENT.value))
+
+    def _take_start(self, envelope: Envelope) -> None:
+        try:
+            self._start(envelope, self._require_form(envelope, Form.STREAM.value))
+        except EnvelopeFault as fault:
+            # A duplicate of one that lives must not end that one at the client.
+            self._out.put(self._writer.encode_fault(fault, is_start=fault.id not in self._numbers))
+
+    def _require_form(self, envelope: Envelope, what: str) -> Form:
+        """The form of a procedure, if it can be asked for in this way."""
+        self._check_start(envelope)
+        name = envelope.procedure
+        form = self._find_form(name)
+        if form is None or (Form.STREAM.value if form.is_stream else form.value) != what:
+            shown = name if len(name) <= 100 else f"{name[:100]}…"
+            message = f"{what.capitalize()} '{shown}' not found"
+            raise EnvelopeFault("NOT_FOUND", message, id_text(envelope.id), procedure=shown)
+        return form
+
+    def _start(self, envelope: Envelope, form: Form) -> None:
+        metadata = parse_metadata(envelope.metadata)
+        size = sum(len(name.encode()) + len(value.encode()) for name, value in metadata.items())
+        limits = self._limits
+        id_ = id_text(envelope.id)
+        if size > limits.max_metadata_bytes:
+            raise EnvelopeFault.too_large("metadata", size, limits.max_metadata_bytes, id_)
+        number = self._next_number
+        self._next_number += 2
+        id_ = id_ or ("" if form is Form.EVENT else f"#{number}")
+        machine = self._streams[number] = _WholeItems(
+            SendCredit(limits.send_window_items, limits.send_window_bytes),
+            ReceiveCredit(_WIDE, _WIDE),
+            priority=0,
+            max_frame_bytes=self._writer.max_frame_bytes,
+        )
+        self._writer.begin(number, id_, envelope.procedure, form)
+        if id_:
+            self._numbers[id_], self._ids[number] = number, id_
+        timeout_ms = remaining_ms(metadata, (self._epoch + self._now) * 1_000)
+        self._events.append(events.Opened(number, records.Open(envelope.procedure, metadata, timeout_ms=timeout_ms)))
+        if form.gives_items:
+            self._out.put(self._writer.encode_start(number))
+        payload = bytes(envelope.payload)
+        if payload not in (b"", b"null"):  # the original, too, takes null for nothing here
+            self._take_items(number, [payload])
+        if not form.takes_items and machine.receive_end():
+            self._events.append(events.Ended(number, records.OK, records.NO_METADATA))
+
+    def _check_start(self, envelope: Envelope) -> None:
+        id_ = id_text(envelope.id)
+        limits = self._limits
+        if (size := len(id_.encode())) > limits.max_id_bytes:
+            raise EnvelopeFault.too_large("id", size, limits.max_id_bytes, id_[:64])
+        if not envelope.procedure:
+            raise EnvelopeFault("INVALID_ENVELOPE", "Missing procedure or type", id_, {"field": "procedure"})
+        if (size := len(envelope.procedure.encode())) > limits.max_name_bytes:
+            raise EnvelopeFault.too_large("procedure", size, limits.max_name_bytes, id_)
+        if id_ in self._numbers:
+            raise EnvelopeFault("ALREADY_EXISTS", "The id is in use", id_, {"field": "id"})
+        if self._is_going_away:
+            raise EnvelopeFault("UNAVAILABLE", "The server is going away", id_)
+        if (size := len(self._streams)) >= self._config.max_streams:
+            limit = self._config.max_streams
+            details = {"field": "max_streams", "size": size + 1, "limit": limit}
+            raise EnvelopeFault("RESOURCE_EXHAUSTED", f"More than max_streams of {limit} streams", id_, details)
+
+    # -- signs of life ----------------------------------------------------------------------------------------
+
+    def _take_ping(self, envelope: Envelope) -> None:
+        """Not the original's, whose pings are the WebSocket's own; on TCP nothing else tells a silent server."""
+        id_ = id_text(envelope.id)
+        if (size := len(id_.encode())) > self._limits.max_id_bytes:
+            raise EnvelopeFault.too_large("id", size, self._limits.max_id_bytes, id_[:64])
+        self._out.put(frame(b'{"id":%s,"type":"pong"}' % quote(id_)))
+
+    def _take_pong(self, envelope: Envelope) -> None:
+        """Nobody asked, and there is nothing wrong with saying so."""
+
+    _BY_TYPE: Final[dict[str, Callable[[EnvelopeInbox, Envelope], None]]] = {
+        "request": _take_request,
+        "stream:start": _take_start,
+        "stream:end": _take_end,
+        "stream:error": _take_error,
+        "event": _take_event,
+        "cancel": _take_cancel,
+        "ping": _take_ping,
+        "pong": _take_pong,
+    }
+
+
+def _unknown(envelope: Envelope) -> EnvelopeFault:
+    id_ = id_text(envelope.id)[:64]
+    if not envelope.type:
+        return EnvelopeFault("INVALID_ENVELOPE", "Missing procedure or type", id_, {"field": "type"})
+    if envelope.type in CHANNEL_TYPES:
+        return EnvelopeFault("UNIMPLEMENTED", "There are no channels here", id_, {"field": "type"})
+    return EnvelopeFault("INVALID_TYPE", f"Cannot route envelope type: {envelope.type[:64]}", id_, {"field": "type"})

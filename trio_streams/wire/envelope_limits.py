@@ -1,0 +1,45 @@
+"""What a client of JSON envelopes may take; each limit with its unit in its name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+
+__all__ = ["EnvelopeLimits"]
+
+
+def _positive(_: object, attribute: attrs.Attribute[Any], value: float | None) -> None:
+    if value is not None and not value > 0:
+        raise ValueError(f"{attribute.name} must be more than 0, not {value!r}")
+
+
+@attrs.frozen(kw_only=True)
+class EnvelopeLimits:
+    """What the dialect adds to `ConnectionConfig`, since its clients grant and heed no credit.
+
+    Attributes:
+      max_message_bytes: the longest envelope; a longer one ends the connection. The original takes as much on TCP, and
+        1 MiB on a WebSocket, where the carrier has its own limit.
+      max_id_bytes: of a client's name for a stream, which every envelope repeats.
+      max_name_bytes: of a procedure, a channel and an event, as above.
+      max_metadata_bytes: of an envelope's metadata as strings.
+      overflow_bytes: what one stream may hold unread, items at their cost. Beyond it reading pauses.
+      stall_timeout: seconds that reading pauses, at most; then the streams that hold too much are ended, for a
+        client's `cancel` must never be locked out.
+      message_timeout: seconds for a whole message, from its first byte; None for any time.
+      send_window_items: answers of one stream that wait for the carrier before its handler has to.
+      send_window_bytes: the same in bytes, items at their cost.
+      max_channel_messages: messages about channels that wait to be taken; beyond it reading pauses.
+    """
+
+    max_message_bytes: int = attrs.field(default=16_777_216, validator=[_positive, attrs.validators.le(0xFFFF_FFFF)])
+    max_id_bytes: int = attrs.field(default=256, validator=_positive)
+    max_name_bytes: int = attrs.field(default=1_024, validator=_positive)
+    max_metadata_bytes: int = attrs.field(default=16_384, validator=_positive)
+    overflow_bytes: int = attrs.field(default=1_048_576, validator=_positive)
+    stall_timeout: float = attrs.field(default=10.0, validator=_positive)
+    message_timeout: float | None = attrs.field(default=60.0, validator=_positive)
+    send_window_items: int = attrs.field(default=256, validator=_positive)
+    send_window_bytes: int = attrs.field(default=65_536, validator=_positive)
+    max_channel_messages: int = attrs.field(default=1_024, validator=_positive)
