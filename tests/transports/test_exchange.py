@@ -259,3 +259,55 @@ def test_a_config_is_validated_where_it_is_made(make: Callable[[], Awaitable[Non
     """Limits and timeouts are positive."""
     with pytest.raises(ValueError, match="must be more than 0"):
         make()
+
+
+class Words:
+    """A source that has nothing but its end."""
+
+    is_ended = True
+
+    def attach(self, pull: Callable[[], None]) -> None:
+        pull()
+
+    def take_nowait(self, *, is_chunked: bool) -> bytes:
+        return b""
+
+
+async def test_a_source_needs_an_open_answer_of_its_own() -> None:
+    """A head, no declared length, no other source; cancelled, it is given up."""
+
+    async def handler(exchange: Exchange) -> None:
+        with pytest.raises(LocalProtocolError, match="before the head"):
+            await exchange.send_from(Words())
+        await exchange.send_head(200)
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            await exchange.send_from(Words())
+        assert scope.cancelled_caught
+        await exchange.send_from(Words())
+        await exchange.send(b"and more")
+        endless = Words()
+        endless.is_ended = False
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(exchange.send_from, endless)
+            await wait_all_tasks_blocked()
+            with pytest.raises(LocalProtocolError, match="another one is under way"):
+                await exchange.send_from(Words())
+            nursery.cancel_scope.cancel()
+        exchange.end()
+        with pytest.raises(trio.ClosedResourceError):
+            await exchange.send_from(Words())
+
+    answer = await drive(handler)
+    assert (answer.writes, answer.is_whole) == ([b"and more"], True)
+
+
+async def test_a_source_of_an_answer_with_a_length_is_refused() -> None:
+    """Nobody could say whether it keeps to it."""
+
+    async def handler(exchange: Exchange) -> None:
+        await exchange.send_head(200, [("content-length", "0")])
+        with pytest.raises(LocalProtocolError, match="declares a length"):
+            await exchange.send_from(Words())
+
+    assert (await drive(handler)).is_whole

@@ -66,3 +66,19 @@ async def test_cancellation_reaches_what_is_watched() -> None:
     with trio.move_on_after(0.001):
         await Watched(waits(), lambda: None)
     assert seen == [trio.lowlevel.current_task()]
+
+
+async def test_a_later_wait_is_told_when_armed_again() -> None:
+    """Whoever was told may ask to be told of the next one, too."""
+    told: list[str] = []
+
+    async def waits_thrice() -> None:
+        for n in range(3):
+            if n == 2:
+                watched.is_armed = True
+            await trio.lowlevel.checkpoint()
+
+    watched = Watched(waits_thrice(), lambda: told.append("waits"))
+    await watched
+    assert told == ["waits", "waits"]
+    assert not watched.is_armed

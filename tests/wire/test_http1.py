@@ -408,3 +408,15 @@ def test_a_declined_upgrade_is_a_request_like_others() -> None:
     assert kinds(server.events()) == ["Request"]
     with pytest.raises(LocalProtocolError, match="no upgrade"):
         server.detach()
+
+
+def test_chunks_may_go_past_the_machine_only_behind_its_own_output() -> None:
+    """While a chunked answer is open and nothing waits in front of them."""
+    server = machine(GET)
+    assert not server.is_chunking
+    server.send_head(200, ())
+    assert not server.is_chunking
+    server.to_send()
+    assert server.is_chunking
+    server.end(0.0)
+    assert not server.is_chunking

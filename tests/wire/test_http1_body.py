@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from trio_streams.wire.http1_body import ChunkedBody
+from trio_streams.wire.http1_body import ChunkedBody, encode_chunk
 
 
 def decode(data: bytes, *, limit: int = 100) -> tuple[bytes, bytes, int | None]:
@@ -91,3 +91,14 @@ def test_chunks_that_are_mostly_extensions_are_refused() -> None:
     assert decode((b"1;" + b"x" * 200 + b"\r\na\r\n") * 100)[2] == 400
     assert decode((b"200;" + b"x" * 200 + b"\r\n" + b"a" * 512 + b"\r\n") * 100 + b"0\r\n\r\n")[2] is None
     assert decode(b"1\r\na\r\n" * 10_000 + b"0\r\n\r\n")[0] == b"a" * 10_000
+
+
+def test_a_chunk_is_what_is_decoded() -> None:
+    """One chunk for what there is, and none for nothing: that one would be the last."""
+    assert encode_chunk(b"") == b""
+    body = ChunkedBody(1_000)
+    data = b"x" * 26
+    coded = encode_chunk(data)
+    assert coded.startswith(b"1a\r\n")
+    assert body.decode(coded) == ([data], len(coded))
+    assert not body.is_ended

@@ -15,7 +15,7 @@ from typing import Final
 import attrs
 import trio
 
-from trio_streams.service.exchange import BodyEncoder, Exchange, ExchangeHandler, Headers, RequestHead
+from trio_streams.service.exchange import BodyEncoder, BodySource, Exchange, ExchangeHandler, Headers, RequestHead
 
 __all__ = ["Compression", "accepts_gzip", "compressed", "is_compressible"]
 
@@ -125,6 +125,9 @@ class _VaryingExchange:
 
     async def send(self, data: bytes) -> None:
         await self._inner.send(data)
+
+    async def send_from(self, source: BodySource) -> None:
+        await self._inner.send_from(source)
 
     def end(self) -> None:
         self._inner.end()

@@ -18,6 +18,7 @@ from trio_streams.transports.answer import as_rpc_error as as_rpc_error
 from trio_streams.transports.answer import error_fields as error_fields
 from trio_streams.transports.answer import respond as respond
 from trio_streams.transports.exchange import BodyEncoder as BodyEncoder
+from trio_streams.transports.exchange import BodySource as BodySource
 from trio_streams.transports.exchange import Exchange as Exchange
 from trio_streams.transports.exchange import ExchangeConfig as ExchangeConfig
 from trio_streams.transports.exchange import ExchangeHandler as ExchangeHandler
@@ -27,6 +28,7 @@ from trio_streams.transports.exchange import ResponseHead as ResponseHead
 
 __all__ = [
     "BodyEncoder",
+    "BodySource",
     "Exchange",
     "ExchangeConfig",
     "ExchangeHandler",

@@ -9,8 +9,8 @@ slow per write, costs the handler nothing: whatever waits is joined into one wri
 from __future__ import annotations
 
 import enum
-from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Final, Protocol, TypeAlias
+from collections.abc import AsyncIterator
+from typing import Final, Protocol
 
 import trio
 
@@ -21,11 +21,18 @@ from trio_streams.transports.exchange_head import ExchangeConfig as ExchangeConf
 from trio_streams.transports.exchange_head import Headers as Headers
 from trio_streams.transports.exchange_head import RequestHead as RequestHead
 from trio_streams.transports.exchange_head import ResponseHead as ResponseHead
+from trio_streams.transports.exchange_protocol import BodyEncoder as BodyEncoder
+from trio_streams.transports.exchange_protocol import BodySource as BodySource
+from trio_streams.transports.exchange_protocol import Exchange as Exchange
+from trio_streams.transports.exchange_protocol import ExchangeHandler as ExchangeHandler
+from trio_streams.transports.parking import Parking
 
 __all__ = [
     "BodyEncoder",
+    "BodySource",
     "Exchange",
     "ExchangeConfig",
+    "ExchangeConnection",
     "ExchangeHandler",
     "Headers",
     "HostedExchange",
@@ -37,98 +44,31 @@ GATHER_BYTES: Final = 16_384
 """Where joining more stops paying: the kernel takes no more than this unsent (`TCP_NOTSENT_LOWAT`)."""
 
 
-class BodyEncoder(Protocol):
-    """A coding of an answer's body, such as gzip."""
+_NOTHING: Final = memoryview(b"")
 
-    def encode(self, data: bytes) -> bytes:
-        """What can be said of what there is so far."""
+
+class ExchangeConnection(Protocol):
+    """What an exchange tells a host that does not wait in `take_head` and `take_body`."""
+
+    def handle_output(self) -> None:
+        """There is something to take, or the answer is over."""
         ...
 
-    def finish(self) -> bytes:
-        """What is left to say."""
+    def handle_body_wanted(self) -> None:
+        """The handler waits for more of the request's body."""
         ...
 
-
-class Exchange(Protocol):
-    """A request and its answer, for the one task that handles it."""
-
-    @property
-    def request(self) -> RequestHead:
-        """What is asked for."""
+    def handle_source_over(self) -> None:
+        """The body's source has ended; whoever is in `wait_client` is to return."""
         ...
 
-    @property
-    def cancel_scope(self) -> trio.CancelScope:
-        """The handler's scope; cancelled when the client goes away."""
+    def pull(self) -> None:
+        """See `BodySource.attach`."""
         ...
 
-    @property
-    def has_head(self) -> bool:
-        """Whether the answer's head is decided, so that errors can no longer change it."""
+    async def wait_client(self) -> None:
+        """Wait, as the handler, until something has changed. Cancellation: atomic."""
         ...
-
-    async def receive_some(self) -> bytes:
-        """The next bytes of the request's body, as large as they come; empty at its end.
-
-        Cancellation: atomic; a cancelled call takes nothing.
-        """
-        ...
-
-    def iter_body(self, *, max_bytes: int | None = None) -> AsyncIterator[bytes]:
-        """The chunks of the request's body.
-
-        Args:
-          max_bytes: the most that the body may hold in all; None for no limit.
-
-        Raises:
-          RpcError: MESSAGE_TOO_LARGE (413), before the chunk that passes the limit.
-        """
-        ...
-
-    async def receive_body(self, *, max_bytes: int | None = None) -> bytes:
-        """The whole body of the request.
-
-        Args:
-          max_bytes: the most that it may hold; None for the configured limit.
-
-        Raises:
-          RpcError: MESSAGE_TOO_LARGE (413), with field, size and limit as details.
-        Cancellation: what was already received is lost.
-        """
-        ...
-
-    async def send_head(self, status: int, headers: Headers = ()) -> None:
-        """Decide the answer's head. It leaves at once, without waiting for the body.
-
-        Raises:
-          LocalProtocolError: it has been decided before, or is not valid.
-        Cancellation: atomic.
-        """
-        ...
-
-    async def send(self, data: bytes) -> None:
-        """Add to the answer's body, waiting for room. All that waits leaves in one write.
-
-        A cancel check for each call, a schedule point for each batch.
-
-        Raises:
-          LocalProtocolError: there is no head yet, or the declared length is passed.
-          trio.ClosedResourceError: the answer has ended.
-          ConnectionLost: the client is gone.
-        Cancellation: atomic; a cancelled call adds nothing.
-        """
-        ...
-
-    def end(self) -> None:
-        """Complete the answer, after what is already accepted. Idempotent; returning from the handler does it, too."""
-        ...
-
-    def encode_body(self, encoder: BodyEncoder) -> None:
-        """Have what is sent from now on pass through an encoder, whose rest leaves at the answer's end."""
-        ...
-
-
-ExchangeHandler: TypeAlias = Callable[[Exchange], Awaitable[None]]
 
 
 class _Answer(enum.Enum):
@@ -138,7 +78,7 @@ class _Answer(enum.Enum):
     ABANDONED = enum.auto()
 
 
-class HostedExchange:
+class HostedExchange(Parking):
     """An `Exchange` between a handler and a host; what follows `# The host's side` is for hosts alone.
 
     Args:
@@ -147,9 +87,15 @@ class HostedExchange:
       pace: for a host that lets other tasks run anyway between two exchanges, and restarts it then.
       cancel_scope: one that the host has entered, where the end of an exchange by cancellation is its connection's end,
         too; None for one of its own.
-      on_output: called when there is something to take, by a host that does not wait in `take_head` or `take_body`.
-      on_body_wanted: called when the handler waits for more of the request's body.
+      connection: of a host that is told what happens; None for one that waits in `take_head` and `take_body`.
     """
+
+    # Thousands may wait at once.
+    __slots__ = (
+        "_answer", "_body", "_body_bytes", "_body_ended", "_connection", "_encoder", "_has_body", "_head", "_joined",
+        "_left", "_pace", "_source", "_waiting", "_waiting_bytes", "cancel_scope", "config", "has_own_scope",
+        "request",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -158,15 +104,15 @@ class HostedExchange:
         *,
         pace: Pace | None = None,
         cancel_scope: trio.CancelScope | None = None,
-        on_output: Callable[[], None] | None = None,
-        on_body_wanted: Callable[[], None] | None = None,
+        connection: ExchangeConnection | None = None,
     ) -> None:
-        self.request = request
+        super().__init__()  # those who wait are three tasks at most
+        self.request: RequestHead = request
         self.has_own_scope: bool = cancel_scope is None
         self.cancel_scope: trio.CancelScope = trio.CancelScope() if cancel_scope is None else cancel_scope
-        self.config = config
+        self.config: ExchangeConfig = config
         self._pace = Pace() if pace is None else pace
-        self._on_body_wanted = on_body_wanted
+        self._connection = connection
         # The request's body: a few chunks, bounded by body_buffer_bytes.
         self._body: list[bytes] = []
         self._body_bytes = 0
@@ -177,12 +123,10 @@ class HostedExchange:
         self._has_body = request.method != "HEAD"
         self._left: int | None = None
         self._encoder: BodyEncoder | None = None
+        self._source: BodySource | None = None
         self._waiting: list[bytes] = []
         self._waiting_bytes = 0
-        self._joined = memoryview(b"")
-        # Everybody who waits for either, which are three tasks at most; each looks again at what it waits for.
-        self._moved = trio.lowlevel.ParkingLot()
-        self._on_output = on_output
+        self._joined = _NOTHING
 
     @property
     def has_head(self) -> bool:
@@ -193,9 +137,9 @@ class HostedExchange:
         """See `Exchange`."""
         await self._pace.step()
         while not self._body and not self._body_ended:
-            if self._on_body_wanted is not None:
-                self._on_body_wanted()
-            await self._moved.park()
+            if self._connection is not None:
+                self._connection.handle_body_wanted()
+            await self._park()
         if not self._body:
             return b""
         chunk = self._body.pop(0)
@@ -242,13 +186,40 @@ class HostedExchange:
             )
         await self._pace.step()
         while self._waiting_bytes >= self.config.send_buffer_bytes and self._answer is _Answer.OPEN:
-            await self._moved.park()
+            await self._park()
         self._check_open()
         if self._left is not None:
             self._left -= len(data)
         if self._encoder is not None:
             data = self._encoder.encode(data)
         self._add(data)
+
+    async def send_from(self, source: BodySource) -> None:
+        """See `Exchange`."""
+        self._check_open()
+        if self._left is not None:
+            raise LocalProtocolError("can't send from a source: the answer declares a length", field="content-length")
+        if self._source is not None:
+            raise LocalProtocolError("can't send from a source: another one is under way")
+        # No schedule point yet: whoever waits later is a reader without a second task.
+        await trio.lowlevel.checkpoint_if_cancelled()
+        if not self._has_body:
+            return
+        connection = self._connection
+        self._source = source
+        try:
+            pull = self._tell_host if connection is None else connection.pull
+            source.attach(pull)
+            pull()
+            while self._source is source and self._answer is _Answer.OPEN:
+                if connection is None:
+                    await self._park()
+                else:
+                    await connection.wait_client()
+        finally:
+            self._source = None
+        if self._answer is _Answer.ABANDONED:
+            raise self._lost()
 
     def encode_body(self, encoder: BodyEncoder) -> None:
         """See `Exchange`."""
@@ -270,13 +241,9 @@ class HostedExchange:
             self._answer = _Answer.ABANDONED if is_short else _Answer.ENDED
             self._tell_host()
 
-    def _wake(self) -> None:
-        if self._moved:
-            self._moved.unpark_all()
-
     def _tell_host(self) -> None:
-        if self._on_output is not None:
-            self._on_output()
+        if self._connection is not None:
+            self._connection.handle_output()
         self._wake()
 
     def _check_open(self) -> None:
@@ -318,7 +285,7 @@ class HostedExchange:
     async def wait_body_room(self) -> None:
         """Wait until the handler has read so much that more may be read ahead. Cancellation: atomic."""
         while not self.has_body_room:
-            await self._moved.park()
+            await self._park()
 
     def feed_nowait(self, chunk: bytes, *, is_last: bool) -> None:
         """Add to the request's body without looking at the room."""
@@ -337,20 +304,21 @@ class HostedExchange:
     def break_off(self) -> None:
         """The answer can't be completed: what is accepted still leaves, and then the body visibly stops short."""
         self._answer = _Answer.ABANDONED
+        self._source = None
         self._tell_host()
 
     def abandon(self) -> None:
         """There is nobody to answer: what waits is dropped, `send` raises, and the handler is cancelled."""
         self._waiting.clear()
         self._waiting_bytes = 0
-        self._joined = memoryview(b"")
+        self._joined = _NOTHING
         self.cancel_scope.cancel()
         self.break_off()
 
     async def take_head(self) -> ResponseHead | None:
         """The answer's head; None when there will be none. Cancellation: atomic."""
         while self._answer is _Answer.HEADLESS:
-            await self._moved.park()
+            await self._park()
         return self._head
 
     @property
@@ -363,11 +331,45 @@ class HostedExchange:
         """Whether the answer will never be complete."""
         return self._answer is _Answer.ABANDONED
 
+    @property
+    def takes_chunks(self) -> bool:
+        """Whether all that there is to take is the chunks of a source."""
+        return self._source is not None and self._encoder is None and not self._waiting
+
+    def take_chunks(self) -> bytes:
+        """As `take_nowait`, in the chunked coding, where `takes_chunks`."""
+        source = self._source
+        if source is None:
+            return b""
+        data = source.take_nowait(is_chunked=True)
+        if not data and source.is_ended:
+            self._end_source()
+        return data
+
+    def _take_source(self) -> bytes:
+        while (source := self._source) is not None:
+            data = source.take_nowait(is_chunked=False)
+            if not data:
+                if source.is_ended:
+                    self._end_source()
+                break
+            if self._encoder is not None:
+                data = self._encoder.encode(data)
+            if data:
+                return data
+        return b""
+
+    def _end_source(self) -> None:
+        self._source = None
+        if self._connection is not None:
+            self._connection.handle_source_over()
+        self._wake()
+
     def take_nowait(self) -> bytes:
         """All that waits of the answer's body."""
         waiting = self._waiting
         if not waiting:
-            return b""
+            return self._take_source() if self._source is not None else b""
         whole = waiting[0] if len(waiting) == 1 else b"".join(waiting)
         waiting.clear()
         self._waiting_bytes = 0
@@ -377,9 +379,13 @@ class HostedExchange:
     async def take_body(self) -> bytes | None:
         """All that waits of the answer's body, up to `send_buffer_bytes`; None at its end. Cancellation: atomic."""
         while not self._joined and not self._waiting:
+            if data := self._take_source():
+                self._waiting.append(data)
+                self._waiting_bytes += len(data)
+                break
             if self._answer is _Answer.ENDED or self._answer is _Answer.ABANDONED:
                 return None
-            await self._moved.park()
+            await self._park()
         await self._gather()
         size = self.config.send_buffer_bytes
         if not self._joined:
@@ -395,7 +401,13 @@ class HostedExchange:
         # was added (one may just have run us first) say that it waits for something itself.
         quiet = 0
         before = self._waiting_bytes
-        while quiet < 2 and before < GATHER_BYTES and not self._joined and self._answer is _Answer.OPEN:
+        while (
+            quiet < 2
+            and before < GATHER_BYTES
+            and not self._joined
+            and self._answer is _Answer.OPEN
+            and self._source is None
+        ):
             await trio.lowlevel.checkpoint()
             quiet = quiet + 1 if self._waiting_bytes == before else 0
             before = self._waiting_bytes

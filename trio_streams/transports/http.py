@@ -25,6 +25,7 @@ from trio_streams.transports.exchange import ExchangeConfig, ExchangeHandler
 from trio_streams.transports.http_access import AccessRecord as AccessRecord
 from trio_streams.transports.http_access import log_access as log_access
 from trio_streams.transports.http_connection import HttpConnection
+from trio_streams.transports.http_host import Served
 from trio_streams.transports.http_link import AnyStream, open_link
 from trio_streams.transports.messages import accept_websocket
 from trio_streams.wire.http1 import Http1Limits as Http1Limits
@@ -85,7 +86,7 @@ async def serve_lean(
     server = _Server(handler, config, limits, "http" if tls is None else "https", on_access)
     if websocket is not None:
         server.upgrade = partial(_run_websocket, websocket, websocket_config or ConnectionConfig())
-    listeners = await open_url_listeners(server.scheme, host, port)
+    listeners = await open_url_listeners(server.scheme, host, port, user_timeout=config.stall_timeout)
     url = f"{server.scheme}://{host_port(*listeners[0].socket.getsockname()[:2])}"
     try:
         await server.run(listeners, tls, shutdown_trigger, graceful_timeout, partial(task_status.started, url))
@@ -116,8 +117,8 @@ class _Server:
         self.on_access = on_access
         self.upgrade: Callable[[AnyStream, bytes, str], Awaitable[None]] | None = None
         self.is_closing = False
-        self._connections: set[HttpConnection] = set()
-        self._marked: list[HttpConnection] = []
+        self._connections: set[Served] = set()
+        self._marked: list[Served] = []
         self._writer: trio.lowlevel.Task | None = None
         self._second = 0
         self._date = ""
@@ -153,19 +154,18 @@ class _Server:
                 self.nursery.cancel_scope.deadline = trio.current_time() + graceful_timeout
             services.cancel_scope.cancel()
 
-    async def _connection(self, stream: AnyStream) -> None:
+    def _connection(self, stream: AnyStream) -> Awaitable[None]:
         connection = HttpConnection(self, open_link(stream), peer_name(stream))
         self._connections.add(connection)
-        try:
-            await connection.run()
-        except Exception:  # noqa: BLE001 - the server is the boundary: one fault ends one connection
-            _LOG.exception("a connection failed, and was closed")
-        finally:
-            self._connections.discard(connection)
+        return connection.run()
 
     # For connections.
 
-    def mark(self, connection: HttpConnection) -> None:
+    def forget(self, connection: Served) -> None:
+        """The connection is over."""
+        self._connections.discard(connection)
+
+    def mark(self, connection: Served) -> None:
         """Have the connection's output written in the next round."""
         if not connection.is_marked:
             connection.is_marked = True

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import Final
 
 import attrs
+import trio
 
-__all__ = ["AccessRecord", "log_access"]
+from trio_streams.wire.http1_records import Request
+
+__all__ = ["AccessRecord", "log_access", "report_access"]
 
 _ACCESS: Final = logging.getLogger("trio_streams.access")
 
@@ -20,7 +24,7 @@ class AccessRecord:
       method: of the request; empty where its head was refused.
       path: with its query, as it came; likewise.
       status: of the answer; 0 where there was none.
-      sent_bytes: of the answer's body, without its coding.
+      sent_bytes: of the answer's body, without its coding; of one that comes from a source (`send_from`), with it.
       duration: seconds from the request's head to the end of the answer.
       peer: who asked, for people.
     """
@@ -31,6 +35,19 @@ class AccessRecord:
     sent_bytes: int
     duration: float
     peer: str
+
+
+def report_access(
+    on_access: Callable[[AccessRecord], None],
+    request: Request,
+    started: float,
+    status: int,
+    sent_bytes: int,
+    peer: str,
+) -> None:
+    """Tell of an exchange that is over."""
+    duration = trio.current_time() - started
+    on_access(AccessRecord(request.method, request.target, status, sent_bytes, duration, peer))
 
 
 def log_access(record: AccessRecord) -> None:

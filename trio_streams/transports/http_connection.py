@@ -11,28 +11,35 @@ connections in a round. A write that the kernel does not take whole is finished 
     owner    handler → exchange → marked
     writer   all that are marked: exchange → machine → write
 
+A handler that only waits for its client to leave, because what it says comes from a source (`send_from`), is the reader
+itself: one task, and whoever publishes writes to the socket in its own.
+
 No task has a timer. The machine's deadlines and ours (a write that makes no way, a client that ended its side, a
 goodbye) are numbers that the host looks at a few times a second.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable
 from math import inf
-from typing import Final, Protocol
-from urllib.parse import unquote
+from typing import Final
 
 import trio
 
 from trio_streams.streams.pace import Pace
 from trio_streams.transports.answer import run_handler
-from trio_streams.transports.exchange import ExchangeConfig, ExchangeHandler, HostedExchange, RequestHead
-from trio_streams.transports.http_access import AccessRecord
-from trio_streams.transports.http_link import AnyStream, Link
+from trio_streams.transports.exchange import HostedExchange
+from trio_streams.transports.http_access import AccessRecord, report_access
+from trio_streams.transports.http_host import Host, request_head, wants_websocket
+from trio_streams.transports.http_link import AnyStream, Link, SocketLink
+from trio_streams.transports.parking import Parking
 from trio_streams.transports.watched import Watched
-from trio_streams.wire.http1 import BodyEnded, BodyReceived, Failed, Http1Limits, Http1Server, InputEnded, Request
+from trio_streams.wire.http1 import BodyEnded, BodyReceived, Failed, Http1Server, InputEnded, Request
 
-__all__ = ["Host", "HttpConnection"]
+__all__ = ["HttpConnection"]
+
+_LOG: Final = logging.getLogger("trio_streams.http")
 
 _PIPELINE_ANSWERS: Final = 16
 """Answers between two schedule points while requests are there without waiting."""
@@ -40,29 +47,10 @@ _PIPELINE_ANSWERS: Final = 16
 _JOINED_BYTES: Final = 65_536
 """Answers to pipelined requests leave together up to this much."""
 
-
-class Host(Protocol):
-    """What connections share."""
-
-    handler: ExchangeHandler
-    config: ExchangeConfig
-    limits: Http1Limits
-    scheme: str
-    nursery: trio.Nursery
-    is_closing: bool
-    on_access: Callable[[AccessRecord], None] | None
-    upgrade: Callable[[AnyStream, bytes, str], Awaitable[None]] | None
-
-    def mark(self, connection: HttpConnection) -> None:
-        """Have the connection's output written soon."""
-        ...
-
-    def date(self) -> str:
-        """The time of day, as HTTP says it."""
-        ...
+_NOTHING: Final = memoryview(b"")
 
 
-class HttpConnection:
+class HttpConnection(Parking):
     """See the module. `run` is the owner's; `check`, `write` and `drain` are called by the host.
 
     Args:
@@ -73,32 +61,33 @@ class HttpConnection:
 
     __slots__ = (
         "_exchange", "_goodbye_by", "_grace_ends", "_has_reader", "_has_waited", "_head_sent", "_host", "_is_gone",
-        "_is_sending", "_link", "_machine", "_moved", "_next", "_pace", "_peer", "_reader_scope", "_receiving", "_scope",
-        "_sent", "_stalls_at", "_unsent", "_unwritten", "is_marked",
+        "_is_sending", "_link", "_machine", "_next", "_owner_reads", "_pace", "_peer", "_reader_scope",
+        "_receiving", "_scope", "_sent", "_stalls_at", "_unsent", "_unwritten", "_watched", "is_marked",
     )  # fmt: skip
 
     def __init__(self, host: Host, link: Link, peer: str) -> None:
+        super().__init__()  # the owner waits, for the reader or for a write
         self._host = host
         self._link = link
         self._peer = peer
         self._machine = Http1Server(host.limits, trio.current_time())
         self._pace = Pace()
-        self._scope = (
-            trio.CancelScope()
-        )  # of every handler, one after the other: entering one costs a tenth of an answer
-        self._moved = trio.lowlevel.ParkingLot()  # the owner, waiting for the reader or for a write
+        # Of every handler, one after the other: entering one costs a tenth of an answer.
+        self._scope = trio.CancelScope()
         self._exchange: HostedExchange | None = None  # being answered
         self._receiving: HostedExchange | None = None  # whose body arrives
         self._next: tuple[Request, HostedExchange] | None = None
         self._has_waited = False
+        self._watched: Watched | None = None
         self._has_reader = False
+        self._owner_reads = False
         self._reader_scope: trio.CancelScope | None = None
         self._is_sending = False
         self._is_gone = False
         self._head_sent = False
         self._sent = 0
         self._unwritten = 0
-        self._unsent = memoryview(b"")
+        self._unsent = _NOTHING
         self._stalls_at = inf
         self._grace_ends = inf
         self._goodbye_by = inf
@@ -116,10 +105,13 @@ class HttpConnection:
                 await self._say_goodbye()
         except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
             pass  # the client left; whoever was answering it has been told
+        except Exception:  # noqa: BLE001 - the server is the boundary: one fault ends one connection
+            _LOG.exception("a connection failed, and was closed")
         finally:
             self._is_gone = True
             self._link.close()
-            self._moved.unpark_all()
+            self._wake()
+            self._host.forget(self)
 
     async def _serve(self) -> bool:
         """Answer requests; whether another protocol has taken over."""
@@ -127,23 +119,22 @@ class HttpConnection:
         answered = 0
         while not self._is_gone:
             if self._next is not None:
-                request, exchange = self._next
-                self._next = None
-                if request.upgrade == "websocket" and request.method == "GET" and self._host.upgrade is not None:
+                if self._host.upgrade is not None and wants_websocket(self._next[0]):
+                    self._next = None
                     await self._give_away(self._host.upgrade)
                     return True
                 answered += 1
                 if answered % _PIPELINE_ANSWERS == 0:
                     await trio.lowlevel.checkpoint()
                     self._pace.restart()
-                await self._answer(request, exchange)
+                await self._answer(*self._next)
                 continue
             await self._send_rest()
             if machine.is_closing or self._is_gone:
                 break
             answered = 0
             if self._has_reader:
-                await self._moved.park()
+                await self._park()
             else:
                 self._take(await self._link.receive())
             self._pace.restart()
@@ -151,28 +142,30 @@ class HttpConnection:
 
     async def _answer(self, request: Request, exchange: HostedExchange) -> None:
         host = self._host
-        started = trio.current_time() if host.on_access is not None else 0.0
+        access = None if host.on_access is None else (host.on_access, request, trio.current_time())
+        del request  # a long answer has no use for it
+        self._next = None
         self._exchange = exchange
         self._has_waited = self._head_sent = False
         self._sent = 0
         if self._machine.has_input_ended:
             self._grace_ends = trio.current_time() + host.config.half_close_timeout
         try:
-            await Watched(run_handler(exchange, host.handler), self._handler_waits)
+            self._watched = Watched(run_handler(exchange, host.handler), self._handler_waits)
+            await self._watched
             exchange.drop_body()
             await self._finish(exchange)
         finally:
-            self._exchange = None
+            self._exchange = self._watched = None
             self._grace_ends = self._scope.deadline = inf
-            if host.on_access is not None:
+            if access is not None:
                 status = exchange.head.status if exchange.head is not None else 0
-                duration = trio.current_time() - started
-                host.on_access(AccessRecord(request.method, request.target, status, self._sent, duration, self._peer))
+                report_access(*access, status, self._sent, self._peer)
 
     async def _finish(self, exchange: HostedExchange) -> None:
         """The handler is done: so is the answer, or it never will be."""
         while self._is_sending:
-            await self._moved.park()
+            await self._park()
         if self._exchange is exchange:  # its end may have left while the handler cleaned up
             self._move_output(exchange)
         if self._unwritten >= _JOINED_BYTES or self._next is None:
@@ -184,7 +177,7 @@ class HttpConnection:
 
     async def _send_rest(self) -> None:
         while self._is_sending:
-            await self._moved.park()
+            await self._park()
         self.write()
         if self._unsent and not self._is_sending:
             await self._send_unsent()
@@ -199,23 +192,18 @@ class HttpConnection:
             await self._send_rest()
         self._link.end_sending()
         self._goodbye_by = trio.current_time() + self._host.config.linger_timeout
-        if isinstance(self._link.stream, trio.SSLStream):
-            with trio.move_on_after(self._host.config.linger_timeout):
-                await self._link.stream.aclose()
-            return
-        if self._has_reader:
+        if self._has_reader and isinstance(self._link, SocketLink):
             while not self._is_gone:
-                await self._moved.park()
+                await self._park()
         else:
-            while await self._link.receive():
-                pass
+            await self._link.say_goodbye()
 
     async def _give_away(self, upgrade: Callable[[AnyStream, bytes, str], Awaitable[None]]) -> None:
         await self._send_rest()
         if self._reader_scope is not None:
             self._reader_scope.cancel()
             while self._has_reader:
-                await self._moved.park()
+                await self._park()
         await upgrade(self._link.stream, self._machine.detach(), self._peer)
 
     # Input.
@@ -229,12 +217,11 @@ class HttpConnection:
         for event in self._machine.events():
             if isinstance(event, Request):
                 exchange = HostedExchange(
-                    _request_head(event, self._peer, self._host.scheme),
+                    request_head(event, self._peer, self._host.scheme),
                     self._host.config,
                     pace=self._pace,
                     cancel_scope=self._scope,
-                    on_output=self._on_output,
-                    on_body_wanted=self._on_body_wanted,
+                    connection=self,
                 )
                 self._next = (event, exchange)
                 self._receiving = exchange
@@ -273,7 +260,11 @@ class HttpConnection:
             self.lose()
         finally:
             self._has_reader = False
-            self._moved.unpark_all()
+            self._wake()
+
+    @property
+    def _has_room(self) -> bool:
+        return not self._machine.is_full and (self._receiving is None or self._receiving.has_body_room)
 
     async def _wait_room(self) -> None:
         exchange = self._receiving
@@ -282,24 +273,63 @@ class HttpConnection:
             await exchange.wait_body_room()
             self._machine.resume(trio.current_time())
         while self._machine.is_full and not self._is_gone:
-            await self._moved.park()
+            await self._park()
 
-    # Output.
+    # For the exchange.
 
     def _handler_waits(self) -> None:
         self._has_waited = True
-        if not self._has_reader:
+        if not self._has_reader and not self._owner_reads:
             self._has_reader = True
             self._host.nursery.start_soon(self._read)
         self._host.mark(self)
 
-    def _on_output(self) -> None:
+    def handle_output(self) -> None:
+        """See `ExchangeConnection`."""
         if self._has_waited and not self.is_marked and not self._is_sending:
             self._host.mark(self)
 
-    def _on_body_wanted(self) -> None:
+    def handle_body_wanted(self) -> None:
+        """See `ExchangeConnection`."""
         self._machine.send_continue()
-        self._on_output()
+        self.handle_output()
+
+    def handle_source_over(self) -> None:
+        """See `ExchangeConnection`."""
+        self._wake()
+        if self._owner_reads and isinstance(self._link, SocketLink):
+            self._link.interrupt()
+
+    def pull(self) -> None:
+        """Write what there is; what the kernel does not take is finished by a task of its own. See `ExchangeConnection`."""
+        self.write()
+        if self._unsent and not self._is_sending:
+            self._is_sending = True
+            self._host.nursery.start_soon(self._send_unsent)
+
+    async def wait_client(self) -> None:
+        """See `ExchangeConnection`."""
+        link = self._link
+        if self._has_reader or not isinstance(link, SocketLink) or self._machine.has_input_ended or not self._has_room:
+            await self._park()
+            return
+        self._owner_reads = True
+        try:
+            await link.wait_readable()
+            data = link.receive_nowait()
+            if data is not None:
+                self._take(data)
+        except trio.ClosedResourceError:
+            await trio.lowlevel.checkpoint_if_cancelled()  # lost, or interrupted
+        except OSError:
+            self.lose()
+            await trio.lowlevel.checkpoint_if_cancelled()
+        finally:
+            self._owner_reads = False
+            if self._watched is not None:
+                self._watched.is_armed = True
+
+    # Output.
 
     def _move_output(self, exchange: HostedExchange) -> None:
         """From the exchange to the machine."""
@@ -331,31 +361,35 @@ class HttpConnection:
             if machine.has_events:
                 self._sort()
 
+    def _take_output(self) -> bytes:
+        exchange = self._exchange
+        if exchange is not None:
+            if self._head_sent and exchange.takes_chunks and self._machine.is_chunking:
+                data = exchange.take_chunks()
+                self._sent += len(data)
+                return data
+            self._move_output(exchange)
+        return self._machine.to_send()
+
     def write(self) -> None:
-        """Write what there is, as far as it goes without waiting; the host's writer calls this, too."""
+        """Write what there is, as far as it goes without waiting. Whoever finishes the rest asks for more by itself."""
         if self._is_sending or self._is_gone or self._unsent:
             return
-        if self._exchange is not None:
-            self._move_output(self._exchange)
-        data = self._machine.to_send()
-        if not data:
-            return
-        self._unwritten = 0
-        try:
-            taken = self._link.send_nowait(data)
-        except (OSError, trio.ClosedResourceError):
-            self.lose()
-            return
-        if taken < len(data):
-            self._unsent = memoryview(data)[taken:]
+        while data := self._take_output():
+            self._unwritten = 0
+            try:
+                taken = self._link.send_nowait(data)
+            except (OSError, trio.ClosedResourceError):
+                self.lose()
+                return
+            if taken < len(data):
+                self._unsent = memoryview(data)[taken:]
+                return
 
     def write_marked(self) -> None:
-        """As `write`; what is left is finished by a task of its own."""
+        """As `pull`, for the host's writer."""
         self.is_marked = False
-        self.write()
-        if self._unsent and not self._is_sending:
-            self._is_sending = True
-            self._host.nursery.start_soon(self._send_unsent)
+        self.pull()
 
     async def _send_unsent(self) -> None:
         """Write what the kernel did not take at once, and what has come to wait behind it."""
@@ -369,14 +403,13 @@ class HttpConnection:
                 await self._link.send(self._unsent[:size])
                 self._unsent = self._unsent[size:]
                 if not self._unsent and self._exchange is not None:
-                    self._move_output(self._exchange)
-                    self._unsent = memoryview(self._machine.to_send())
+                    self._unsent = memoryview(self._take_output())
         except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
             self.lose()
         finally:
             self._stalls_at = inf
             self._is_sending = False
-            self._moved.unpark_all()
+            self._wake()
 
     # The host's.
 
@@ -386,11 +419,11 @@ class HttpConnection:
         if due is not None and now >= due:
             self._machine.handle_deadline(now)
             self._sort()
-            self.write()
+            self.pull()
             if self._machine.is_closing and self._exchange is None:
                 self._link.end_sending()
                 self._goodbye_by = min(self._goodbye_by, now + self._host.config.linger_timeout)
-                self._moved.unpark_all()
+                self._wake()
         if now >= self._stalls_at or now >= self._grace_ends or now >= self._goodbye_by:
             self.lose()
 
@@ -400,28 +433,17 @@ class HttpConnection:
         if self._machine.is_closing:
             self._link.end_sending()
             self._goodbye_by = min(self._goodbye_by, trio.current_time() + self._host.config.linger_timeout)
-            self._moved.unpark_all()
+            self._wake()
+            if not isinstance(self._link, SocketLink) and not self._is_sending:
+                self._scope.cancel()  # a TLS connection's goodbye is for its owner to say, who waits for a request
 
     def lose(self) -> None:
-        """There is nobody to answer, or nothing more to be said."""
+        """There is nobody to answer, or nothing more to be said. Whoever waits is told."""
         self._is_gone = True
         self._scope.cancel()
-        self._unsent = memoryview(b"")
+        self._unsent = _NOTHING
         for exchange in (self._exchange, self._receiving):
             if exchange is not None:
                 exchange.abandon()
         self._link.abort()
-        self._moved.unpark_all()
-
-
-def _request_head(request: Request, peer: str, scheme: str) -> RequestHead:
-    path, _, query = request.target.partition("?")
-    return RequestHead(
-        method=request.method,
-        path=unquote(path) if "%" in path else path,
-        query_string=query,
-        headers=request.headers,
-        peer=peer,
-        scheme=scheme,
-        http_version=request.version,
-    )
+        self._wake()

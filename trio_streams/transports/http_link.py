@@ -16,6 +16,7 @@ import os
 import socket
 import struct
 import sys
+from collections.abc import Awaitable
 from contextlib import suppress
 from typing import Final, Protocol, TypeAlias
 
@@ -51,6 +52,10 @@ class Link(Protocol):
         """Write all of it. Cancellation: part of it is written."""
         ...
 
+    async def say_goodbye(self) -> None:
+        """Wait until the client has ended its side too, where that is needed for it to see the end of ours."""
+        ...
+
     def end_sending(self) -> None:
         """Tell the client that nothing more comes, where that can be told without waiting."""
         ...
@@ -79,11 +84,29 @@ class SocketLink:
         while True:
             self._check()
             await trio.lowlevel.wait_readable(self._fd)
-            self._check()
-            try:
-                return os.read(self._fd, RECEIVE_BYTES)
-            except BlockingIOError:
-                pass  # woken for nothing, which kernels may do
+            data = self.receive_nowait()
+            if data is not None:
+                return data
+
+    def receive_nowait(self) -> bytes | None:
+        """What is here; None for nothing, which kernels may wake for, too."""
+        self._check()
+        try:
+            return os.read(self._fd, RECEIVE_BYTES)
+        except BlockingIOError:
+            return None
+
+    def wait_readable(self) -> Awaitable[None]:
+        """Wait for input, or for `interrupt`; it raises `ClosedResourceError` then, as for a link that was closed."""
+        self._check()
+        return trio.lowlevel.wait_readable(self._fd)  # noqa: ASYNC105 - a frame less for each idle connection
+
+    def interrupt(self) -> None:
+        """End a `wait_readable`. Not for a link that somebody `receive`s from."""
+        if not self._is_closed:
+            # It only wakes who waits, and closes nothing. That needs no scope, which would cost each idle connection
+            # most of a KiB.
+            trio.lowlevel.notify_closing(self._fd)
 
     def send_nowait(self, data: bytes) -> int:
         """See `Link`."""
@@ -97,12 +120,18 @@ class SocketLink:
         """See `Link`."""
         while data:
             self._check()
-            await trio.lowlevel.wait_writable(self._fd)
+            with suppress(trio.ClosedResourceError):  # perhaps it was but interrupted
+                await trio.lowlevel.wait_writable(self._fd)
             self._check()
             try:
                 data = data[os.write(self._fd, data) :]
             except BlockingIOError:
                 pass
+
+    async def say_goodbye(self) -> None:
+        """See `Link`."""
+        while await self.receive():
+            pass
 
     def end_sending(self) -> None:
         """See `Link`."""
@@ -149,6 +178,10 @@ class StreamLink:
     async def send(self, data: memoryview) -> None:
         """See `Link`."""
         await self.stream.send_all(data)
+
+    async def say_goodbye(self) -> None:
+        """See `Link`."""
+        await self.stream.aclose()
 
     def end_sending(self) -> None:
         """TLS's goodbye would have to wait: the connection is just closed later."""

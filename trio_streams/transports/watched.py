@@ -13,20 +13,27 @@ __all__ = ["Watched"]
 
 
 class Watched:
-    """Awaits a coroutine, and says when it waits for the first time."""
+    """Awaits a coroutine, and says when it waits for the first time.
 
-    __slots__ = ("_coroutine", "_on_wait")
+    Attributes:
+      is_armed: whether the next wait is told; set it again to hear of another one.
+    """
+
+    __slots__ = ("_coroutine", "_on_wait", "is_armed")
 
     def __init__(self, coroutine: Coroutine[Any, Any, None], on_wait: Callable[[], None]) -> None:
         self._coroutine = coroutine
         self._on_wait = on_wait
+        self.is_armed: bool = True
 
     def __await__(self) -> Generator[Any, Any, None]:
         coroutine = self._coroutine
         try:
             trap = coroutine.send(None)
-            self._on_wait()
             while True:
+                if self.is_armed:
+                    self.is_armed = False
+                    self._on_wait()
                 fault: BaseException | None = None
                 value: Any = None
                 try:

@@ -1,28 +1,21 @@
 """The server's side of an HTTP/1.1 connection, without I/O and without a clock. RFC 9110, RFC 9112.
 
-Bytes go in, and events come out: a request's head, pieces of its body, its end. Commands go in (head, body, end), and
-bytes come out. One request is served at a time: what is pipelined behind it waits unparsed, so answers leave in order, a
-request is never looked at before the one in front of it is answered, and a flood costs `max_pipelined_bytes` at most,
-after which `is_full` asks the host to stop reading.
+Bytes go in, events come out: a request's head, pieces of its body, its end. Commands go in (head, body, end), bytes come
+out. One request is served at a time: what is pipelined waits unparsed, so answers leave in order, and a flood costs
+`max_pipelined_bytes` at most, after which `is_full` asks the host to stop reading.
 
 A peer's fault is answered here, if the answer's head has not left: then `Failed` comes behind the events before it, and
 the commands of whoever was answering do nothing any more. Nothing after a fault is looked at, and the connection ends:
-after two parties have disagreed about where a message ends, nobody knows where the next one starts.
+after two parties have disagreed about where a message ends, nobody knows where the next one starts. The client's end of
+input is no fault between messages. What it asked for before is still answered, in order. An answer that ends before its
+request leaves a body that nobody wants. It is dropped up to `max_drain_bytes` and `drain_timeout`; if it ends within
+those, the connection goes on.
 
-The client's end of input is no fault between messages. What it asked for before is still answered, in order.
-
-An answer that ends before its request leaves a body that nobody wants. It is dropped up to `max_drain_bytes` and
-`drain_timeout`; if it ends within those, the connection goes on.
-
-Deadlines: for a head, from its first byte (or the connection's beginning) to its end; for a body, between two pieces;
-for silence between requests; for what is dropped. A handler's time is not the client's, so none runs while it works,
-nor while the host does not read (`pause`).
+Deadlines: for a head, from its first byte (or the connection's beginning) on; for a body, between two pieces; for silence
+between requests; for what is dropped. While a handler works, or the host does not read (`pause`), none runs.
 """
 
 from __future__ import annotations
-
-import enum
-from typing import Final
 
 from trio_streams.core.errors import LocalProtocolError
 from trio_streams.wire.http1_body import ChunkedBody
@@ -34,31 +27,9 @@ from trio_streams.wire.http1_records import Failed as Failed
 from trio_streams.wire.http1_records import Http1Limits as Http1Limits
 from trio_streams.wire.http1_records import InputEnded as InputEnded
 from trio_streams.wire.http1_records import Request as Request
+from trio_streams.wire.http1_states import IS_BODILESS, OPEN, OVER, InputState, OutputState
 
 __all__ = ["BodyEnded", "BodyReceived", "Event", "Failed", "Http1Limits", "Http1Server", "InputEnded", "Request"]
-
-
-class _Input(enum.Enum):
-    HEAD = enum.auto()  # between messages, or in a head
-    BODY = enum.auto()
-    WAITING = enum.auto()  # the request is complete, its answer is not
-    CLOSED = enum.auto()
-
-
-class _Output(enum.Enum):
-    IDLE = enum.auto()  # nothing was asked
-    HEADLESS = enum.auto()
-    SIZED = enum.auto()
-    CHUNKED = enum.auto()
-    UNTIL_CLOSE = enum.auto()
-    BODILESS = enum.auto()
-    CLOSED = enum.auto()
-
-
-# Tuples: they are searched by identity, and hashing an enum's member costs more than that.
-_OPEN: Final = (_Output.SIZED, _Output.CHUNKED, _Output.UNTIL_CLOSE, _Output.BODILESS)
-_OVER: Final = (_Output.IDLE, _Output.CLOSED)
-_IS_BODILESS: Final = frozenset({204, 304})
 
 
 class Http1Server:
@@ -69,10 +40,16 @@ class Http1Server:
       now: when the connection began.
     """
 
+    __slots__ = (
+        "_answer_left", "_body_bytes", "_buffer", "_chunks", "_deadline", "_drained", "_events", "_input",
+        "_input_ended", "_is_head_begun", "_is_paused", "_is_persistent", "_is_upgrade", "_left", "_limits", "_out", "_output",
+        "_owes_continue", "_request", "_scanned",
+    )  # fmt: skip
+
     def __init__(self, limits: Http1Limits, now: float) -> None:
         self._limits = limits
-        self._input = _Input.HEAD
-        self._output = _Output.IDLE
+        self._input = InputState.HEAD
+        self._output = OutputState.IDLE
         self._buffer = b""
         self._scanned = 0
         self._is_head_begun = False
@@ -83,6 +60,7 @@ class Http1Server:
         self._body_bytes = 0
         self._drained = -1  # bytes dropped of a body that nobody wants; negative while somebody does
         self._answer_left = 0
+        self._is_upgrade = False
         self._owes_continue = False
         self._is_persistent = True
         self._is_paused = False
@@ -95,17 +73,22 @@ class Http1Server:
     @property
     def is_full(self) -> bool:
         """Whether as much is pipelined as may be: the host stops reading until the answer's end."""
-        return self._input is _Input.WAITING and len(self._buffer) >= self._limits.max_pipelined_bytes
+        return self._input is InputState.WAITING and len(self._buffer) >= self._limits.max_pipelined_bytes
+
+    @property
+    def is_chunking(self) -> bool:
+        """Whether the answer under way is chunked and nothing waits to be sent, so that chunks may go past `to_send`."""
+        return self._output is OutputState.CHUNKED and not self._out
 
     @property
     def is_idle(self) -> bool:
         """Whether nothing is being asked or answered."""
-        return self._input is _Input.HEAD and self._output is _Output.IDLE and not self._buffer
+        return self._input is InputState.HEAD and self._output is OutputState.IDLE and not self._buffer
 
     @property
     def is_closing(self) -> bool:
         """Whether nothing comes after what `to_send` has: the host sends it, and closes."""
-        return self._input is _Input.CLOSED and self._output in _OVER
+        return self._input is InputState.CLOSED and self._output in OVER
 
     @property
     def has_input_ended(self) -> bool:
@@ -135,7 +118,7 @@ class Http1Server:
 
     def receive(self, data: bytes, now: float) -> None:
         """Take what the client sent; `b""` for the end of its side. Never raises for what it is."""
-        if self._input is _Input.CLOSED:
+        if self._input is InputState.CLOSED:
             return
         if data:
             self._buffer = self._buffer + data if self._buffer else data
@@ -149,10 +132,10 @@ class Http1Server:
         due = self.next_deadline()
         if due is None or now < due:
             return
-        if self._drained >= 0 or (self._input is _Input.HEAD and not self._buffer):
+        if self._drained >= 0 or (self._input is InputState.HEAD and not self._buffer):
             self._close()
         else:
-            what = "head" if self._input is _Input.HEAD else "body"
+            what = "head" if self._input is InputState.HEAD else "body"
             self._fail(408, f"the request's {what} did not come in time")
 
     def pause(self) -> None:
@@ -162,23 +145,23 @@ class Http1Server:
     def resume(self, now: float) -> None:
         """The host reads again."""
         self._is_paused = False
-        if self._input is _Input.BODY and self._drained < 0:
+        if self._input is InputState.BODY and self._drained < 0:
             self._deadline = now + self._limits.body_timeout
 
     def _advance(self, now: float) -> None:
         """Parse as far as the order of answers allows."""
         while True:
-            if self._input is _Input.HEAD:
+            if self._input is InputState.HEAD:
                 if not self._take_head(now):
                     break
-            elif self._input is _Input.BODY:
+            elif self._input is InputState.BODY:
                 if not self._take_body(now):
                     break
             else:
                 return
         if not self._input_ended:
             return
-        if self._input is _Input.BODY and self._drained < 0:
+        if self._input is InputState.BODY and self._drained < 0:
             self._fail(400, "the request's body stops short")
         else:
             self._close()
@@ -222,18 +205,18 @@ class Http1Server:
 
     def _begin(self, request: Request, buffer: bytes, end: int) -> None:
         self._request = request
-        self._output = _Output.HEADLESS
+        self._output = OutputState.HEADLESS
         self._events.append(request)
         self._is_persistent = self._is_persistent and request.is_persistent
         self._deadline = None
         if request.length == 0:
-            self._input = _Input.WAITING
+            self._input = InputState.WAITING
             # A protocol that takes over wants the head, too.
             self._buffer = buffer if request.upgrade else buffer[end:]
             self._scanned = end if request.upgrade else 0
             return
         self._buffer = buffer[end:]
-        self._input = _Input.BODY
+        self._input = InputState.BODY
         self._body_bytes = 0
         self._owes_continue = request.expects_continue
         self._chunks = ChunkedBody(self._limits.max_head_bytes) if request.length is None else None
@@ -288,23 +271,23 @@ class Http1Server:
             self._next(now)
         else:
             self._events.append(BodyEnded())
-            self._input = _Input.WAITING
+            self._input = InputState.WAITING
 
     def _next(self, now: float) -> None:
         """The exchange is over, both ways."""
-        self._output = _Output.IDLE
+        self._output = OutputState.IDLE
         self._request = None
         if not self._is_persistent:
             self._close()
             return
-        self._input = _Input.HEAD
+        self._input = InputState.HEAD
         limits = self._limits
         self._deadline = now + (limits.header_timeout if self._buffer else limits.keep_alive_timeout)
 
     def _fail(self, status: int, text: str) -> None:
         """Refuse the client, and tell it where that is still possible."""
         self._events.append(Failed(status, text))
-        if (self._output is _Output.IDLE or self._output is _Output.HEADLESS) and self._drained < 0:
+        if (self._output is OutputState.IDLE or self._output is OutputState.HEADLESS) and self._drained < 0:
             body = f"{text}\n".encode()
             lines = check_fields(
                 [
@@ -315,11 +298,11 @@ class Http1Server:
             )
             self._out.append(f"HTTP/1.1 {status} {reason(status)}\r\n{lines}\r\n".encode("latin-1") + body)
         self._close()
-        self._output = _Output.CLOSED
+        self._output = OutputState.CLOSED
 
     def _close(self) -> None:
         """Nothing that comes is looked at any more."""
-        self._input = _Input.CLOSED
+        self._input = InputState.CLOSED
         self._buffer = b""
         self._deadline = None
         self._drained = -1
@@ -335,13 +318,13 @@ class Http1Server:
 
     def refuse(self, status: int, text: str) -> None:
         """Answer in the handler's stead, if it has not begun to, and end the connection."""
-        if self._output is _Output.HEADLESS:
+        if self._output is OutputState.HEADLESS:
             self._fail(status, text)
             self._events.pop()
 
     def send_continue(self) -> None:
         """Somebody wants the body: tell a client that waits to be told."""
-        if self._owes_continue and self._output is _Output.HEADLESS:
+        if self._owes_continue and self._output is OutputState.HEADLESS:
             self._owes_continue = False
             self._out.append(b"HTTP/1.1 100 Continue\r\n\r\n")
 
@@ -352,35 +335,37 @@ class Http1Server:
           LocalProtocolError: nothing is being asked, or the head is not valid; nothing has changed.
         """
         request = self._request
-        if self._output is _Output.CLOSED:
+        if self._output is OutputState.CLOSED:
             return
-        if self._output is not _Output.HEADLESS or request is None:
+        if self._output is not OutputState.HEADLESS or request is None:
             raise LocalProtocolError(f"can't send a head in state {self._output.name}")
         if not 200 <= status <= 599:
             raise LocalProtocolError(f"can't answer with status {status}", field="status")
         lines = check_fields(headers)
-        output, left = _Output.CHUNKED if request.version == "1.1" else _Output.UNTIL_CLOSE, 0
+        output, left = OutputState.CHUNKED if request.version == "1.1" else OutputState.UNTIL_CLOSE, 0
         for name, value in headers:
             if name == "content-length":
-                if output is _Output.SIZED:
+                if output is OutputState.SIZED:
                     raise LocalProtocolError("can't send two of content-length", field=name)
-                output, left = _Output.SIZED, parse_length(value)
+                output, left = OutputState.SIZED, parse_length(value)
             elif name == "transfer-encoding":
                 raise LocalProtocolError("can't send transfer-encoding: the body's coding is the host's", field=name)
             elif name == "connection" and value.lower() == "close":
                 self._is_persistent = False
-        if request.method == "HEAD" or status in _IS_BODILESS:
-            output = _Output.BODILESS
-        if self._owes_continue or output is _Output.UNTIL_CLOSE or (self._input_ended and not self._buffer):
+        if request.method == "HEAD" or status in IS_BODILESS:
+            output = OutputState.BODILESS
+        if self._owes_continue or output is OutputState.UNTIL_CLOSE or (self._input_ended and not self._buffer):
             # With a 100 still owed, the client may send the body after this answer or not, and nobody can tell which.
             self._is_persistent = False
-        framing = "transfer-encoding: chunked\r\n" if output is _Output.CHUNKED else ""
+        framing = "transfer-encoding: chunked\r\n" if output is OutputState.CHUNKED else ""
         if not self._is_persistent:
             framing += "" if "connection: close\r\n" in lines else "connection: close\r\n"
         elif request.version == "1.0":
             framing += "connection: keep-alive\r\n"
         self._output = output
         self._answer_left = left
+        self._is_upgrade = bool(request.upgrade)
+        self._request = None
         self._out.append(f"HTTP/1.1 {status} {reason(status)}\r\n{lines}{framing}\r\n".encode("latin-1"))
 
     def send_body(self, data: bytes) -> None:
@@ -390,16 +375,16 @@ class Http1Server:
           LocalProtocolError: there is no head, or more was given than its length says; nothing has changed.
         """
         output = self._output
-        if output is _Output.CLOSED:
+        if output is OutputState.CLOSED:
             return
-        if output not in _OPEN:
+        if output not in OPEN:
             raise LocalProtocolError(f"can't send a body in state {output.name}")
-        if not data or output is _Output.BODILESS:
+        if not data or output is OutputState.BODILESS:
             return
-        if output is _Output.CHUNKED:
+        if output is OutputState.CHUNKED:
             self._out += (b"%x\r\n" % len(data), data, b"\r\n")
             return
-        if output is _Output.SIZED:
+        if output is OutputState.SIZED:
             if len(data) > self._answer_left:
                 raise LocalProtocolError(f"can't send {len(data)} bytes: {self._answer_left} are left of the length")
             self._answer_left -= len(data)
@@ -412,39 +397,36 @@ class Http1Server:
           LocalProtocolError: there is no head, or the body is shorter than its length says; nothing has changed.
         """
         output = self._output
-        if output is _Output.CLOSED:
+        if output is OutputState.CLOSED:
             return
-        if output not in _OPEN:
+        if output not in OPEN:
             raise LocalProtocolError(f"can't end an answer in state {output.name}")
-        if output is _Output.SIZED and self._answer_left:
+        if output is OutputState.SIZED and self._answer_left:
             raise LocalProtocolError(f"can't end the answer: {self._answer_left} bytes of its length are missing")
-        if output is _Output.CHUNKED:
+        if output is OutputState.CHUNKED:
             self._out.append(b"0\r\n\r\n")
-        if self._input is _Input.BODY and self._is_persistent:
+        if self._input is InputState.BODY and self._is_persistent:
             self._drained = 0
             self._deadline = now + self._limits.drain_timeout
             self._is_paused = False
-            self._output = _Output.IDLE
+            self._output = OutputState.IDLE
         else:
-            if self._request is not None and self._request.upgrade:
+            if self._is_upgrade:
                 self._buffer = self._buffer[self._scanned :]  # declined: the head is not needed any more
                 self._scanned = 0
             self._next(now)
         self._advance(now)
 
     def detach(self) -> bytes:
-        """Leave the connection to another protocol, instead of an answer.
-
-        Returns:
-          The request's head and what came behind it.
+        """Leave the connection to another protocol; the request's head and what came behind it.
 
         Raises:
           LocalProtocolError: the request asked for no upgrade, or is being answered.
         """
         request = self._request
-        if self._output is not _Output.HEADLESS or request is None or not request.upgrade or request.length != 0:
+        if self._output is not OutputState.HEADLESS or request is None or not request.upgrade or request.length != 0:
             raise LocalProtocolError("can't leave the connection: no upgrade was asked for")
         data = self._buffer
         self._close()
-        self._output = _Output.CLOSED
+        self._output = OutputState.CLOSED
         return data

@@ -11,7 +11,7 @@ from typing import Final
 
 from trio_streams.wire.http1_head import HeadFault
 
-__all__ = ["ChunkedBody"]
+__all__ = ["ChunkedBody", "encode_chunk"]
 
 _SIZE_LINE: Final = re.compile(rb"([0-9A-Fa-f]{1,16}+)(?:[ \t]*+;[\t\x20-\x7e\x80-\xff]*+)?+")
 _TRAILER: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++:[\t\x20-\x7e\x80-\xff]*+")
@@ -22,6 +22,14 @@ _MAX_SIZE_LINE_BYTES: Final = 256
 _MAX_EXTENSION_BYTES: Final = 16_384
 """Of all chunks together beyond what a chunk's own bytes pay for: many tiny chunks must not be a way to send for ever
 without sending anything (CVE-2023-39326)."""
+
+
+def encode_chunk(data: bytes) -> bytes:
+    """One chunk of the chunked coding; nothing for nothing, since an empty chunk is the last one.
+
+    Spec: RFC 9112 §7.1.
+    """
+    return b"%x\r\n%b\r\n" % (len(data), data) if data else b""
 
 
 class ChunkedBody:

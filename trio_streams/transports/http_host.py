@@ -1,0 +1,78 @@
+"""What the connections of the lean host share, and how a request of the wire becomes one of the handler's."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+from urllib.parse import unquote
+
+import trio
+
+from trio_streams.transports.exchange import ExchangeConfig, ExchangeHandler, RequestHead
+from trio_streams.transports.http_access import AccessRecord
+from trio_streams.transports.http_link import AnyStream
+from trio_streams.wire.http1 import Http1Limits, Request
+
+__all__ = ["Host", "Served", "request_head", "wants_websocket"]
+
+
+class Served(Protocol):
+    """A connection, as the host sees it."""
+
+    is_marked: bool
+
+    def check(self, now: float) -> None:
+        """Look at the deadlines."""
+        ...
+
+    def drain(self) -> None:
+        """Let the exchange under way be the last one."""
+        ...
+
+    def write_marked(self) -> None:
+        """Write what there is."""
+        ...
+
+
+class Host(Protocol):
+    """What connections share."""
+
+    handler: ExchangeHandler
+    config: ExchangeConfig
+    limits: Http1Limits
+    scheme: str
+    nursery: trio.Nursery
+    is_closing: bool
+    on_access: Callable[[AccessRecord], None] | None
+    upgrade: Callable[[AnyStream, bytes, str], Awaitable[None]] | None
+
+    def mark(self, connection: Served) -> None:
+        """Have the connection's output written soon."""
+        ...
+
+    def forget(self, connection: Served) -> None:
+        """The connection is over."""
+        ...
+
+    def date(self) -> str:
+        """The time of day, as HTTP says it."""
+        ...
+
+
+def request_head(request: Request, peer: str, scheme: str) -> RequestHead:
+    """What a handler is told of a request."""
+    path, _, query = request.target.partition("?")
+    return RequestHead(
+        method=request.method,
+        path=unquote(path) if "%" in path else path,
+        query_string=query,
+        headers=request.headers,
+        peer=peer,
+        scheme=scheme,
+        http_version=request.version,
+    )
+
+
+def wants_websocket(request: Request) -> bool:
+    """Whether a request asks for the other protocol that is spoken here."""
+    return request.upgrade == "websocket" and request.method == "GET"
