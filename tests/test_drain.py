@@ -16,9 +16,8 @@ from trio_streams.errors import ConnectionLost, StreamReset
 from trio_streams.transports.exchange import ExchangeConfig
 from trio_streams.urls import Drain, ServerConfig, connect, serve
 
-_IN_LEAN: Final = pytest.mark.xfail(strict=True, reason="the lean host half-closes what it has given away")
 
-ALL: Final = (*OWN, *HTTP, *(pytest.param(one, marks=_IN_LEAN) if one.host == "lean" else one for one in HOSTED))
+ALL: Final = (*OWN, *HTTP, *HOSTED)
 
 
 @pytest.mark.parametrize("face", ALL, ids=str)

@@ -24,7 +24,8 @@ def make() -> tuple[Router, Routes]:
     async def one() -> AsyncIterator[int]:
         yield 1
 
-    add_documents(routes, app, DocumentInfo(title="T"), lambda: URLS)
+    app.enable_usd(title="T")
+    add_documents(routes, app, lambda: URLS)
     return app, routes
 
 
@@ -62,3 +63,10 @@ async def test_each_has_its_place(name: str) -> None:
     _, routes = make()
     assert (await drive(routes, RequestHead(method="GET", path=f"/docs/{name}"))).status == 200
     assert (await drive(routes, RequestHead(method="GET", path=f"/docs/{name}x"))).status == 404
+
+
+async def test_nothing_is_told_unasked() -> None:
+    """Until the application enables them there are no documents."""
+    routes = Routes()
+    add_documents(routes, Router(), lambda: URLS)
+    assert (await drive(routes, RequestHead(method="GET", path="/docs/usd.json"))).status == 404

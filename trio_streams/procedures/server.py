@@ -7,26 +7,24 @@ status; how an exception ends the stream is the owner's exit policy (`Connection
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Final
 
 import attrs
 import trio
 
-from trio_streams.codes import Code
 from trio_streams.driver import Handler
-from trio_streams.errors import RpcError
 from trio_streams.procedures.coding import asked_for
-from trio_streams.procedures.procedure import Kind, Procedure
+from trio_streams.procedures.dispatch import Found, find, not_found, run_event
+from trio_streams.procedures.procedure import Kind
 from trio_streams.procedures.router import Router
 from trio_streams.service.background import Background
 from trio_streams.service.context import Context
-from trio_streams.service.interceptor import Interceptor, Invocation, intercept
+from trio_streams.service.interceptor import intercept
 from trio_streams.service.runner import pump
 from trio_streams.streams.wire import StopPolicy, WireStream
 
-__all__ = ["not_found", "prepare"]
+__all__ = ["prepare"]
 
 _POLICIES: Final[Mapping[Kind, StopPolicy]] = {
     Kind.CALL: StopPolicy.ALWAYS,
@@ -35,12 +33,6 @@ _POLICIES: Final[Mapping[Kind, StopPolicy]] = {
     Kind.CLIENT: StopPolicy.ON_ERROR,
     Kind.BIDIRECTIONAL: StopPolicy.WHEN_ENDED,
 }
-
-
-def not_found(name: str) -> RpcError:
-    """The error for a name that no procedure has; a long name is cut, for it comes from a stranger."""
-    shown = name if len(name) <= 100 else f"{name[:100]}… ({len(name)} characters)"
-    return RpcError(Code.NOT_FOUND, f"there is no procedure {shown!r}")
 
 
 def prepare(router: Router, stream: WireStream[bytes, bytes], *, background: Background | None = None) -> Handler:
@@ -54,19 +46,18 @@ def prepare(router: Router, stream: WireStream[bytes, bytes], *, background: Bac
     Returns:
       The handler to run in the stream's scope.
     """
-    found = router.find(stream.name)
+    found = find(router, stream.name)
     if found is None:
         return _refuse
-    procedure, params = found
-    stream.stop_policy = _POLICIES[procedure.kind]
-    interceptors = (*router.interceptors, *procedure.interceptors)
+    stream.stop_policy = _POLICIES[found.procedure.kind]
 
     async def serve(stream: WireStream[bytes, bytes]) -> None:
-        invocation = _invocation(procedure, params, stream)
-        if procedure.kind is Kind.EVENT and background is not None:
-            await _start_event(procedure, interceptors, invocation, stream, background)
+        coded = attrs.evolve(found, procedure=found.procedure.coded(*asked_for(stream.metadata)))
+        context = _context(coded, stream)
+        if coded.procedure.kind is Kind.EVENT:
+            await run_event(coded, context, await _receive_input(stream), background)
         else:
-            await _serve(procedure, interceptors, invocation, stream)
+            await _serve(coded, context, stream)
 
     return serve
 
@@ -75,24 +66,22 @@ async def _refuse(stream: WireStream[bytes, bytes]) -> None:
     raise not_found(stream.name)
 
 
-def _invocation(procedure: Procedure, params: Mapping[str, str], stream: WireStream[bytes, bytes]) -> Invocation:
-    context = Context(
-        procedure=procedure.name,
+def _context(found: Found, stream: WireStream[bytes, bytes]) -> Context:
+    return Context(
+        procedure=found.procedure.name,
         peer=stream.peer,
         metadata=stream.metadata,
         deadline=stream.deadline,
         cancel_scope=stream.cancel_scope,
         request_id=str(stream.id),
-        params=params,
+        params=found.params,
         find_reason=lambda: stream.cancel_reason,
     )
-    return Invocation(name=procedure.name, kind=procedure.kind.value, context=context, declared=procedure.metadata)
 
 
-async def _serve(
-    procedure: Procedure, interceptors: Sequence[Interceptor], invocation: Invocation, stream: WireStream[bytes, bytes]
-) -> None:
-    procedure = procedure.coded(*asked_for(stream.metadata))
+async def _serve(found: Found, context: Context, stream: WireStream[bytes, bytes]) -> None:
+    procedure = found.procedure
+    invocation = found.invocation(context)
 
     async def run() -> object:
         value: object
@@ -105,35 +94,9 @@ async def _serve(
             return await pump(answer, stream.typed(invocation.encoding(procedure.encode_output), None))
         return invocation.sent(await answer)
 
-    result = await intercept(interceptors, invocation, run)
+    result = await intercept(found.interceptors, invocation, run)
     if procedure.kind.gives_result:
         await stream.send_last(procedure.encode_output(result))
-
-
-async def _start_event(
-    procedure: Procedure,
-    interceptors: Sequence[Interceptor],
-    invocation: Invocation,
-    stream: WireStream[bytes, bytes],
-    background: Background,
-) -> None:
-    """The stream ends when its event has begun: its caller waits for nothing, and may be gone before it is done."""
-    procedure = procedure.coded(*asked_for(stream.metadata))
-    payload = await _receive_input(stream)
-    scope = trio.CancelScope()
-    invocation.context = attrs.evolve(
-        invocation.context, cancel_scope=scope, deadline=math.inf, find_reason=lambda: None
-    )
-
-    async def run() -> object:
-        value = invocation.received(procedure.decode_input(payload))
-        return await procedure.invoke(value, invocation.context)
-
-    async def run_event() -> None:
-        with scope:
-            await intercept(interceptors, invocation, run)
-
-    await background.start(f"event {procedure.name!r} from {stream.peer}", run_event)
 
 
 async def _receive_input(stream: WireStream[bytes, bytes]) -> bytes | None:

@@ -8,6 +8,7 @@ from typing import Any
 import attrs
 
 from trio_streams.service.access import OnAccess
+from trio_streams.service.sse import SseConfig
 from trio_streams.transports.exchange import ExchangeConfig
 
 __all__ = ["CheckReady", "ServerConfig"]
@@ -44,7 +45,9 @@ class ServerConfig:
         `Retry-After`, elsewhere by closing it. None leaves it to the system.
       max_connections_per_host: open at once from one address; likewise. Unix sockets have none.
       max_header_bytes: request line and headers; more is answered 431. hypercorn's own limit is 16,384 on HTTP/1.1.
+      max_events: fire-and-forget events whose handlers run at once; more wait, and their callers with them.
       exchange: limits and timeouts of HTTP exchanges on either host, `max_body_bytes` among them.
+      sse: heartbeats, and how long an event stream may last.
       drain_delay: seconds between the beginning of a drain, when `/readyz` turns 503, and the closing of the listeners:
         as long as a load balancer needs to notice.
       drain_timeout: seconds that exchanges and streams under way get from then on, all together.
@@ -60,7 +63,9 @@ class ServerConfig:
     max_connections: int | None = attrs.field(default=10_000, validator=_at_least(1))
     max_connections_per_host: int | None = attrs.field(default=None, validator=_at_least(1))
     max_header_bytes: int = attrs.field(default=16_384, validator=_at_least(1_024))
+    max_events: int = attrs.field(default=1_024, validator=_at_least(1))
     exchange: ExchangeConfig = attrs.field(factory=ExchangeConfig)
+    sse: SseConfig = attrs.field(factory=SseConfig)
     drain_delay: float = attrs.field(default=0.0, validator=_at_least(0))
     drain_timeout: float = attrs.field(default=10.0, validator=_at_least(0))
     allowed_hosts: tuple[str, ...] = attrs.field(default=(), validator=_are_names)

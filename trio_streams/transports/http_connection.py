@@ -429,6 +429,8 @@ class HttpConnection(Parking):
 
     def drain(self) -> None:
         """Let the exchange under way be the last one."""
+        if self._machine.is_closing:
+            return  # on its way out already, or given away: then its bytes are another protocol's
         self._machine.request_close()
         if self._machine.is_closing:
             self._link.end_sending()

@@ -12,6 +12,7 @@ from typing import Final, Literal, TypeAlias
 import attrs
 import trio
 
+from trio_streams.browser import with_client
 from trio_streams.carrier import Carrier
 from trio_streams.config import ConnectionConfig
 from trio_streams.connection import Connection
@@ -21,6 +22,7 @@ from trio_streams.driver import Handler, run_server
 from trio_streams.nursery import open_bare_nursery
 from trio_streams.procedures.router import Router
 from trio_streams.procedures.server import prepare
+from trio_streams.service.background import Background
 from trio_streams.service.drain import Drain
 from trio_streams.service.front import admitted, logged, probed
 from trio_streams.service.record import record_stream
@@ -69,6 +71,7 @@ class Server:
     host: HostName
     drain: Drain
     gate: Gate
+    background: Background
     dashboard: Dashboard | None = None
     urls: list[str] = attrs.field(factory=list[str])
     stopping: trio.Event = attrs.field(factory=trio.Event)
@@ -92,6 +95,7 @@ class Server:
     def front(self, handler: ExchangeHandler, address: Address) -> ExchangeHandler:
         """A handler of HTTP exchanges behind probes, checks and, where its host has none, the access log."""
         rules = self.rules
+        handler = with_client(handler)
         if self.dashboard is not None:
             handler = self.dashboard.wrap(handler)
         # The lean host counts by itself, as it reads.
@@ -151,7 +155,7 @@ class Server:
         )
 
     def _prepare(self, transport: str, stream: WireStream[bytes, bytes]) -> Handler:
-        handler = prepare(self.app, stream)
+        handler = prepare(self.app, stream, background=self.background)
         on_access = self.rules.on_access
         return handler if on_access is None else partial(record_stream, handler, transport, on_access)
 

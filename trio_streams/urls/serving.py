@@ -9,6 +9,7 @@ from typing import Final, Protocol, get_args
 
 import trio
 
+from trio_streams.browser import with_client
 from trio_streams.carrier import Carrier
 from trio_streams.config import ConnectionConfig
 from trio_streams.connection import Connection
@@ -19,6 +20,7 @@ from trio_streams.nursery import open_bare_nursery
 from trio_streams.procedures.http_server import http_handler
 from trio_streams.procedures.router import Router
 from trio_streams.procedures.server import prepare
+from trio_streams.service.background import Background
 from trio_streams.service.drain import Drain
 from trio_streams.service.server_config import ServerConfig
 from trio_streams.transports.asgi import AsgiApp, serve_hypercorn
@@ -90,7 +92,9 @@ async def _serve_http(server: Server, address: Address, task_status: trio.TaskSt
         )
         serve_host = partial(serve_lean, limits=limits, websocket_config=server.config, on_access=rules.on_access)
     await serve_host(
-        server.front(http_handler(server.app, lambda: server.urls), address),
+        server.front(
+            http_handler(server.app, lambda: server.urls, sse_config=rules.sse, background=server.background), address
+        ),
         address.host,
         address.port,
         config=exchange,
@@ -138,7 +142,7 @@ def asgi_app(
     async def serve_websocket(carrier: Carrier) -> None:
         await run_server(carrier, partial(prepare, app), config=connections)
 
-    return make_asgi_app(http_handler(app), config=config or ExchangeConfig(), websocket=serve_websocket)
+    return make_asgi_app(with_client(http_handler(app)), config=config or ExchangeConfig(), websocket=serve_websocket)
 
 
 async def serve(
@@ -184,21 +188,24 @@ async def serve(
     addresses = _parse(urls, carrier, host)
     rules = server or ServerConfig()
     async with open_bare_nursery() as nursery:
-        shared = Server(
-            app=app,
-            config=config or ConnectionConfig(),
-            rules=rules,
-            carrier=carrier,
-            on_connection=on_connection,
-            certfile=certfile,
-            keyfile=keyfile,
-            ssl_context=ssl_context,
-            host=host,
-            drain=drain or Drain(),
-            gate=_gate(nursery, rules),
-            dashboard=Dashboard(app) if dashboard is True else dashboard or None,
-        )
-        await _serve_all(shared, addresses, nursery, task_status)
+        async with open_bare_nursery() as work:
+            shared = Server(
+                app=app,
+                config=config or ConnectionConfig(),
+                rules=rules,
+                carrier=carrier,
+                on_connection=on_connection,
+                certfile=certfile,
+                keyfile=keyfile,
+                ssl_context=ssl_context,
+                host=host,
+                drain=drain or Drain(),
+                gate=_gate(nursery, rules),
+                background=Background(work, max_running=rules.max_events),
+                dashboard=Dashboard(app) if dashboard is True else dashboard or None,
+            )
+            await _serve_all(shared, addresses, nursery, work.cancel_scope, task_status)
+        nursery.cancel_scope.cancel()
 
 
 def _parse(urls: Sequence[str], carrier: str, host: str) -> list[Address]:
@@ -215,16 +222,19 @@ def _gate(nursery: trio.Nursery, rules: ServerConfig) -> Gate:
 
 
 async def _serve_all(
-    server: Server, addresses: list[Address], nursery: trio.Nursery, task_status: trio.TaskStatus[list[str]]
+    server: Server,
+    addresses: list[Address],
+    nursery: trio.Nursery,
+    scope: trio.CancelScope,
+    task_status: trio.TaskStatus[list[str]],
 ) -> None:
     for address in addresses:
         _check_certificate(server, address)
     async with open_bare_nursery() as listening:
-        nursery.start_soon(server.keep_drain, listening.cancel_scope)
+        nursery.start_soon(server.keep_drain, scope)
         for address in addresses:
             server.urls.append(await listening.start(_started, SCHEMES[address.scheme], server, address))
         task_status.started(list(server.urls))
-    nursery.cancel_scope.cancel()
 
 
 async def _started(
