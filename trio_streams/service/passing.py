@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 import trio
 
-from trio_streams.service.exchange import BodyEncoder, Exchange, Headers, RequestHead
+from trio_streams.service.exchange import BodyEncoder, BodySource, Exchange, Headers, RequestHead
 
 __all__ = ["PassingExchange"]
 
@@ -55,6 +55,10 @@ class PassingExchange:
     async def send(self, data: bytes) -> None:
         """See `Exchange`."""
         await self._inner.send(data)
+
+    async def send_from(self, source: BodySource) -> None:
+        """See `Exchange`."""
+        await self._inner.send_from(source)
 
     def end(self) -> None:
         """See `Exchange`."""
