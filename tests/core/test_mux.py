@@ -74,19 +74,6 @@ def test_streams_that_end_after_several_turns_are_forgotten() -> None:
     assert client.stream_count == 0
 
 
-def test_what_waits_is_a_copy() -> None:
-    """Metadata that the caller changes after the command is sent as it was."""
-    muxes = Muxes()
-    stream_id = muxes.client.open("x")
-    metadata: dict[str, str] = {"a": "b"}
-    muxes.client.send_header(stream_id, metadata)
-    muxes.client.end(stream_id, records.OK, metadata)
-    metadata["a"] = 5  # type: ignore[assignment]
-    happened = muxes.take_server()
-    assert only(events.Headed, happened) == [events.Headed(1, {"a": "b"})]
-    assert only(events.Ended, happened) == [events.Ended(1, records.OK, {"a": "b"})]
-
-
 def test_a_stream_stops_at_its_window_and_goes_on_when_it_was_read() -> None:
     """The producer of an unread stream stops at exactly its window; a quarter consumed makes it writable again."""
     muxes = Muxes(attrs.evolve(CONFIG, stream=StreamLimits(window_items=8)))

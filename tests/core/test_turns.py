@@ -7,8 +7,9 @@ from collections import Counter
 import attrs
 import pytest
 
-from tests.core.support import CONFIG, Muxes
+from tests.core.support import CONFIG, Muxes, only
 from trio_streams.config import StreamLimits
+from trio_streams.core import events, records
 from trio_streams.core.assembly import Piece
 from trio_streams.core.mux import Mux
 from trio_streams.wire.binary import PREFACE, BinaryWire
@@ -88,3 +89,16 @@ def test_a_large_item_holds_up_a_small_one_for_one_frame() -> None:
     assert all(size <= 16_384 for _, size in order)
     client.send(small, [b"!"])
     assert (small, 1) in written(client, 100_000)[:2]
+
+
+def test_what_waits_is_a_copy() -> None:
+    """Metadata that the caller changes after the command is sent as it was."""
+    muxes = Muxes()
+    stream_id = muxes.client.open("x")
+    metadata: dict[str, str] = {"a": "b"}
+    muxes.client.send_header(stream_id, metadata)
+    muxes.client.end(stream_id, records.OK, metadata)
+    metadata["a"] = 5  # type: ignore[assignment]
+    happened = muxes.take_server()
+    assert only(events.Headed, happened) == [events.Headed(1, {"a": "b"})]
+    assert only(events.Ended, happened) == [events.Ended(1, records.OK, {"a": "b"})]
