@@ -9,7 +9,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from tests.demo.links import open_client
-from trio_streams.demo.upload import Chunk, Upload, Uploaded, add_upload
+from trio_streams.demo.upload import PACE, Chunk, Upload, Uploaded, add_upload
 from trio_streams.errors import RpcError
 from trio_streams.procedures.router import Router
 
@@ -43,6 +43,15 @@ async def test_progress_is_visible_while_it_goes_on(autojump_clock: MockClock) -
         assert [(it.size, it.expected, it.outcome) for it in uploads] == [(50, 200, "")]
         file.end()
         await file.receive()
+
+
+async def test_a_client_may_ask_to_be_read_slowly(autojump_clock: MockClock) -> None:
+    """100 KiB at 16 KiB a second, the slowest that there is, take six seconds: nobody keeps a handler for ever."""
+    async with open_client(_router([], [], max_bytes=102_400)) as client:
+        for asked, seconds in (("16384", 6.25), ("1", 6.25), ("102400", 1.0), ("soon", 0.0), ("0", 0.0)):
+            answer = await client.upload("files.upload", ["x" * 1024] * 100, returns=Uploaded, metadata={PACE: asked})
+            assert answer.size == 102_400
+            assert answer.seconds == pytest.approx(seconds, abs=0.1)
 
 
 async def test_a_file_that_is_too_large_is_refused(autojump_clock: MockClock) -> None:

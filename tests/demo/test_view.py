@@ -79,6 +79,7 @@ SHOWN = Shown(
 PICTURE = """\
 trio_streams demo   61 s   4 streams   51 items   /proc
 tcp://127.0.0.1:7100  ws://127.0.0.1:7101  http://127.0.0.1:7102
+in a browser: http://127.0.0.1:7102/dashboard/
 
      stream      who              out        in      window  queue          items   items/s    bytes
 tcp  system.cpu  demo             closed     open       256  ░░░░░░░░ 0        12       1.0  1.5 KiB
@@ -108,7 +109,7 @@ def test_a_terminal_without_unicode_gets_ascii() -> None:
     """Bars are made of # and dots."""
     lines = view.render(SHOWN, 120, 40, is_unicode=False)
     assert all(line.isascii() for line in lines)
-    assert "######.. 12" in lines[5]
+    assert "######.. 12" in lines[6]
 
 
 def test_too_many_streams_are_counted() -> None:
@@ -116,7 +117,7 @@ def test_too_many_streams_are_counted() -> None:
     lines = view.render(attrs.evolve(SHOWN, rows=ROWS * 25), 120, 30)
     assert len(lines) == 30
     assert lines[-1] == "Ctrl-C ends it"
-    assert [line for line in lines if "more" in line] == ["... and 86 more"]
+    assert [line for line in lines if "more" in line] == ["... and 87 more"]
 
 
 @given(st.integers(1, 200), st.integers(1, 60), st.text(max_size=300), st.integers(0, 40), st.booleans())

@@ -18,6 +18,7 @@ import attrs
 import trio
 
 from trio_streams.codecs import Codec, json_codec
+from trio_streams.dashboard import Dashboard
 from trio_streams.demo import screen, view
 from trio_streams.demo.app import DemoApp, build_app
 from trio_streams.demo.clients import Clients
@@ -26,6 +27,7 @@ from trio_streams.demo.logs import LineFormatter
 from trio_streams.demo.screen import Write
 from trio_streams.demo.watch import Watch
 from trio_streams.urls import serve
+from trio_streams.urls.serving import HostName
 
 __all__ = ["DemoOptions", "run_demo"]
 
@@ -47,6 +49,7 @@ class DemoOptions:
       ports: by scheme; a scheme that is left out gets its usual port, or a free one where that is taken.
       log_path: the file that `logs.tail` shows, instead of the demo's own log.
       is_unicode: whether the terminal shows more than ASCII.
+      host: what serves HTTP.
     """
 
     duration: float
@@ -54,6 +57,7 @@ class DemoOptions:
     ports: dict[str, int] = attrs.field(factory=dict[str, int])
     log_path: Path | None = None
     is_unicode: bool = True
+    host: HostName = "hypercorn"
 
 
 async def run_demo(
@@ -77,7 +81,7 @@ async def run_demo(
         async with trio.open_nursery() as servers:
             app = build_app(source, options.log_path or log_path, servers)
             watch = Watch()
-            urls = await _serve(servers, app, watch, options.ports)
+            urls = await _serve(servers, app, watch, options)
             show = _Show(app, watch, urls, source.name, options, write, size)
             with trio.move_on_after(options.duration):
                 async with trio.open_nursery() as nursery:
@@ -110,16 +114,23 @@ def _own_log() -> Generator[Path, None, None]:
             logger.propagate = before[1]
 
 
-async def _serve(servers: trio.Nursery, app: DemoApp, watch: Watch, ports: dict[str, int]) -> dict[str, str]:
+async def _serve(servers: trio.Nursery, app: DemoApp, watch: Watch, options: DemoOptions) -> dict[str, str]:
     """The bound URLs by scheme."""
+    ports = options.ports
 
     def url(scheme: str) -> str:
         port = ports[scheme] if scheme in ports else _usual_or_any(_PORTS[scheme])
         return f"{scheme}://{_HOST}:{port}"
 
-    urls: list[str] = await servers.start(
-        partial(serve, app.router, *(url(scheme) for scheme in _PORTS), on_connection=watch.connected)
+    start = partial(
+        serve,
+        app.router,
+        *(url(scheme) for scheme in _PORTS),
+        on_connection=watch.connected,
+        host=options.host,
+        dashboard=Dashboard(app.router, title="trio_streams demo"),
     )
+    urls: list[str] = await servers.start(start)
     return {bound.partition(":")[0]: bound for bound in urls}
 
 
@@ -175,7 +186,8 @@ class _Show:
     async def run(self) -> None:
         """Show the demo until cancelled."""
         if self._options.plain:
-            await self._write("\n".join([*self._urls, *(f"# {hint}" for hint in view.hints(self._urls))]) + "\n")
+            notes = [f"in a browser: {view.page(self._urls)}", *view.hints(self._urls)]
+            await self._write("\n".join([*self._urls, *(f"# {note}" for note in notes)]) + "\n")
             await trio.sleep_forever()
         async with screen.full_screen(self._write):
             while True:

@@ -14,9 +14,12 @@ from trio_streams.errors import RpcError
 from trio_streams.procedures.router import Router
 from trio_streams.service.context import Context
 
-__all__ = ["MAX_UPLOAD_BYTES", "Chunk", "Upload", "Uploaded", "add_upload"]
+__all__ = ["MAX_UPLOAD_BYTES", "PACE", "Chunk", "Upload", "Uploaded", "add_upload"]
 
 MAX_UPLOAD_BYTES: Final = 67_108_864
+PACE: Final = "bytes-per-second"
+"""Metadata by which a client asks to be read slowly, to see backpressure at work."""
+MIN_PACE: Final = 16_384
 _KEPT: Final = 3
 """Finished uploads that stay in view."""
 
@@ -71,11 +74,12 @@ def add_upload(
     @router.stream("files.upload", direction="client")
     async def receive(chunks: AsyncIterable[str | Chunk], ctx: Context) -> Uploaded:
         """Takes a file in chunks; answers with its size and SHA-256."""
-        upload = Upload(ctx.peer, _announced(ctx.metadata.get("size", "")))
+        upload = Upload(ctx.peer, _number(ctx.metadata.get("size", "")))
+        pace = _number(ctx.metadata.get(PACE, "")) or None
         uploads.append(upload)
         upload_ended = "was cancelled"
         try:
-            result = await _receive(chunks, upload, max_bytes)
+            result = await _receive(chunks, upload, max_bytes, pace)
             upload_ended = f"sha256 {result.sha256[:12]}"
         except Exception:
             upload_ended = "failed"
@@ -88,7 +92,7 @@ def add_upload(
             _forget(uploads)
 
 
-async def _receive(chunks: AsyncIterable[str | Chunk], upload: Upload, max_bytes: int) -> Uploaded:
+async def _receive(chunks: AsyncIterable[str | Chunk], upload: Upload, max_bytes: int, pace: int | None) -> Uploaded:
     digest = hashlib.sha256()
     began = trio.current_time()
     count = 0
@@ -100,12 +104,15 @@ async def _receive(chunks: AsyncIterable[str | Chunk], upload: Upload, max_bytes
         digest.update(data)
         upload.size += len(data)
         count += 1
+        if pace is not None:
+            # What is not taken yet costs its sender credit, so that the slowness is felt at the other end.
+            await trio.sleep_until(began + upload.size / max(pace, MIN_PACE))
     seconds = trio.current_time() - began
     return Uploaded(size=upload.size, chunks=count, sha256=digest.hexdigest(), seconds=round(seconds, 6))
 
 
-def _announced(size: str) -> int | None:
-    return int(size) if size.isascii() and size.isdigit() and len(size) <= 15 else None
+def _number(text: str) -> int | None:
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= 15 else None
 
 
 def _forget(uploads: list[Upload]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Final
 
 import attrs
@@ -10,7 +10,7 @@ import attrs
 from trio_streams.demo.upload import Upload
 from trio_streams.demo.watch import Row
 
-__all__ = ["Shown", "hints", "render", "size_text", "summary"]
+__all__ = ["Shown", "align", "clean", "hints", "page", "render", "size_text", "summary"]
 
 _BAR: Final = 8
 _NAME: Final = 16
@@ -42,6 +42,11 @@ class Shown:
     events: Sequence[str] = ()
 
 
+def page(urls: Sequence[str]) -> str | None:
+    """Where the live page is; None where nothing is served over HTTP."""
+    return next((f"{url}/dashboard/" for url in urls if url.startswith("http")), None)
+
+
 def hints(urls: Sequence[str]) -> list[str]:
     """What to type into another terminal."""
     by_scheme = {url.partition(":")[0]: url for url in urls}
@@ -69,6 +74,7 @@ def render(shown: Shown, width: int, height: int, *, is_unicode: bool = True) ->
     head = [
         f"trio_streams demo   {shown.seconds:.0f} s   {len(shown.rows)} streams   {shown.items} items   {shown.source}",
         "  ".join(shown.urls),
+        *([f"in a browser: {where}"] if (where := page(shown.urls)) is not None else []),
         "",
     ]
     tail = ["", *_upload_lines(shown, is_unicode=is_unicode)]
@@ -79,13 +85,21 @@ def render(shown: Shown, width: int, height: int, *, is_unicode: bool = True) ->
     room = max(2, height - len(head) - len(tail))
     if len(table) > room:
         table = [*table[: room - 1], f"... and {len(table) - room + 1} more"]
-    return [_clean(line, width - 1) for line in [*head, *table, *tail][:height]]
+    return [clean(line, width - 1) for line in [*head, *table, *tail][:height]]
 
 
 def _table(rows: Sequence[Row], *, is_unicode: bool) -> list[str]:
-    cells = [_HEADS, *(_cells(row, is_unicode=is_unicode) for row in rows)]
+    return align([_HEADS, *(_cells(row, is_unicode=is_unicode) for row in rows)], numbers={5, 7, 8, 9})
+
+
+def align(cells: Sequence[Sequence[str]], *, numbers: Collection[int] = ()) -> list[str]:
+    """Rows of cells as lines, one column below the other.
+
+    Args:
+      cells: the rows, equally long; at least one.
+      numbers: the columns that stand to the right.
+    """
     widths = [max(len(cell) for cell in column) for column in zip(*cells, strict=True)]
-    numbers = {5, 7, 8, 9}
     return [
         "  ".join(
             cell.rjust(width) if index in numbers else cell.ljust(width)
@@ -100,8 +114,8 @@ def _cells(row: Row, *, is_unicode: bool) -> tuple[str, ...]:
     queue = "" if row.queue is None else f"{_bar(row.queue, row.window, is_unicode=is_unicode)} {row.queue}"
     return (
         row.transport,
-        _clean(row.name, _NAME),
-        _clean(row.who, 21),
+        clean(row.name, _NAME),
+        clean(row.who, 21),
         row.out + held,
         row.into,
         str(row.window) if row.window else "-",
@@ -112,8 +126,8 @@ def _cells(row: Row, *, is_unicode: bool) -> tuple[str, ...]:
     )
 
 
-def _clean(text: str, width: int) -> str:
-    """A stranger's text, without what a terminal would obey."""
+def clean(text: str, width: int) -> str:
+    """A stranger's text without what a terminal would obey, cut to a width."""
     return _cut("".join(character if character.isprintable() else "?" for character in text), width)
 
 
@@ -135,7 +149,7 @@ def _upload_lines(shown: Shown, *, is_unicode: bool) -> list[str]:
         how_far = size_text(upload.size)
         if upload.expected:
             how_far = f"{_bar(upload.size, upload.expected, is_unicode=is_unicode)} {how_far}"
-        lines.append(f"upload  {how_far} from {_clean(upload.peer, 21)}  {upload.outcome}".rstrip())
+        lines.append(f"upload  {how_far} from {clean(upload.peer, 21)}  {upload.outcome}".rstrip())
     return lines
 
 

@@ -9,22 +9,19 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections import deque
 from collections.abc import Generator, Mapping
 from typing import Final, Protocol
 
 import attrs
 
 from trio_streams.connection import Connection
+from trio_streams.dashboard.meter import Connections, Meter
 from trio_streams.streams.abc import StreamStatistics
 
-__all__ = ["OWN", "Meter", "Row", "Watch"]
+__all__ = ["OWN", "Row", "Watch"]
 
 OWN: Final[Mapping[str, str]] = {"demo": "own"}
 """Metadata by which the server knows the demo's own streams."""
-
-_SPAN: Final = 3.0
-"""Seconds over which a rate is taken: long enough to be calm, short enough to follow."""
 
 
 class HasStatistics(Protocol):
@@ -66,26 +63,6 @@ class Row:
     is_held: bool
 
 
-class Meter:
-    """Items a second of each stream, over the last few seconds."""
-
-    def __init__(self) -> None:
-        self._seen: dict[str, deque[tuple[float, int]]] = {}
-
-    def rate(self, key: str, items: int, now: float) -> float:
-        """The rate of a stream that has moved `items` by `now`."""
-        seen = self._seen.setdefault(key, deque())
-        seen.append((now, items))
-        while len(seen) > 2 and now - seen[1][0] >= _SPAN:
-            seen.popleft()
-        began, first = seen[0]
-        return (items - first) / (now - began) if now > began else 0.0
-
-    def keep(self, keys: set[str]) -> None:
-        """Forget all others."""
-        self._seen = {key: seen for key, seen in self._seen.items() if key in keys}
-
-
 @attrs.frozen
 class _Own:
     number: int
@@ -100,7 +77,7 @@ class Watch:
     def __init__(self) -> None:
         self._numbers = itertools.count()
         self._own: dict[int, _Own] = {}
-        self._connections: list[tuple[int, Connection]] = []
+        self._connections = Connections()
         self._meter = Meter()
 
     @contextlib.contextmanager
@@ -115,8 +92,7 @@ class Watch:
 
     def connected(self, connection: Connection) -> None:
         """Show the streams that strangers open on a connection; it is forgotten when it is over."""
-        self._connections = [entry for entry in self._connections if entry[1].lost is None]
-        self._connections.append((next(self._numbers), connection))
+        self._connections.add(connection)
 
     def rows(self, now: float) -> list[Row]:
         """Every live stream, the demo's own first.
