@@ -19,7 +19,8 @@ nox.options.default_venv_backend = "virtualenv"  # uv is faster, but ignores pip
 nox.options.reuse_existing_virtualenvs = True
 nox.options.error_on_missing_interpreters = bool(os.environ.get("CI"))
 nox.options.sessions = [
-    "lint", "layers", "typing", "tests", "conformance", "coverage", "docs", "notebooks", "wheel", "bench",
+    "lint", "layers", "typing", "tests", "conformance", "faults", "browser", "coverage", "docs",
+    "notebooks", "wheel", "bench",
 ]  # fmt: skip
 
 ROOT = Path(__file__).resolve().parent
@@ -100,7 +101,7 @@ class _Dev:
 def tests(session: nox.Session) -> None:
     """Every test that is not another session's, warnings as errors."""
     _install(session, "-e", ".[all]", *_group("test"))
-    others = ("conformance", "benchmarks", "test_notebooks.py")
+    others = ("conformance", "faults", "benchmarks", "browser", "test_notebooks.py")
     session.run("python", "-m", "pytest", *(f"--ignore=tests/{name}" for name in others), *session.posargs)
 
 
@@ -109,6 +110,43 @@ def conformance(session: nox.Session) -> None:
     """One suite over every transport."""
     _install(session, "-e", ".[quic,testing,demo]", *_group("test"))
     session.run("python", "-m", "pytest", "tests/conformance", *session.posargs)
+
+
+@nox.session(python=False)
+def faults(session: nox.Session) -> None:
+    """Stalls, cuts and kills, with their figures; `nox -s faults -- --seed 7` lets others vanish at other moments.
+
+    The long soak has 1,000 connections with 10 streams each for two minutes, the others are short.
+    """
+    _Dev.run(session, "pytest", "-q", "-rP", "tests/faults")
+    short = ("--connections", "100", "--seconds", "8")
+    for transport, size in (("tcp", ()), ("ws", short), ("http-lean", short), ("ws-lean", short)):
+        _Dev.run(session, "tests.faults.soak", "--transport", transport, *size, *session.posargs)
+
+
+@nox.session
+def browser(session: nox.Session) -> None:
+    """The live page and the client for browsers in a real Chromium; `-- --screenshots` renews those in the documentation.
+
+    Where no Chromium can be had the tests are skipped and say so, except with CI set, where that is an error.
+    """
+    _install(session, "-e", ".[demo]", *_group("test"), *_group("browser"))
+    _install_chromium(session)
+    session.run("python", "-m", "pytest", "tests/browser", *session.posargs)
+
+
+def _install_chromium(session: nox.Session) -> None:
+    """Install Debian's package, if there is no Chromium and we may."""
+    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+    if os.environ.get("CHROMIUM") or any(map(shutil.which, names)):
+        return
+    if shutil.which("apt-get") is None or os.geteuid() != 0:
+        session.log("there is no Chromium, and nobody here may install one")
+        return
+    quiet = {"DEBIAN_FRONTEND": "noninteractive"}
+    for command in (["update", "-q"], ["install", "-q", "-y", "--no-install-recommends", "chromium"]):
+        # Without a network there is none; the tests say what that means.
+        session.run("apt-get", *command, external=True, env=quiet, success_codes=range(256))
 
 
 @nox.session(python=False)
