@@ -16,7 +16,6 @@ from trio_streams.errors import ConnectionLost, StreamReset
 from trio_streams.transports.exchange import ExchangeConfig
 from trio_streams.urls import Drain, ServerConfig, connect, serve
 
-
 ALL: Final = (*OWN, *HTTP, *HOSTED)
 
 

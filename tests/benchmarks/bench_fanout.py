@@ -18,8 +18,8 @@ from contextlib import contextmanager
 from time import perf_counter, sleep
 from typing import Final
 
-from tests.benchmarks.bench_http import cpu_seconds, open_sockets, request, resident_bytes
-from tests.benchmarks.child import running
+from tests.benchmarks.bench_http import open_sockets, request
+from tests.benchmarks.child import cpu_seconds, resident_bytes, running
 from tests.benchmarks.fanout_servers import EVENT, SERVERS
 from tests.benchmarks.rlimit import raise_file_limit
 from tests.benchmarks.table import median, options, print_head, print_table

@@ -16,7 +16,7 @@ import os
 import select
 import socket
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from time import perf_counter
 from typing import Final
@@ -34,7 +34,7 @@ from trio_streams.transports.asgi import serve_hypercorn
 from trio_streams.transports.http import serve_lean
 from trio_streams.urls import serve
 
-HOSTS: Final = {"hypercorn": serve_hypercorn, "lean": serve_lean}
+HOSTS: Final[dict[str, Callable[..., Awaitable[None]]]] = {"hypercorn": serve_hypercorn, "lean": serve_lean}
 TARGET: Final = {"requests/s": "8 x", "events/s, single": "5 x", "events/s, bursts of 10": "20 x"}
 
 _READERS: Final = 200

@@ -77,15 +77,18 @@ async def test_a_stream_that_fails() -> None:
         ("GET", "/streams/" + "x" * 300, "", b"", 404, "NOT_FOUND", "(300 characters)"),
         ("GET", "/streams/add", "", b"", 422, "FAILED_PRECONDITION", "'add' is a call: POST /add"),
         ("POST", "/lines", "", b"", 422, "FAILED_PRECONDITION", "'lines' is a server stream: GET /streams/lines"),
+        ("POST", "/total", "", b"", 422, "FAILED_PRECONDITION", "'total' is a client stream: POST /streams/total"),
         (
             "POST",
-            "/total",
+            "/streams/lines",
             "",
             b"",
-            501,
-            "UNIMPLEMENTED",
-            "'total' is a client stream, which HTTP can't carry; use a tcp",
+            422,
+            "FAILED_PRECONDITION",
+            "'lines' is a server stream: GET /streams/lines",
         ),
+        ("POST", "/streams/total", "", b"1\nx", 400, "INVALID_ARGUMENT", "$[0]"),
+        ("POST", "/events/add", "", b"", 422, "FAILED_PRECONDITION", "'add' is a call: POST /add"),
         ("GET", "/streams/double", "", b"", 501, "UNIMPLEMENTED", "'double' is a bidirectional stream, which HTTP"),
         ("GET", "/streams/lines", "limit=many", b"", 400, "INVALID_ARGUMENT", "limit"),
         ("POST", "/add", "", b"[1, 2", 400, "INVALID_ARGUMENT", "$"),
@@ -103,9 +106,9 @@ async def test_errors(method: str, path: str, query: str, body: bytes, status: i
 
 
 async def test_what_http_cannot_carry_names_a_url_that_can() -> None:
-    """The refusal of a client or bidirectional stream names the other URLs of the application."""
+    """The refusal of a bidirectional stream names the other URLs of the application."""
     urls = ["http://h:1", "tcp://h:2", "ws://h:3"]
-    answer = await ask(Application(), "POST", "/total", urls=urls)
+    answer = await ask(Application(), "POST", "/streams/double", urls=urls)
     assert str(answer.error["message"]).endswith("use tcp://h:2 or ws://h:3")
 
 

@@ -33,7 +33,7 @@ from hypercorn.typing import ASGIFramework, ConnectionState, LifespanState
 from trio_streams.errors import unwrap_group
 from trio_streams.nursery import open_bare_nursery
 from trio_streams.transports.answer import run_handler
-from trio_streams.transports.asgi_hypercorn import abort, carrier_of, drained
+from trio_streams.transports.asgi_hypercorn import abort, carrier_of, drained, held, let_go
 from trio_streams.transports.asgi_types import Message as Message
 from trio_streams.transports.asgi_types import Receive as Receive
 from trio_streams.transports.asgi_types import Scope as Scope
@@ -48,6 +48,9 @@ _SecureStream: TypeAlias = "trio.SSLStream[trio.SocketStream]"
 _AnyStream: TypeAlias = "trio.SocketStream | trio.SSLStream[trio.SocketStream]"
 
 _LOG: Final = getLogger("trio_streams.hypercorn")
+
+_CUT_TIMEOUT: Final = 0.25
+"""Seconds that a cut exchange gets when a drain is over: its handler's `finally`, and no more than that."""
 
 _DEFAULT: Final = ExchangeConfig()
 
@@ -119,6 +122,12 @@ class _Host:
         self._body_done = trio.Event()
 
     async def run(self, handler: ExchangeHandler) -> None:
+        try:
+            await self._run(handler)
+        finally:
+            let_go(self._carrier)
+
+    async def _run(self, handler: ExchangeHandler) -> None:
         async with open_bare_nursery() as nursery:  # hypercorn logs and swallows groups, an interrupt's too
             nursery.start_soon(self._watch)
             nursery.start_soon(self._pump)
@@ -255,6 +264,7 @@ async def serve_hypercorn(
     shutdown_trigger: Callable[[], Awaitable[None]] | None = None,
     certfile: str | None = None,
     keyfile: str | None = None,
+    max_head_bytes: int = 16_384,
     task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve a handler through hypercorn until cancelled: `url = await nursery.start(serve_hypercorn, handler)`.
@@ -270,6 +280,7 @@ async def serve_hypercorn(
         the last exchange.
       certfile: a certificate chain in PEM; with `keyfile`, https and HTTP/2 are served.
       keyfile: its key.
+      max_head_bytes: of a request line and its headers.
       task_status: started with the bound URL.
 
     Raises:
@@ -277,6 +288,7 @@ async def serve_hypercorn(
     Cancellation: exchanges are cancelled; connections that don't let go are reset after `close_timeout`.
     """
     settings = _hypercorn_config(certfile, keyfile)
+    settings.h11_max_incomplete_size = settings.h2_max_header_list_size = max_head_bytes
     tls = settings.create_ssl_context()
     scheme = "http" if tls is None else "https"
     listeners = await open_url_listeners(scheme, host, port, user_timeout=config.stall_timeout)
@@ -344,33 +356,38 @@ class _Server:
         carrier = stream.transport_stream if isinstance(stream, trio.SSLStream) else stream
         self._carriers.add(carrier)
         try:
-            # An SSLStream is what the annotation asks for; both are what the code takes.
-            await TCPServer(
-                self._app,
-                self._settings,
-                self._context,
-                ConnectionState(LifespanState()),
-                cast("_SecureStream", stream),
-            )
+            with held(carrier):
+                # An SSLStream is what the annotation asks for; both are what the code takes.
+                await TCPServer(
+                    self._app,
+                    self._settings,
+                    self._context,
+                    ConnectionState(LifespanState()),
+                    cast("_SecureStream", stream),
+                )
         except Exception:  # noqa: BLE001 - the server is the boundary: one fault ends one connection
             _LOG.exception("a connection failed in hypercorn, and was closed")
         finally:
             self._carriers.discard(carrier)
+            carrier.socket.close()  # which hypercorn does, unless its tasks are cancelled
 
     async def _reap(self) -> None:
         """Reset what is still connected when a shutdown, or the moment after a cancellation, is over.
 
         Exchanges see to their own writes; this is for what hypercorn writes by itself, as on HTTP/2.
         """
+        # Cancelled, exchanges take close_timeout for themselves; what outlasts them is not theirs.
+        patience = 1.25 * self._close_timeout
         try:
             await self._is_closing.wait()
             await trio.sleep(self._graceful_timeout)
+            patience = min(patience, _CUT_TIMEOUT)  # they have had their time
         finally:
-            # Exchanges take close_timeout for themselves; what outlasts them is not theirs.
-            with trio.CancelScope(shield=True, deadline=trio.current_time() + 1.25 * self._close_timeout):
+            with trio.CancelScope(shield=True, deadline=trio.current_time() + patience):
                 await self._is_done.wait()
             for carrier in list(self._carriers):
                 abort(carrier)
+                let_go(carrier)
 
 
 def _hypercorn_config(certfile: str | None, keyfile: str | None) -> hypercorn.Config:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import socket
 import struct
-from contextlib import suppress
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
 from typing import Final, TypeAlias, cast
 
 import trio
@@ -12,9 +13,12 @@ from hypercorn.protocol.h2 import StreamBuffer
 
 from trio_streams.transports.asgi_types import Send
 
-__all__ = ["abort", "carrier_of", "drained", "has_said_goodbye"]
+__all__ = ["abort", "carrier_of", "drained", "has_said_goodbye", "held", "let_go"]
 
 _SecureStream: TypeAlias = "trio.SSLStream[trio.SocketStream]"
+
+_SCOPES: Final[dict[trio.SocketStream, trio.CancelScope]] = {}
+"""Of the connections that hypercorn has."""
 
 _ABORT: Final = struct.pack("ii", 1, 0)
 """SO_LINGER on, for 0 seconds: closing drops what was not sent and resets the connection."""
@@ -49,6 +53,17 @@ async def drained(send: Send) -> None:
             await buffer.drain()
 
 
+@contextmanager
+def held(carrier: trio.SocketStream) -> Generator[None, None, None]:
+    """Run hypercorn's tasks of a connection, until `let_go` at the latest."""
+    with trio.CancelScope() as scope:
+        _SCOPES[carrier] = scope
+        try:
+            yield
+        finally:
+            del _SCOPES[carrier]
+
+
 def abort(carrier: trio.SocketStream) -> None:
     """Cut a connection: nobody's write on it waits any longer."""
     if carrier.socket.fileno() >= 0:
@@ -56,6 +71,16 @@ def abort(carrier: trio.SocketStream) -> None:
             carrier.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _ABORT)
         # Wakes who waits in it with ClosedResourceError, which hypercorn takes for a lost client.
         carrier.socket.close()
+
+
+def let_go(carrier: trio.SocketStream | None) -> None:
+    """End hypercorn's tasks of a connection that has been cut, when what ran on it is done.
+
+    Its reader may be waiting for an exchange that is over to ask for more, which nothing but a cancellation ends: so it is
+    when a client pipelines behind a long answer, and then leaves.
+    """
+    if carrier is not None and carrier.socket.fileno() < 0 and (scope := _SCOPES.get(carrier)) is not None:
+        scope.cancel()
 
 
 def has_said_goodbye(send: Send) -> bool:

@@ -20,7 +20,7 @@ from trio_streams.core.errors import RemoteProtocolError, StreamsError
 from trio_streams.errors import ConnectionLost
 from trio_streams.nursery import open_bare_nursery
 from trio_streams.transports.admission import CheckRequest, find_check
-from trio_streams.transports.asgi_hypercorn import abort, carrier_of, drained, has_said_goodbye
+from trio_streams.transports.asgi_hypercorn import abort, carrier_of, drained, has_said_goodbye, let_go
 from trio_streams.transports.asgi_types import Message, Receive, Scope, Send
 from trio_streams.transports.bytes import host_port
 from trio_streams.wire.binary import PROTOCOL
@@ -86,6 +86,7 @@ async def serve_asgi_websocket(
     finally:
         with trio.CancelScope(shield=True, deadline=trio.current_time() + close_timeout):
             await carrier.drain()
+        let_go(carrier_of(send))
 
 
 def _header(scope: Scope, name: bytes) -> str | None:

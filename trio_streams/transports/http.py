@@ -190,9 +190,13 @@ class _Server:
                 await trio.lowlevel.wait_task_rescheduled(self._writer_cancelled)
             # One more round, in which those that were woken together add what belongs together.
             await trio.lowlevel.checkpoint()
-            marked, self._marked = self._marked, []
-            for connection in marked:
-                connection.write_marked()
+            self._write_all()
+
+    def _write_all(self) -> None:
+        # Not in the loop that waits: its frame would keep the last connection alive until there is another one.
+        marked, self._marked = self._marked, []
+        for connection in marked:
+            connection.write_marked()
 
     def _writer_cancelled(self, _: object) -> trio.lowlevel.Abort:
         self._writer = None
@@ -212,9 +216,11 @@ class _Server:
         tick = min(_MAX_TICK, max(_MIN_TICK, shortest / 8))
         while True:
             await trio.sleep(tick)
-            now = trio.current_time()
-            for connection in list(self._connections):
-                connection.check(now)
+            self._check_all(trio.current_time())
+
+    def _check_all(self, now: float) -> None:
+        for connection in list(self._connections):
+            connection.check(now)
 
 
 async def _run_websocket(

@@ -83,7 +83,7 @@ async def _serve_stdio(server: Server, address: Address, task_status: trio.TaskS
 async def _serve_http(server: Server, address: Address, task_status: trio.TaskStatus[str]) -> None:
     is_tls = address.scheme == "https"
     rules, exchange = server.rules, server.exchange
-    serve_host = serve_hypercorn
+    serve_host = partial(serve_hypercorn, max_head_bytes=rules.max_header_bytes)
     if server.host == "lean":
         limits = Http1Limits(
             max_request_line_bytes=min(_MAX_REQUEST_LINE_BYTES, rules.max_header_bytes),

@@ -174,12 +174,16 @@ def _check_target(
     # header field and to any request message that contains more than one Host header field line or [...] an invalid".
     if len(hosts) > 1 or (is_modern and not hosts) or (hosts and not _HOST.fullmatch(hosts[0])):
         raise HeadFault(400, "there is not exactly one valid Host")
+    if "#" in target:
+        # RFC 9112 §3.2: a fragment is no part of any form.
+        raise HeadFault(400, "the request's target has a fragment")
     if target[0] == "/":
         return target
     if method == "OPTIONS" and target == "*":
         return target
     match = _ABSOLUTE.fullmatch(target) if method != "CONNECT" else None
-    if match is None or not _HOST.fullmatch(match[1]):
+    # "A recipient [...] MUST reject" an http URI with an empty host: RFC 9110 §4.2.1.
+    if match is None or match[1][:1] in {"", ":"} or not _HOST.fullmatch(match[1]):
         if method == "CONNECT":
             raise HeadFault(501, "this is not a proxy")
         raise HeadFault(400, "the request's target is malformed")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Final
@@ -20,7 +20,7 @@ from trio_streams.transports.http import serve_lean
 __all__ = ["HOSTS", "Site", "ask", "open_request", "read_all", "read_until", "serving", "stop_growing", "until"]
 
 
-HOSTS: Final = {"hypercorn": serve_hypercorn, "lean": serve_lean}
+HOSTS: Final[dict[str, Callable[..., Awaitable[None]]]] = {"hypercorn": serve_hypercorn, "lean": serve_lean}
 
 
 async def echo(exchange: Exchange) -> None:
@@ -91,7 +91,7 @@ async def open_request(
     port: int, path: str, *, method: str = "GET", extra: str = "", body: bytes = b""
 ) -> trio.SocketStream:
     stream = await trio.open_tcp_stream("127.0.0.1", port)
-    await stream.send_all(f"{method} {path} HTTP/1.1\r\nhost: x\r\n{extra}\r\n".encode() + body)
+    await stream.send_all(f"{method} {path} HTTP/1.1\r\nhost: localhost\r\n{extra}\r\n".encode() + body)
     return stream
 
 

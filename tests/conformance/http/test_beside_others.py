@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
-from typing import Final
 from urllib.parse import urlsplit
 
 import pytest
@@ -17,16 +16,9 @@ from tests.conformance.http.others import OTHERS, Answer, Outcome, put, running,
 from tests.conformance.http.raw_cases import CASES, Case
 from trio_streams.transports.http import serve_lean
 
-FAULTS: Final = {
-    "absolute form without a host": "the machine takes an empty authority for a host",
-    "a fragment": "the machine takes a target with a fragment for a path",
-}
-"""Where our host does not do yet what its case asks for."""
-
 
 def _case(case: Case) -> object:
-    marks = [pytest.mark.xfail(reason=FAULTS[case.name])] if case.name in FAULTS else []
-    return pytest.param(case, id=case.name, marks=marks)
+    return pytest.param(case, id=case.name)
 
 
 @pytest.fixture(scope="module")

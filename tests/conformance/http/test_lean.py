@@ -353,7 +353,7 @@ async def test_a_websocket_after_a_request_on_its_connection() -> None:
         await read_until(stream, b"0\r\n\r\n")
         upgrade = "upgrade: websocket\r\nconnection: upgrade\r\nsec-websocket-version: 13\r\n"
         key = "sec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==\r\nsec-websocket-protocol: trio-streams.v1\r\n"
-        await stream.send_all(f"GET / HTTP/1.1\r\nhost: x\r\n{upgrade}{key}\r\n".encode())
+        await stream.send_all(f"GET / HTTP/1.1\r\nhost: localhost\r\n{upgrade}{key}\r\n".encode())
         await read_until(stream, b"HTTP/1.1 101 ")
         await stream.aclose()
         with pytest.raises(ConnectionLost):
