@@ -84,7 +84,7 @@ class EnvelopeInbox(Inbox):
         has_channels: bool,
         epoch: float,
     ) -> None:
-        super().__init__(writer, streams, out, liveness, config, is_client=False)
+        super().__init__(writer, streams, out, liveness, config, is_client=False, session_id="")
         self._writer = writer
         self._limits = limits
         self._find_form = find_form
