@@ -40,7 +40,10 @@ MODULES: Final = sorted(
     for path in PACKAGE.rglob("*.py")
     if path.name != "__main__.py"
 )
-EXTRAS: Final = {"IPython", "aioquic", "ipykernel", "matplotlib", "psutil", "pytest", "pytest_trio"}
+EXTRAS: Final = {
+    "IPython", "aioquic", "ipykernel", "matplotlib", "opentelemetry", "prometheus_client", "psutil", "pytest", "pytest_trio",
+    "watchfiles",
+}  # fmt: skip
 """What may be missing where the extras were not installed."""
 
 

@@ -21,7 +21,13 @@ from trio_streams.errors import StreamsError as StreamsError
 from trio_streams.errors import StreamStopped as StreamStopped
 from trio_streams.procedures import Client as Client
 from trio_streams.procedures import Router as Router
+from trio_streams.service.broadcast import Broadcast as Broadcast
 from trio_streams.service.context import Context as Context
+from trio_streams.service.drain import Drain as Drain
+from trio_streams.service.interceptor import Interceptor as Interceptor
+from trio_streams.service.interceptor import Invocation as Invocation
+from trio_streams.service.server_config import ServerConfig as ServerConfig
+from trio_streams.service.sse import SseConfig as SseConfig
 from trio_streams.streams import ByteStream as ByteStream
 from trio_streams.streams import LocalStream as LocalStream
 from trio_streams.streams import ReceiveStream as ReceiveStream
@@ -31,14 +37,17 @@ from trio_streams.streams import StreamChunk as StreamChunk
 from trio_streams.streams import StreamStatistics as StreamStatistics
 from trio_streams.streams import open_stream as open_stream
 from trio_streams.streams.wire import WireStream as WireStream
+from trio_streams.transports.event_source import open_event_source as open_event_source
 from trio_streams.urls import asgi_app as asgi_app
 from trio_streams.urls import connect as connect
 from trio_streams.urls import connect_stream as connect_stream
 from trio_streams.urls import serve as serve
 from trio_streams.urls import serve_connection as serve_connection
 from trio_streams.urls import serve_stream as serve_stream
+from trio_streams.wire.event_source import EventSourceConfig as EventSourceConfig
 
 __all__ = [
+    "Broadcast",
     "ByteStream",
     "Client",
     "Code",
@@ -48,7 +57,11 @@ __all__ = [
     "ConnectionLost",
     "ConnectionStatistics",
     "Context",
+    "Drain",
+    "EventSourceConfig",
     "FlowControlError",
+    "Interceptor",
+    "Invocation",
     "LocalProtocolError",
     "LocalStream",
     "ProtocolError",
@@ -57,6 +70,8 @@ __all__ = [
     "Router",
     "RpcError",
     "SendStream",
+    "ServerConfig",
+    "SseConfig",
     "Status",
     "Stream",
     "StreamChunk",
@@ -70,6 +85,7 @@ __all__ = [
     "asgi_app",
     "connect",
     "connect_stream",
+    "open_event_source",
     "open_stream",
     "serve",
     "serve_connection",

@@ -72,8 +72,7 @@ class HttpConnection(Parking):
         self._peer = peer
         self._machine = Http1Server(host.limits, trio.current_time())
         self._pace = Pace()
-        # Of every handler, one after the other: entering one costs a tenth of an answer.
-        self._scope = trio.CancelScope()
+        self._scope = trio.CancelScope()  # of every handler in turn: entering one costs a tenth of an answer
         self._exchange: HostedExchange | None = None  # being answered
         self._receiving: HostedExchange | None = None  # whose body arrives
         self._next: tuple[Request, HostedExchange] | None = None

@@ -102,7 +102,7 @@ class SocketLink:
         return trio.lowlevel.wait_readable(self._fd)  # noqa: ASYNC105 - a frame less for each idle connection
 
     def interrupt(self) -> None:
-        """End a `wait_readable`. Not for a link that somebody `receive`s from."""
+        """End a `wait_readable`. Not for a link from which somebody receives."""
         if not self._is_closed:
             # It only wakes who waits, and closes nothing. That needs no scope, which would cost each idle connection
             # most of a KiB.

@@ -69,7 +69,7 @@ class RateLimit:
         """Take one from the bucket; or the seconds until there is one to take."""
         now = trio.current_time()
         level, since = self._buckets.pop(key, (float(self._burst), now))
-        level = min(float(self._burst), level + (now - since) * self._per_second)
+        level = min(float(self._burst), level + max(0.0, now - since) * self._per_second)
         is_allowed = level >= 1
         self._buckets[key] = (level - 1 if is_allowed else level, now)
         if len(self._buckets) > self._max_keys:

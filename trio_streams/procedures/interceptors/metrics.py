@@ -32,8 +32,8 @@ class PrometheusMetrics:
     def __init__(
         self, registry: prometheus_client.CollectorRegistry | None = None, *, prefix: str = "procedure"
     ) -> None:
-        self.registry = prometheus_client.CollectorRegistry() if registry is None else registry
-        r = self.registry
+        r = prometheus_client.CollectorRegistry() if registry is None else registry
+        self.registry: prometheus_client.CollectorRegistry = r
         self._started = prometheus_client.Counter(f"{prefix}_started", "calls and streams begun", _LABELS, registry=r)
         self._ended = prometheus_client.Counter(
             f"{prefix}_ended", "calls and streams over, by the code they ended with", (*_LABELS, "code"), registry=r
