@@ -1,4 +1,6 @@
-"""Procedures from files: each its module, and the path its name. ::
+"""Procedures from files: each its module, and the path its name.
+
+::
 
     streams/
       _middleware.py              interceptors for everything here and below

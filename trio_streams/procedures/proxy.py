@@ -1,4 +1,6 @@
-"""A client whose methods are a server's procedures, as the server itself describes them. ::
+"""A client whose methods are a server's procedures, as the server itself describes them.
+
+::
 
     api = await open_proxy(client)
     total = await api.math.add([1, 2])                      # a call; an event likewise

@@ -1,4 +1,6 @@
-"""Writes a Python module from what a server says of itself: its records as attrs classes, its procedures as methods. ::
+"""Writes a Python module from what a server says of itself: its records as attrs classes, its procedures as methods.
+
+::
 
     trio-streams describe ws://127.0.0.1:7001 --stubs > api.py
 

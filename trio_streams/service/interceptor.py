@@ -1,4 +1,6 @@
-"""What stands around a handler: interceptors, each of which sees a call or a stream whole. ::
+"""What stands around a handler: interceptors, each of which sees a call or a stream whole.
+
+::
 
     async def timed(invocation: Invocation, proceed: Proceed) -> object:
         began = trio.current_time()
