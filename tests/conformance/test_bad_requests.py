@@ -43,7 +43,7 @@ ROWS: Final = (
     Row("nan", "POST", "/typed", 400, "INVALID_ARGUMENT", ("$",), b'{"level":1,"factor":NaN}'),
     Row("too-large", "POST", "/echo", 413, "MESSAGE_TOO_LARGE", ("body", "1048576"), b"x" * 1_048_577),
     Row("deadline", "POST", "/echo", 400, "INVALID_ARGUMENT", (TIMEOUT_HEADER,), b'"x"', ((TIMEOUT_HEADER, "soon"),)),
-    Row("upload", "GET", "/streams/sink", 501, "UNIMPLEMENTED", ("client stream",)),
+    Row("upload", "GET", "/streams/sink", 422, "FAILED_PRECONDITION", ("POST /streams/sink",)),
     Row("a-call-as-a-stream", "GET", "/streams/echo", 422, "FAILED_PRECONDITION", ("POST /echo",)),
     Row("a-method", "DELETE", "/echo", 405, "METHOD_NOT_ALLOWED", ("POST",)),
 )

@@ -1,5 +1,7 @@
 """A router's procedures over HTTP.
 
+::
+
     GET  /streams/<name>?k=v   a server stream: `data:` events, then `event: end` or `event: error`; 204 to who has
                                seen the end; or a line of JSON for each item, where those are asked for
     POST /streams/<name>       a client stream: the items as lines of JSON, or bytes as they come; the result as JSON

@@ -17,7 +17,7 @@ from trio_streams.transports.origin import Refusal
 
 __all__ = ["ADMISSION", "Admission", "CheckRequest", "guard_listeners"]
 
-CheckRequest: TypeAlias = "Callable[[str | None, str | None], Refusal | None]"
+CheckRequest: TypeAlias = Callable[[str | None, str | None], Refusal | None]
 """Judges a WebSocket's opening request by its `Host` and `Origin`."""
 
 
