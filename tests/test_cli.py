@@ -17,12 +17,10 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from tests.cli_site import PATIENCE, ROOT, finish, lines_of, needs_signals, start
 from trio_streams.cli import main
 from trio_streams.cli import output as output_module
-from trio_streams.cli.output import LineTooLongError, Output, OutputClosedError, read_lines
-
-ROOT: Final = Path(__file__).resolve().parent.parent
-PATIENCE: Final = 30
+from trio_streams.cli.output import LineTooLongError, Output, OutputClosedError, read_chunks, read_lines
 
 APP: Final = """
 from collections.abc import AsyncIterable, AsyncIterator
@@ -69,38 +67,6 @@ async def echo(words: AsyncIterable[str]) -> AsyncIterator[str]:
     async for word in words:
         yield word.upper()
 """
-
-needs_signals = pytest.mark.skipif(os.name == "nt", reason="Windows sends no SIGINT to one process")
-
-
-def start(*arguments: str, stdin: int | None = subprocess.DEVNULL, folder: Path = ROOT) -> subprocess.Popen[str]:
-    """Start the command line in a process of its own; warnings are errors there, too."""
-    return subprocess.Popen(
-        [sys.executable, "-W", "error", "-m", "trio_streams", *arguments],
-        stdin=stdin,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )
-
-
-def finish(process: subprocess.Popen[str], *, send: str | None = None) -> tuple[int, str, str]:
-    """Wait for a process to end: its exit code, output and errors."""
-    try:
-        output, errors = process.communicate(send, timeout=PATIENCE)
-    finally:
-        process.kill()
-    return process.returncode, output, errors
-
-
-def lines_of(process: subprocess.Popen[str], count: int) -> list[str]:
-    """The next lines of a process's output, as soon as they are written."""
-    assert process.stdout is not None
-    lines = [process.stdout.readline().rstrip("\n") for _ in range(count)]
-    assert all(lines), finish(process)
-    return lines
 
 
 class Server:
@@ -258,7 +224,7 @@ async def test_a_line_has_a_limit(autojump_clock: MockClock, monkeypatch: pytest
     """Input without line ends does not fill the memory; lines up to the limit pass, however they are cut."""
     monkeypatch.setattr(output_module, "MAX_LINE_BYTES", 10)
     reader, writer = os.pipe()
-    async with contextlib.aclosing(read_lines(reader)) as lines:
+    async with contextlib.aclosing(read_lines(read_chunks(reader))) as lines:
         os.write(writer, b"0123456789\n01234")
         assert await anext(lines) == b"0123456789"
         os.write(writer, b"56789\n \n")
@@ -279,7 +245,11 @@ async def test_a_line_has_a_limit(autojump_clock: MockClock, monkeypatch: pytest
         (["tcp://127.0.0.1", "x"], 2, "error: can't use 'tcp://127.0.0.1': it names no host and port"),
         (["tcp://127.0.0.1:1", "x", "{"], 2, "error: the input is not JSON: "),
         (["tcp://127.0.0.1:1", "x", "1", "--items", "-"], 2, "error: a procedure takes an input or items, not both"),
-        (["tcp://127.0.0.1:1", "x", "--timeout", "nan"], 2, "error: --timeout is a number of seconds, not nan"),
+        (
+            ["tcp://127.0.0.1:1", "x", "--timeout", "nan"],
+            2,
+            "error: --timeout is a number of seconds, or none, not 'nan'",
+        ),
     ],
 )
 def test_a_call_that_cannot_be_made(

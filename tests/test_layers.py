@@ -57,6 +57,7 @@ HOMES: Final = {
     "pyarrow": ("arrow/*",),
     "prometheus_client": ("procedures/interceptors/metrics.py",),
     "opentelemetry": ("procedures/interceptors/tracing.py",),
+    "watchfiles": ("cli/reload.py",),
     "psutil": ("cli*", "demo*", "dashboard*"),
     "IPython": ("notebook*",),
     "ipykernel": ("notebook*",),

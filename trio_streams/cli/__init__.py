@@ -1,4 +1,4 @@
-"""The command line: `trio-streams serve`, `trio-streams call`, `trio-streams demo`."""
+"""The command line `trio-streams`: serves applications, and uses those of others."""
 
 from __future__ import annotations
 

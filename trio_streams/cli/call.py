@@ -4,29 +4,28 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import math
-from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Final
 
 import attrs
-import msgspec
 import trio
 
-from trio_streams.cli.output import Output, read_lines
+from trio_streams.cli.items import line, print_items, read_items, read_source
+from trio_streams.cli.output import Output
 from trio_streams.cli.process import UsageError, run
-from trio_streams.codecs import Codec, json_codec
+from trio_streams.cli.reflection import Server
+from trio_streams.cli.remote import AddParser, Remote, add_remote, read_remote
+from trio_streams.cli.values import Input
 from trio_streams.codes import Code
-from trio_streams.errors import CodecError, RpcError, StreamStopped
+from trio_streams.errors import RpcError, StreamStopped
 from trio_streams.procedures.client import Client
-from trio_streams.streams.abc import ReceiveStream, Stream
-from trio_streams.urls import connect
+from trio_streams.procedures.procedure import Kind
+from trio_streams.streams.abc import Stream
 
-__all__ = ["add_call"]
+__all__ = ["add_call", "add_input"]
 
-_BATCH: Final = 256
-_json: Final[Codec[object]] = json_codec(object)
+_WRONG_WAY: Final = {Code.FAILED_PRECONDITION.name, Code.UNIMPLEMENTED.name}
+"""How a server says over HTTP that a procedure is no call."""
 
 
 @attrs.frozen(kw_only=True)
@@ -34,129 +33,110 @@ class Request:
     """What is called.
 
     Attributes:
-      url: of the server.
+      remote: of whom.
       name: of the procedure.
-      input: what it is given; None for nothing.
+      input: what it is given.
       items: where the items to send come from: `-` for standard input, a file, or None for none.
-      timeout: seconds; the server learns of it.
     """
 
-    url: str
+    remote: Remote
     name: str
-    input: object
+    input: Input
     items: str | None
-    timeout: float
 
 
-def add_call(add_parser: Callable[..., argparse.ArgumentParser]) -> None:
-    """Declare the command's arguments; `add_parser` is that of the subcommands."""
-    parser = add_parser(
+def add_call(add_parser: AddParser) -> None:
+    """Declare the command's arguments."""
+    parser = add_remote(
+        add_parser,
         "call",
-        help="call a procedure, or read a stream",
-        description="Call a procedure of a server. Each item of the answer is printed as a line of JSON, as it comes; "
-        "Ctrl-C ends the stream on the server, too.",
+        run_call,
+        about="call a procedure, or read a stream",
+        description="Call a procedure of a server, whatever its kind. Each item of the answer is printed as a line of "
+        "JSON, as it comes; Ctrl-C ends the stream on the server, too.",
     )
-    parser.add_argument("url", metavar="URL", help="tcp://, ws://, wss://, http:// or https://")
-    parser.add_argument("name", metavar="NAME", help="the procedure")
-    parser.add_argument("input", metavar="JSON", nargs="?", help="its input")
+    add_input(parser)
     parser.add_argument(
         "--items", metavar="FILE", help="send each line of a file as an item, as JSON; - is standard input"
     )
-    parser.add_argument("--timeout", metavar="SECONDS", type=float, default=math.inf, help="the server learns of it")
-    parser.set_defaults(run=run_call)
+
+
+def add_input(parser: argparse.ArgumentParser) -> None:
+    """Declare the name of a procedure, and its input."""
+    parser.add_argument("name", metavar="NAME", help="the procedure")
+    parser.add_argument(
+        "input",
+        metavar="INPUT",
+        nargs="*",
+        help="its input: JSON; or pairs, key=value with a value of the type that the procedure has there, or key:=JSON",
+    )
 
 
 def run_call(arguments: argparse.Namespace) -> int:
     """Run the command; returns its exit code."""
-    return run(partial(_call_in_time, arguments))
+    return run(partial(_call, arguments))
 
 
-async def _call_in_time(arguments: argparse.Namespace) -> None:
-    if arguments.input is not None and arguments.items is not None:
+async def _call(arguments: argparse.Namespace) -> None:
+    if arguments.input and arguments.items is not None:
         raise UsageError("a procedure takes an input or items, not both")
-    if not arguments.timeout >= 0:
-        raise UsageError(f"--timeout is a number of seconds, not {arguments.timeout}")
     request = Request(
-        url=arguments.url,
+        remote=read_remote(arguments),
         name=arguments.name,
-        input=None if arguments.input is None else _parse("the input", arguments.input.encode()),
+        input=Input.parse(arguments.input),
         items=arguments.items,
-        timeout=arguments.timeout,
     )
-    with trio.fail_after(request.timeout):
-        async with connect(request.url) as client:
-            await _call(client, request, Output())
+    async with request.remote.connect() as client:
+        if request.remote.url.startswith("http") and request.items is None:
+            await _call_over_http(client, request, Output())
+        else:
+            await _call_as_stream(client, request, Output())
 
 
-def _parse(what: str, text: bytes) -> object:
-    try:
-        return _json.decode(text)
-    except CodecError as exc:
-        raise UsageError(f"{what} is not JSON: {exc}") from exc
-
-
-async def _call(client: Client, request: Request, output: Output) -> None:
-    if request.url.startswith("http") and request.items is None:
-        await _call_over_http(client, request, output)
-        return
-    # On our dialect every kind of procedure is a stream: what differs is how many items go which way.
-    async with client.bidi(request.name) as stream, trio.open_nursery() as nursery:
+async def _call_as_stream(client: Client, request: Request, output: Output) -> None:
+    """On our dialect every kind of procedure is a stream: what differs is how many items go which way."""
+    value = await request.input.read(client, request.name, request.remote.metadata)
+    async with client.bidi(request.name, metadata=request.remote.metadata) as stream, trio.open_nursery() as nursery:
         if request.items is not None:
             nursery.start_soon(_send_items, stream, request.items)
         else:
-            if request.input is not None:
-                await stream.send(request.input)
+            if value is not None:
+                await stream.send(value)
             stream.end()
-        await _print_items(stream, output)
+        await print_items(stream, output)
         nursery.cancel_scope.cancel()
 
 
 async def _call_over_http(client: Client, request: Request, output: Output) -> None:
-    """HTTP has one address for calls and one for streams; the wrong one is refused before any handler runs."""
+    """HTTP has an address for each kind; the wrong one is refused before any handler runs."""
+    name, metadata = request.name, request.remote.metadata
+    value = await request.input.read(client, name, metadata)
     try:
-        result = await client.call(request.name, request.input)
+        result = await client.call(name, value, metadata=metadata)
     except RpcError as refusal:
-        if refusal.code != Code.FAILED_PRECONDITION.name:
+        if refusal.code not in _WRONG_WAY:
             raise
+        described = (await Server.ask(client, metadata)).find(name)
+        if described is not None and described.kind == Kind.CALL.value:
+            raise  # the handler itself has said so
+        if described is not None and described.kind == Kind.EVENT.value:
+            await client.event(name, value, metadata=metadata)
+            return
         try:
-            async with client.stream(request.name, request.input) as items:
-                await _print_items(items, output)
+            async with client.stream(name, value, metadata=metadata) as items:
+                await print_items(items, output)
         except RpcError as exc:
             # Refused both ways, the procedure is a call, and what it said itself counts.
-            raise refusal if exc.code == Code.FAILED_PRECONDITION.name else exc from None
+            raise refusal if exc.code in _WRONG_WAY else exc from None
     else:
-        await output.write(_line(result))
-
-
-async def _print_items(items: ReceiveStream[object], output: Output) -> None:
-    with contextlib.suppress(trio.EndOfChannel):
-        while True:
-            await output.write("".join(map(_line, await items.receive_many(_BATCH))))
-
-
-def _line(item: object) -> str:
-    return msgspec.json.encode(item).decode() + "\n"
+        await output.write(line(result))
 
 
 async def _send_items(stream: Stream[object, object], source: str) -> None:
     try:
-        if source == "-":
-            number = 0
-            async with contextlib.aclosing(read_lines()) as lines:
-                async for line in lines:
-                    number += 1
-                    await stream.send(_parse(f"item {number}", line))
-        else:
-            await _send_file(stream, source)
+        async with contextlib.aclosing(read_items(read_source(source))) as items:
+            async for item in items:
+                await stream.send(item)
         stream.end()
     except StreamStopped:
         pass  # the handler has answered, or failed; which of them, the answer says
-
-
-async def _send_file(stream: Stream[object, object], source: str) -> None:
-    try:
-        text = await trio.Path(source).read_bytes()
-    except OSError as exc:
-        raise UsageError(f"can't read {Path(source).name}: {exc.strerror}") from exc
-    lines: Sequence[bytes] = [line for line in text.split(b"\n") if line.strip()]
-    await stream.send_many(_parse(f"item {number}", line) for number, line in enumerate(lines, 1))

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import argparse
 import math
-import os
 import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from trio_streams.cli.output import Output
+from trio_streams.cli.output import Output, is_capable
 from trio_streams.cli.process import UsageError, run
 from trio_streams.demo.run import DemoOptions, run_demo
 from trio_streams.demo.sampling import NoSourceError, find_source
@@ -53,16 +52,9 @@ async def _demo(arguments: argparse.Namespace) -> None:
     output = Output()
     options = DemoOptions(
         duration=arguments.duration,
-        plain=arguments.plain or not _is_capable_terminal(),
+        plain=arguments.plain or not is_capable(sys.stdout),
         ports=ports,
         log_path=arguments.log,
         is_unicode=output.is_unicode,
     )
     await run_demo(options, source, output.write)
-
-
-def _is_capable_terminal() -> bool:
-    """Whether standard output obeys escape sequences; old consoles of Windows print them."""
-    if os.name == "nt" and not os.environ.get("WT_SESSION"):
-        return False
-    return sys.stdout.isatty() and os.environ.get("TERM") != "dumb"

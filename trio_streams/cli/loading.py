@@ -1,9 +1,10 @@
-"""Finds the application that `serve` is asked for: `module:attribute`, or `path/to/app.py[:attribute]`."""
+"""Finds the application that `serve` is asked for: `module:attribute`, `path/to/app.py[:attribute]` or a directory."""
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 import sys
 import traceback
 from pathlib import Path
@@ -11,9 +12,10 @@ from types import ModuleType
 from typing import Final
 
 from trio_streams.cli.process import UsageError
+from trio_streams.procedures.discovery import DiscoveryError, load_directory
 from trio_streams.procedures.router import Router
 
-__all__ = ["load_app"]
+__all__ = ["load_app", "watched_folder"]
 
 _DEFAULTS: Final = ("app", "router")
 
@@ -25,11 +27,14 @@ def load_app(name: str) -> Router:
 
     Args:
       name: `module:attribute`, `path/to/app.py` or `path/to/app.py:attribute`; the attribute may have dots, and is
-        `app` or else `router` if it is left out.
+        `app` or else `router` if it is left out. Or a directory of procedures, each in its file; a directory that is a
+        package counts as one only with a separator, as in `streams/`.
 
     Raises:
       UsageError: there is no such thing, it can't be imported, or it is no `Router`.
     """
+    if is_directory(name):
+        return _load_directory(name)
     where, attribute = _split(name)
     try:
         module = _load_file(Path(where)) if where.endswith(".py") else _load_module(where)
@@ -38,6 +43,37 @@ def load_app(name: str) -> Router:
     except (Exception, SystemExit) as exc:  # a program's import may end in anything
         raise UsageError(f"can't load {where}: {_describe(exc)}") from exc
     return _find(module, where, attribute)
+
+
+def is_directory(name: str) -> bool:
+    """Whether an application's name is that of a directory of procedures."""
+    path = Path(name)
+    has_separator = "/" in name or os.sep in name
+    return path.is_dir() and (has_separator or not (path / "__init__.py").exists())
+
+
+def watched_folder(name: str) -> Path:
+    """Where the files of an application are: its directory, its file's, or the working directory for a module.
+
+    Raises:
+      UsageError: there is no such directory.
+    """
+    where, _ = _split(name)
+    folder = Path(name) if is_directory(name) else Path(where).parent if where.endswith(".py") else Path()
+    if not folder.is_dir():
+        raise UsageError(f"can't watch {folder}: there is no such directory")
+    return folder
+
+
+def _load_directory(name: str) -> Router:
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        router = load_directory(name)
+    except DiscoveryError as exc:
+        raise UsageError(str(exc)) from exc
+    if not len(router):
+        raise UsageError(f"can't serve {name}: there are no procedures in it, such as hello.call.py or logs.stream.py")
+    return router
 
 
 def _split(name: str) -> tuple[str, str]:

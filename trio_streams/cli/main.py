@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import argparse
 import importlib.metadata
+import sys
 from collections.abc import Sequence
 
 from trio_streams.cli.call import add_call
+from trio_streams.cli.chat import add_chat
 from trio_streams.cli.demo import add_demo
+from trio_streams.cli.describe import add_describe
 from trio_streams.cli.serve import add_serve
+from trio_streams.cli.stream import add_stream
+from trio_streams.cli.upload import add_upload
 
 __all__ = ["main"]
 
@@ -20,10 +25,11 @@ def main(argv: Sequence[str] | None = None) -> int:
       argv: its arguments, without the program's name; the process's own by default.
 
     Returns:
-      The exit code: 0, 1 for a failure, 2 for wrong use, 3 for a server whose drain was cut short, 130 for a call that
-      Ctrl-C ended.
+      The exit code: 0, 1 for a failure, 2 for wrong use, 3 for a server whose drain was cut short, 130 for a command
+      that Ctrl-C ended.
     """
-    arguments = _parser().parse_args(argv)
+    argv = sys.argv[1:] if argv is None else argv
+    arguments = _parser().parse_args(argv, argparse.Namespace(argv=argv))
     code: int = arguments.run(arguments)
     return code
 
@@ -35,7 +41,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=_version())
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     add_serve(commands.add_parser)
+    add_describe(commands.add_parser)
     add_call(commands.add_parser)
+    add_stream(commands.add_parser)
+    add_upload(commands.add_parser)
+    add_chat(commands.add_parser)
     add_demo(commands.add_parser)
     return parser
 

@@ -30,9 +30,7 @@ class UsageError(Exception):
     """What was typed can't be done; the message is one line."""
 
 
-def run(
-    command: Callable[[], Awaitable[None]], *, is_ended_by_signal: bool = False, drain: Drain | None = None
-) -> int:
+def run(command: Callable[[], Awaitable[None]], *, is_ended_by_signal: bool = False, drain: Drain | None = None) -> int:
     """Run a command to its end.
 
     SIGINT (Ctrl-C) and SIGTERM cancel it, so that streams end on both sides; a second one ends the process. With `drain`

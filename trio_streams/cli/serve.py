@@ -13,9 +13,10 @@ from typing import Any, Final
 import attrs
 import trio
 
-from trio_streams.cli.loading import load_app
-from trio_streams.cli.output import Output, write_error
+from trio_streams.cli.loading import load_app, watched_folder
+from trio_streams.cli.output import Output, write_error, write_note
 from trio_streams.cli.process import EXIT_CUT, EXIT_USAGE, UsageError, run
+from trio_streams.cli.reload import supervise
 from trio_streams.cli.settings import Setting, add_settings, choice, count, names, path, read_settings, seconds, text
 from trio_streams.config import ConnectionConfig
 from trio_streams.procedures.router import Router
@@ -70,7 +71,11 @@ def add_serve(add_parser: Callable[..., argparse.ArgumentParser]) -> None:
         epilog=f"Exit codes: 0 ended by a signal, all well; 1 failed; 2 wrong use; {EXIT_CUT} something was still under "
         "way when --drain-timeout passed, or a second SIGTERM came.",
     )
-    parser.add_argument("app", metavar="APP", help="module:attribute, or path/to/app.py[:attribute]")
+    parser.add_argument(
+        "app",
+        metavar="APP",
+        help="module:attribute, path/to/app.py[:attribute], or a directory of procedures, each in its file",
+    )
     parser.add_argument(
         "urls", metavar="URL", nargs="*", help=f"where; by default {' '.join(DEFAULT_URLS)} [{_URLS_VARIABLE}]"
     )
@@ -78,6 +83,12 @@ def add_serve(add_parser: Callable[..., argparse.ArgumentParser]) -> None:
         "--dashboard", action="store_true", help="a live page at /dashboard/ of http:// and https:// URLs"
     )
     parser.add_argument("--verbose", action="store_true", help="the same as --log-level debug")
+    parser.add_argument(
+        "--reload",
+        action=argparse.BooleanOptionalAction,
+        default=False,
+        help="for development: start anew whenever a Python file of the application's directory changes",
+    )
     add_settings(parser, SETTINGS)
     parser.set_defaults(run=run_serve)
 
@@ -88,6 +99,9 @@ def run_serve(arguments: argparse.Namespace) -> int:
         values = read_settings(SETTINGS, arguments, os.environ)
         level = "debug" if arguments.verbose else values.pop("log_level", "warning")
         _open_logs(level, values.get("access_log", "off"))
+        if arguments.reload:
+            watching = partial(supervise, arguments.argv, watched_folder(arguments.app), say=write_note)
+            return run(watching, is_ended_by_signal=True)
         # Before anything of ours runs: an import may take its time, and Ctrl-C must end it.
         app = load_app(arguments.app)
     except UsageError as exc:

@@ -77,16 +77,16 @@ def read_settings(
     """
     values: dict[str, Any] = {}
     for one in settings:
-        given = getattr(arguments, one.field)
+        flagged: str | list[str] | None = getattr(arguments, one.field)
+        given = ",".join(flagged) if isinstance(flagged, list) else flagged
         place = one.flag
         if given is None:
             given, place = environment.get(one.variable) or None, one.variable
         if given is not None:
             try:
-                values[one.field] = one.read(",".join(given) if isinstance(given, list) else given)
+                values[one.field] = one.read(given)
             except ValueError as exc:
-                shown = ",".join(given) if isinstance(given, list) else given
-                raise UsageError(f"{place} is {exc}, not {shown!r}") from exc
+                raise UsageError(f"{place} is {exc}, not {given!r}") from exc
     return values
 
 
