@@ -49,6 +49,11 @@ def _unknown() -> bool:
     return False
 
 
+def _make_mux(wire: Wire, is_client: bool, config: ConnectionConfig) -> Mux:
+    session_id = secrets.token_hex(16)
+    return Mux(wire, is_client=is_client, config=config, session_id=session_id, now=trio.current_time())
+
+
 class _Driver:
     """The two loops of one connection and what they share.
 
@@ -64,6 +69,7 @@ class _Driver:
         "_idle",
         "_is_closing",
         "_is_over",
+        "_is_paused",
         "_is_receiving",
         "_is_sending",
         "_is_writable",
@@ -87,10 +93,10 @@ class _Driver:
         config: ConnectionConfig,
         wire: Wire,
         transport: str,
+        make_machine: Callable[[], Mux] | None = None,
     ) -> None:
         is_client = prepare is None
-        session_id = secrets.token_hex(16)
-        self._machine = Mux(wire, is_client=is_client, config=config, session_id=session_id, now=trio.current_time())
+        self._machine = _make_mux(wire, is_client, config) if make_machine is None else make_machine()
         self._carrier = carrier
         self._is_writable: Callable[[], bool] = carrier.is_writable if isinstance(carrier, PromptCarrier) else _unknown
         self._config = config
@@ -104,6 +110,7 @@ class _Driver:
         self._may_send = True
         self._send_scope: trio.CancelScope | None = None
         self._is_receiving = False
+        self._is_paused = False
         self._may_receive = True
         self._receive_scope: trio.CancelScope | None = None
         self.connection: Connection = Connection(
@@ -177,8 +184,10 @@ class _Driver:
         while True:
             while not machine.wants_input:
                 # The peer leaves too much of what we owe it unread. It gets no more attention until it reads.
+                self._is_paused = True
                 self._kick()
                 await self._idle.park()
+            self._is_paused = False
             chunk = await carrier.receive()
             if not chunk:
                 self._lose(ConnectionLost(f"{connection.peer} closed the connection"))
@@ -220,6 +229,8 @@ class _Driver:
     # -- sending ----------------------------------------------------------------------------------------------
 
     def _kick(self) -> None:
+        if self._is_paused and self._machine.wants_input:
+            self._idle.unpark_all()  # not only after a write, which may itself wait for the peer
         # Streams report what was taken far more often than a grant comes of it: a task made in vain costs a round.
         if not self._is_sending and self._may_send and self._machine.has_output:
             self._is_sending = True
@@ -351,6 +362,7 @@ async def run_server(
     config: ConnectionConfig | None = None,
     wire: Wire | None = None,
     transport: str = "",
+    make_machine: Callable[[], Mux] | None = None,
     on_connection: Callable[[Connection], None] | None = None,
 ) -> None:
     """Serve one connection until it is over.
@@ -365,13 +377,22 @@ async def run_server(
       config: limits and timeouts.
       wire: the dialect; ours by default.
       transport: what the carrier is, for people.
+      make_machine: makes the machine of a dialect that has one of its own, instead of `wire`; called once.
       on_connection: told of the connection when it begins.
 
     Cancellation: the handlers are cancelled, their streams reset, and the resets leave within `close_timeout`.
     """
     config = config or ConnectionConfig()
     async with open_bare_nursery() as nursery:
-        driver = _Driver(carrier, nursery, prepare, config=config, wire=wire or BinaryWire(), transport=transport)
+        driver = _Driver(
+            carrier,
+            nursery,
+            prepare,
+            config=config,
+            wire=wire or BinaryWire(),
+            transport=transport,
+            make_machine=make_machine,
+        )
         try:
             if on_connection is not None:
                 on_connection(driver.connection)

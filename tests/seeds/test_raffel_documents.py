@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import AsyncIterator
+import json
+from collections.abc import AsyncIterable, AsyncIterator, Mapping
 from pathlib import Path
 from textwrap import dedent
 
@@ -16,6 +17,9 @@ from trio_streams.procedures.discovery import Meta, load_directory
 from trio_streams.procedures.documents import ContentTypes, usd_document
 from trio_streams.procedures.interceptors import BearerAuthentication, Principal
 from trio_streams.service.interceptor import Invocation, Proceed
+from trio_streams.transports.http_client import HttpClient
+from trio_streams.transports.messages import connect_websocket
+from trio_streams.wire.envelope import Envelope, EnvelopeType
 
 TCP = "tcp://127.0.0.1:0"
 
@@ -182,4 +186,90 @@ async def test_block_17_file_based_streams(tmp_path: Path) -> None:
             async with client.stream("metrics.live", {"interval": "soon"}) as items:
                 with pytest.raises(RpcError, match=r"\$.interval: expected an integer"):
                     await items.receive()
+        nursery.cancel_scope.cancel()
+
+
+# -- WebSocket Streaming, Protocol Support -------------------------------------------------------------------------
+
+
+def _logs() -> Router:
+    app = Router()
+
+    @app.stream("logs.tail")
+    async def tail(input: dict[str, str]) -> AsyncIterator[dict[str, str]]:  # noqa: A002
+        if input["level"] == "none":
+            raise RpcError("NOT_FOUND", "no such level", input)
+        yield {"message": "Error..."}
+        yield {"message": "Another..."}
+
+    return app
+
+
+async def _converse(app: Router, start: Mapping[str, object], count: int) -> list[dict[str, object]]:
+    """What a WebSocket without a subprotocol hears after a start."""
+    async with trio.open_nursery() as nursery:
+        nursery.cancel_scope.deadline = trio.current_time() + 30
+        (url,) = await nursery.start(serve, app, "ws://127.0.0.1:0")
+        carrier = await connect_websocket(url, subprotocols=(), require_subprotocol=False)
+        await carrier.send_messages([json.dumps(start)])
+        heard: list[dict[str, object]] = []
+        while len(heard) < count:
+            heard += [json.loads(message) for message in await carrier.receive_messages()]
+        await carrier.aclose()
+        nursery.cancel_scope.cancel()
+    return heard
+
+
+async def test_block_16_websocket_envelopes() -> None:
+    """A start, its echo, a chunk for each item, the end; the ids of answers begin with the start's."""
+    start = {"type": "stream:start", "id": "stream_1", "procedure": "logs.tail", "payload": {"level": "error"}}
+    heard = await _converse(_logs(), start, 4)
+    assert [one["type"] for one in heard] == [
+        EnvelopeType.STREAM_START,
+        EnvelopeType.STREAM_DATA,
+        EnvelopeType.STREAM_DATA,
+        EnvelopeType.STREAM_END,
+    ]
+    assert [one["payload"] for one in heard[1:3]] == [{"message": "Error..."}, {"message": "Another..."}]
+    assert all(str(one["id"]).startswith("stream_1:") for one in heard)
+    assert Envelope(type="stream:end", id="stream_1").procedure == ""
+
+
+async def test_stream_error_envelope() -> None:
+    """`stream:error` and the standard payload, of a stream that fails and of one that cannot start."""
+    start = {"type": "stream:start", "id": "s", "procedure": "logs.tail", "payload": {"level": "none"}}
+    _, failed = await _converse(_logs(), start, 2)
+    assert (failed["type"], failed["payload"]) == (
+        EnvelopeType.STREAM_ERROR,
+        {"code": "NOT_FOUND", "status": 404, "message": "no such level", "details": {"level": "none"}},
+    )
+    (missing,) = await _converse(_logs(), {**start, "procedure": "nope"}, 1)
+    assert missing["type"] == EnvelopeType.STREAM_ERROR
+    assert missing["payload"] == {"code": "NOT_FOUND", "status": 404, "message": "Stream 'nope' not found"}
+
+
+async def test_jsonrpc_refuses_streams() -> None:
+    """With a message that names a URL that can carry it."""
+    async with trio.open_nursery() as nursery:
+        (url,) = await nursery.start(serve, _logs(), "http://127.0.0.1:0")
+        call = {"jsonrpc": "2.0", "id": 1, "method": "logs.tail", "params": {"level": "error"}}
+        async with HttpClient() as http:
+            answer = await http.request("POST", f"{url}/rpc", body=json.dumps(call).encode())
+        error = json.loads(answer.body)["error"]
+        assert "which JSON-RPC can't carry; use GET /streams/logs.tail" in error["message"]
+        nursery.cancel_scope.cancel()
+
+
+async def test_uploads_over_http() -> None:
+    """A client stream in a chunked request body, which the original has not."""
+    app = Router()
+
+    @app.stream("sum", direction="client")
+    async def total(numbers: AsyncIterable[int]) -> int:
+        return sum([number async for number in numbers])
+
+    async with trio.open_nursery() as nursery:
+        (url,) = await nursery.start(serve, app, "http://127.0.0.1:0")
+        async with connect(url) as client:
+            assert await client.upload("sum", [1, 2, 3]) == 6
         nursery.cancel_scope.cancel()

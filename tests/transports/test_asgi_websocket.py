@@ -17,6 +17,7 @@ from trio_streams import ConnectionConfig, Router, StreamReset, asgi_app, connec
 from trio_streams.carrier import Carrier
 from trio_streams.errors import ConnectionLost, RemoteProtocolError
 from trio_streams.service.exchange import Exchange, ExchangeConfig
+from trio_streams.transports.admission import ADMISSION, Admission
 from trio_streams.transports.asgi import Message, Receive, Scope, Send, serve_hypercorn
 from trio_streams.transports.asgi_websocket import AsgiWebSocketCarrier, serve_asgi_websocket
 from trio_streams.transports.messages import WebSocketCarrier, connect_websocket
@@ -86,6 +87,34 @@ async def test_another_subprotocol_is_refused() -> None:
             await connect_websocket(url, subprotocols=["chat"])
         assert caught.value.size == 400
         nursery.cancel_scope.cancel()
+
+
+async def test_messages_stay_apart_where_no_subprotocol_is_needed() -> None:
+    """Texts and binary messages both ways, and the end; a client that offers something else is refused all the same."""
+    token = ADMISSION.set(Admission(lambda listener: listener, None, 1_000))
+    heard: list[str | bytes] = []
+
+    async def echo(carrier: Carrier) -> None:
+        assert isinstance(carrier, AsgiWebSocketCarrier)
+        assert carrier.subprotocol is None
+        while messages := await carrier.receive_messages():
+            heard.extend(messages)
+            await carrier.send_messages([*messages, "and"])
+
+    async with trio.open_nursery() as nursery:
+        url = await _host(nursery, echo)
+        ADMISSION.reset(token)
+        client = await connect_websocket(url, subprotocols=(), require_subprotocol=False)
+        await client.send_messages(["ü", b"b"])
+        answers: list[str | bytes] = []
+        while len(answers) < 4:
+            answers += await client.receive_messages()
+        assert answers == ["ü", "and", b"b", "and"]
+        await client.aclose()
+        with pytest.raises(RemoteProtocolError, match="Expected the WebSocket subprotocol"):
+            await connect_websocket(url, subprotocols=["chat"])
+        nursery.cancel_scope.cancel()
+    assert heard == ["ü", b"b"]
 
 
 async def test_a_host_that_can_only_close() -> None:

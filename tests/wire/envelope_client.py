@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any, Final
 
 from trio_streams.config import ConnectionConfig
@@ -30,6 +31,8 @@ class EnvelopeClient:
         *,
         epoch: float = 0.0,
         has_channels: bool = False,
+        has_json_rpc: bool = False,
+        on_aside: Callable[[], None] | None = None,
     ) -> None:
         self.now = 0.0
         self.machine = EnvelopeMachine(
@@ -39,6 +42,8 @@ class EnvelopeClient:
             now=0.0,
             epoch=epoch,
             has_channels=has_channels,
+            has_json_rpc=has_json_rpc,
+            on_aside=on_aside,
         )
         self.events: list[events.Event] = []
         self.greeting = self.take()

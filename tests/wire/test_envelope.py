@@ -139,12 +139,15 @@ def test_a_channel_that_nobody_reads_is_bounded() -> None:
     client = EnvelopeClient(ConnectionConfig(max_control_bytes=1_024), has_channels=True)
     heard = encode_channel_event("room", "m", b"1")
     count = 0
-    while client.machine.send_channel(heard):
+    while client.machine.send_aside(heard):
         count += 1
     assert len(client.hear()) == count < 100
-    assert client.machine.send_channel(heard)
+    assert client.machine.send_aside(heard)
+    while client.machine.send_aside(heard):
+        pass
+    assert client.machine.send_aside(heard, is_owed=True), "what is asked for is bounded by who asks"
     client.say_raw(b"\xff\xff\xff\xff")
-    assert not client.machine.send_channel(heard)
+    assert not client.machine.send_aside(heard)
 
 
 def test_nothing_is_due_after_a_failure() -> None:
@@ -156,3 +159,37 @@ def test_nothing_is_due_after_a_failure() -> None:
     client.machine.handle_deadline(1e9)
     assert client.take() == []
     assert client.machine.take_channel_messages() == []
+
+
+def test_json_rpc_texts_stand_beside_envelopes() -> None:
+    """A call or a batch is kept for its owner, who is told; what is neither an envelope nor JSON-RPC is refused."""
+    told: list[int] = []
+    client = EnvelopeClient(has_json_rpc=True, on_aside=lambda: told.append(1))
+    texts = [{"jsonrpc": "2.0", "id": 1.5, "method": "ping"}, [{"jsonrpc": "2.0", "method": "log"}], []]
+    client.say_raw(b"".join(frame(json.dumps(text).encode()) for text in texts))
+    assert told == [1]
+    assert client.hear() == []
+    assert [json.loads(text) for text in client.machine.take_rpc_texts(2)] == texts[:2]
+    assert client.machine.take_rpc_texts(9) == [b"[]"]
+    client.say({"id": "x", "type": "request"}, {"id": 1.5}, {"jsonrpc": "2.0", "type": "nope"})
+    client.say_raw(frame(b"{nope") + frame(b'"\xff"') + frame(b"[1") + frame(b"5"))
+    assert len(client.hear()) == 7
+    assert client.machine.take_rpc_texts(9) == []
+    assert told == [1]
+
+
+def test_without_json_rpc_its_texts_are_refused() -> None:
+    """As any message that is no envelope."""
+    client = EnvelopeClient()
+    client.say({"jsonrpc": "2.0", "id": 1, "method": "ping"})
+    assert client.hear()[0]["payload"]["code"] == "INVALID_ENVELOPE"
+
+
+def test_channel_messages_tell_their_owner() -> None:
+    """Once for each chunk that holds some."""
+    told: list[int] = []
+    client = EnvelopeClient(has_channels=True, on_aside=lambda: told.append(1))
+    assert not client.machine.has_channel_messages
+    client.say({"id": 1, "type": "subscribe", "channel": "a"}, {"id": 2, "type": "subscribe", "channel": "b"})
+    assert told == [1]
+    assert client.machine.has_channel_messages

@@ -20,8 +20,9 @@ from trio_streams.wire.envelope_channels import (
     encode_subscribed,
     encode_unsubscribed,
     parse_channel_message,
+    unroutable,
 )
-from trio_streams.wire.envelope_records import EnvelopeFault, parse
+from trio_streams.wire.envelope_records import Envelope, EnvelopeFault, parse
 
 
 def read(**envelope: Any) -> ChannelMessage:
@@ -82,3 +83,21 @@ def test_answers_are_the_originals() -> None:
         "status": 403,
         "message": "no",
     }
+
+
+def test_who_asks_is_in_the_metadata() -> None:
+    """It travels with a request to listen and to speak."""
+    for type_ in ("subscribe", "publish"):
+        found = parse_channel_message(
+            parse(json.dumps({"type": type_, "channel": "room"}).encode()), max_name_bytes=10, metadata={"a": "1"}
+        )
+        assert not isinstance(found, Unsubscribe)
+        assert found.metadata == {"a": "1"}
+
+
+@pytest.mark.parametrize(
+    ("type_", "code"), [("", "INVALID_ENVELOPE"), ("subscribe", "UNIMPLEMENTED"), ("nope", "INVALID_TYPE")]
+)
+def test_what_goes_nowhere_is_told_why(type_: str, code: str) -> None:
+    """No type, a type of channels where there are none, and one that nobody knows."""
+    assert unroutable(Envelope(type=type_)).code == code

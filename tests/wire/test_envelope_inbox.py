@@ -411,7 +411,7 @@ def test_a_handler_is_not_woken_before_half_a_window_has_left(size: int, limits:
     assert client.take() == [events.Writable(number)]
 
 
-# -- channels ------------------------------------------------------------------------------------------------------
+# -- channels, JSON-RPC --------------------------------------------------------------------------------------------
 
 
 def test_channels_messages_are_records() -> None:
@@ -438,5 +438,13 @@ def test_channels_messages_that_nobody_takes_are_bounded() -> None:
     client.machine.release(number)
     client.machine.handle_deadline(10.0)
     assert client.machine.next_deadline() == 15
-    assert len(client.machine.take_channel_messages()) == 3
-    assert client.machine.wants_input
+    assert (len(client.machine.take_channel_messages()), client.machine.wants_input) == (3, True)
+
+
+def test_json_rpc_texts_that_nobody_takes_are_bounded() -> None:
+    """Reading pauses until some are."""
+    client = EnvelopeClient(limits=EnvelopeLimits(max_channel_messages=2, stall_timeout=5), has_json_rpc=True)
+    client.say(*[{"jsonrpc": "2.0", "id": n, "method": "ping"} for n in range(3)])
+    assert not client.machine.wants_input
+    assert [json.loads(text)["id"] for text in client.machine.take_rpc_texts(1)] == [0]
+    assert (client.machine.wants_input, client.machine.has_output) == (True, True), "the driver is to be told"

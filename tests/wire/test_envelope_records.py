@@ -16,6 +16,7 @@ from trio_streams.wire.envelope_records import (
     EnvelopeFault,
     error_body,
     id_text,
+    is_json_rpc,
     parse,
     parse_metadata,
     parse_status,
@@ -164,3 +165,22 @@ def test_what_is_too_large_says_how_much() -> None:
     fault = EnvelopeFault.too_large("id", 300, 256, "i")
     assert (fault.code, fault.id, str(fault)) == ("MESSAGE_TOO_LARGE", "i", "id of 300 bytes passes the limit of 256")
     assert fault.details == {"field": "id", "size": 300, "limit": 256}
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        (b'{"jsonrpc":"2.0","method":"a"}', True),
+        (b'{"jsonrpc":"1.0","m\xc3\xbcthod":1}', True),
+        (b' [{"jsonrpc":"2.0"}]', True),
+        (b"[]", True),
+        (b'{"jsonrpc":"2.0","type":"request"}', False),
+        (b'{"method":"a"}', False),
+        (b"[1", False),
+        (b"5", False),
+        (b'"\xff"', False),
+    ],
+)
+def test_json_rpc_is_told_from_envelopes(text: bytes, answer: bool) -> None:
+    """By the member `jsonrpc` without a type, or by being a list; whether the call is sound is its machine's to say."""
+    assert is_json_rpc(text) is answer

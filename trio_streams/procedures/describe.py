@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 import attrs
 
 from trio_streams.codecs.json_schema import Schema, Schemas
-from trio_streams.procedures.procedure import Kind, Procedure, declare
+from trio_streams.procedures.procedure import Kind, Procedure, declare, is_parameter
 
 __all__ = ["DESCRIBE", "Description", "ProcedureDescription", "describe", "describing"]
 
@@ -49,6 +49,18 @@ class Description:
 
     procedures: list[ProcedureDescription]
     schemas: Mapping[str, Schema] = attrs.field(factory=dict)
+
+    def find(self, name: str) -> ProcedureDescription | None:
+        """What a name stands for, one with something in the place of its parameters included; None for an unknown one."""
+        given = name.split(".")
+        matching: ProcedureDescription | None = None
+        for one in self.procedures:
+            if one.name == name:
+                return one
+            parts = one.name.split(".")
+            if len(parts) == len(given) and all(is_parameter(p) or p == g for p, g in zip(parts, given, strict=True)):
+                matching = matching or one
+        return matching
 
 
 def describe(procedures: Iterable[Procedure]) -> Description:

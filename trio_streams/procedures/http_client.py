@@ -1,13 +1,13 @@
-"""Calls procedures over HTTP: calls by POST, server streams by server-sent events."""
+"""Calls procedures over HTTP: calls and events by POST, uploads as its body, server streams by server-sent events."""
 
 from __future__ import annotations
 
 import contextlib
 import math
 import random
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Mapping
 from functools import partial
-from typing import Final, NoReturn
+from typing import Final, NoReturn, cast
 from urllib.parse import quote, urlencode
 
 import attrs
@@ -15,16 +15,19 @@ import msgspec
 import trio
 from typing_extensions import TypeVar  # its `default` is in typing from 3.13 on
 
+from trio_streams.codecs import raw
 from trio_streams.codes import Code
 from trio_streams.core.records import NO_METADATA
 from trio_streams.errors import (
-    CodecError,
     LocalProtocolError,
     RemoteProtocolError,
     RpcError,
 )
 from trio_streams.procedures.client import any_json, result_codec
+from trio_streams.procedures.coding import BYTES
+from trio_streams.procedures.http_query import INPUT
 from trio_streams.procedures.http_server import LONGEST_MS, TIMEOUT_HEADER
+from trio_streams.service.ndjson import NDJSON
 from trio_streams.streams import ReceiveStream, Stream
 from trio_streams.streams.mapped import MappedReceiveStream
 from trio_streams.transports.event_source import EventReader, EventStream
@@ -40,6 +43,8 @@ R = TypeVar("R", default=object)
 
 _RECONNECT: Final = EventSourceConfig(idle_timeout=None)
 """A server that sends no heartbeats may be silent for good reasons; who knows that it does sets a time."""
+
+_CHUNK_BYTES: Final = 16_384
 
 NEVER: Final = EventSourceConfig(idle_timeout=None, max_attempts=1)
 """Fail where the first connection does."""
@@ -110,8 +115,6 @@ class HttpProcedureClient:
         A stream whose items have ids (`router.stream(…, id_of=…)`) goes on behind the last item if its connection is
         lost or renewed; any other one fails with `ConnectionLost`.
 
-        Raises:
-          CodecError: the input is not an object, so it can't be a query.
         """
         codec = result_codec(returns)
         url = f"{self._base_url}/streams/{quote(name)}{_query(input)}"
@@ -148,9 +151,22 @@ class HttpProcedureClient:
         priority: int = 0,
         content_type: str | None = None,
     ) -> T:
-        """Refused: HTTP carries no client streams here."""
-        await trio.lowlevel.checkpoint()
-        self._refuse(name, "client")
+        """Run a client stream; see `Client.upload`. The answer is read when all has been sent, or the server takes no more.
+
+        Items travel as lines of JSON, or with `application/octet-stream` as bytes, which the server may receive joined or
+        cut elsewhere. An HTTP server knows no priorities.
+        """
+        codec = result_codec(returns)
+        is_raw = content_type == BYTES
+        headers = [
+            *_headers(metadata, trio.current_effective_deadline()),
+            ("content-type", BYTES if is_raw else NDJSON),
+        ]
+        url = f"{self._base_url}/streams/{quote(name)}"
+        response = await self._http.request("POST", url, headers=headers, body=_chunks(items, is_raw=is_raw))
+        if response.status != 200:
+            raise _error(response.status, response.body)
+        return codec.decode(response.body)
 
     @contextlib.asynccontextmanager
     async def bidi(
@@ -206,6 +222,32 @@ def _read_error(data: bytes, status: int) -> Exception:
         return exc
 
 
+async def _chunks(items: Iterable[object] | AsyncIterable[object], *, is_raw: bool) -> AsyncGenerator[bytes, None]:
+    """Items as the chunks of a body; those that are there without waiting go together."""
+
+    def encode(item: object) -> bytes:
+        return raw.encode(cast("bytes", item)) if is_raw else any_json.encode(item) + b"\n"
+
+    if isinstance(items, AsyncIterable):
+        async with contextlib.AsyncExitStack() as stack:
+            if isinstance(items, AsyncGenerator):
+                await stack.enter_async_context(contextlib.aclosing(cast("AsyncGenerator[object, None]", items)))
+            async for item in items:
+                if data := encode(item):
+                    yield data
+        return
+    waiting: list[bytes] = []
+    size = 0
+    for item in items:
+        waiting.append(encode(item))
+        size += len(waiting[-1])
+        if size >= _CHUNK_BYTES:
+            yield b"".join(waiting)
+            waiting, size = [], 0
+    if size:
+        yield b"".join(waiting)
+
+
 def _headers(metadata: Mapping[str, str], deadline: float) -> list[tuple[str, str]]:
     headers: list[tuple[str, str]] = []
     for key, value in metadata.items():
@@ -219,12 +261,12 @@ def _headers(metadata: Mapping[str, str], deadline: float) -> list[tuple[str, st
 
 
 def _query(value: object) -> str:
-    """An input as a query: what is text goes as it is, the rest as JSON."""
+    """An input as a query: fields by name, text as it is and the rest as JSON; what has no fields as a single `input`."""
     if value is None:
         return ""
     document = msgspec.json.decode(any_json.encode(value))
     if not isinstance(document, dict):
-        raise CodecError(f"over HTTP a stream's input is an object, not a {type(value).__name__}")
+        return f"?{urlencode({INPUT: msgspec.json.encode(document).decode()})}"
     pairs: list[tuple[str, str]] = []
     for key, item in document.items():
         if item is None:

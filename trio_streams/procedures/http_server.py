@@ -23,14 +23,14 @@ from typing import Any, Final
 
 import trio
 
-from trio_streams.codecs import decode_query
 from trio_streams.codes import Code
 from trio_streams.errors import ConnectionLost, RpcError
 from trio_streams.procedures.dispatch import Found, cancelled, find, not_found, run_call, run_event
 from trio_streams.procedures.documents.routes import add_documents
+from trio_streams.procedures.http_query import query_input
 from trio_streams.procedures.http_upload import receive_items
 from trio_streams.procedures.interceptors.authentication import TICKET_KEY
-from trio_streams.procedures.jsonrpc import JsonRpcEndpoint
+from trio_streams.procedures.jsonrpc import JsonRpcEndpoint, JsonRpcRunner
 from trio_streams.procedures.procedure import Kind
 from trio_streams.procedures.router import Router
 from trio_streams.service.background import Background
@@ -84,7 +84,8 @@ def http_handler(
     routes.add("GET", "/streams/*", face.stream)
     routes.add("POST", "/streams/*", face.upload)
     routes.add("POST", "/events/*", face.event)
-    routes.add("POST", "/rpc", JsonRpcEndpoint(router, face.context, find_urls, background=background))
+    runner = JsonRpcRunner(router, find_urls, background=background)
+    routes.add("POST", "/rpc", JsonRpcEndpoint(runner, face.context))
     routes.add("POST", "/*", face.call)
     add_documents(routes, router, find_urls)
     return routes
@@ -158,8 +159,8 @@ class _Face:
 
         async def run() -> None:
             query = {key: values for key, values in exchange.request.query.items() if key not in _OWN_PARAMETERS}
-            value = decode_query(procedure.input_type, query) if query else procedure.decode_input(None)
-            answer = procedure.invoke(invocation.received(value), invocation.context)
+            value = invocation.received(query_input(procedure, query))
+            answer = procedure.invoke(value, invocation.context)
             payloads = _payloads(found, invocation, answer)
             if is_lines:
                 await respond_ndjson(exchange, payloads)

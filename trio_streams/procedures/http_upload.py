@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
-from typing import Any, Final
+from contextlib import aclosing, asynccontextmanager
+from typing import Any, Final, cast
 
 import trio
 
@@ -67,8 +67,9 @@ async def _feed(
     invocation: Invocation,
 ) -> None:
     try:
-        async for chunk in exchange.iter_body():
-            await items.send_many(map(invocation.received, parse(chunk)))
+        async with aclosing(cast("AsyncGenerator[bytes, None]", exchange.iter_body())) as chunks:
+            async for chunk in chunks:
+                await items.send_many(map(invocation.received, parse(chunk)))
         await items.send_many(map(invocation.received, finish()))
         items.end()
     except CodecError as exc:

@@ -1,4 +1,4 @@
-"""JSON-RPC 2.0 over HTTP: calls and events, alone or in batches, at `POST /rpc`.
+"""JSON-RPC 2.0: calls and events, alone or in batches, at `POST /rpc` and as texts on a WebSocket of envelopes.
 
 A notification is run and not answered. The calls of a batch run at the same time, a few at once; their answers are in the
 order of the calls. Streams can't travel so: who asks for one is told where it can.
@@ -7,6 +7,7 @@ order of the calls. Streams can't travel so: who asks for one is told where it c
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Final, TypeAlias
 
 import trio
@@ -23,7 +24,7 @@ from trio_streams.service.context import Context
 from trio_streams.service.exchange import Exchange, respond
 from trio_streams.wire.json_rpc import JsonRpcCall, JsonRpcExchange, JsonRpcLimits
 
-__all__ = ["JsonRpcEndpoint", "MakeContext"]
+__all__ = ["JsonRpcEndpoint", "JsonRpcRunner", "MakeContext"]
 
 MakeContext: TypeAlias = Callable[[Found, Exchange], Context]
 """Makes the context of one call of an exchange."""
@@ -31,12 +32,11 @@ MakeContext: TypeAlias = Callable[[Found, Exchange], Context]
 _MAX_RUNNING: Final = 16
 
 
-class JsonRpcEndpoint:
-    """The handler of `POST /rpc`.
+class JsonRpcRunner:
+    """Runs the calls of a text.
 
     Args:
       router: the application's procedures.
-      make_context: of each call.
       find_urls: where else the application is served, to name to those who ask for a stream.
       background: runs events; None runs them before the answer.
       limits: of texts and batches.
@@ -46,51 +46,62 @@ class JsonRpcEndpoint:
     def __init__(
         self,
         router: Router,
-        make_context: MakeContext,
         find_urls: Callable[[], Sequence[str]] = tuple,
         *,
         background: Background | None = None,
         limits: JsonRpcLimits | None = None,
         max_running: int = _MAX_RUNNING,
     ) -> None:
+        self.limits: JsonRpcLimits = limits or JsonRpcLimits()
         self._router = router
-        self._make_context = make_context
         self._find_urls = find_urls
         self._background = background
-        self._limits = limits or JsonRpcLimits()
         self._max_running = max_running
 
-    async def __call__(self, exchange: Exchange) -> None:
-        """Answer a text of calls: 200 with what is owed, 204 where nothing is."""
-        rpc = JsonRpcExchange(await exchange.receive_body(max_bytes=self._limits.max_text_bytes), self._limits)
+    async def run(self, text: bytes, make_context: Callable[[Found], Context]) -> bytes:
+        """Run a text's calls.
+
+        Args:
+          text: as it came.
+          make_context: of each call, for what its name stands for.
+
+        Returns:
+          The answer's text; empty where none is owed.
+
+        Cancellation: the calls are cancelled.
+        """
+        rpc = JsonRpcExchange(text, self.limits)
         if len(rpc.calls) == 1:
-            await self._run(exchange, rpc, rpc.calls[0])
+            await self._run(make_context, rpc, rpc.calls[0])
         else:
             room = trio.CapacityLimiter(self._max_running)
             async with open_bare_nursery() as nursery:
                 for call in rpc.calls:
-                    nursery.start_soon(self._run_in_turn, room, exchange, rpc, call)
-        text = rpc.text()
-        await respond(exchange, 200 if text else 204, text, [("content-type", "application/json")] if text else [])
+                    nursery.start_soon(self._run_in_turn, room, make_context, rpc, call)
+        return rpc.text()
 
     async def _run_in_turn(
-        self, room: trio.CapacityLimiter, exchange: Exchange, rpc: JsonRpcExchange, call: JsonRpcCall
+        self,
+        room: trio.CapacityLimiter,
+        make_context: Callable[[Found], Context],
+        rpc: JsonRpcExchange,
+        call: JsonRpcCall,
     ) -> None:
         async with room:
-            await self._run(exchange, rpc, call)
+            await self._run(make_context, rpc, call)
 
-    async def _run(self, exchange: Exchange, rpc: JsonRpcExchange, call: JsonRpcCall) -> None:
+    async def _run(self, make_context: Callable[[Found], Context], rpc: JsonRpcExchange, call: JsonRpcCall) -> None:
         try:
-            rpc.respond(call.number, await self._result(exchange, call))
+            rpc.respond(call.number, await self._result(make_context, call))
         except Exception as exc:  # noqa: BLE001 - a call is the boundary: its failure is its answer
             error = as_rpc_error(exc)
             rpc.fail(call.number, Status(error.code, error.message, error.details))
 
-    async def _result(self, exchange: Exchange, call: JsonRpcCall) -> bytes:
+    async def _result(self, make_context: Callable[[Found], Context], call: JsonRpcCall) -> bytes:
         found = find(self._router, call.method)
         if found is None:
             raise not_found(call.method)
-        context = self._make_context(found, exchange)
+        context = make_context(found)
         match found.procedure.kind:
             case Kind.CALL:
                 return await run_call(found, context, call.params)
@@ -104,3 +115,25 @@ class JsonRpcEndpoint:
                     Code.UNIMPLEMENTED,
                     f"{call.method!r} is a {kind.value} stream, which JSON-RPC can't carry; use {where}",
                 )
+
+
+class JsonRpcEndpoint:
+    """The handler of `POST /rpc`.
+
+    Args:
+      runner: runs the calls.
+      make_context: of each call.
+    """
+
+    def __init__(self, runner: JsonRpcRunner, make_context: MakeContext) -> None:
+        self._runner = runner
+        self._make_context = make_context
+
+    async def __call__(self, exchange: Exchange) -> None:
+        """Answer a text of calls: 200 with what is owed, 204 where nothing is."""
+        body = await exchange.receive_body(max_bytes=self._runner.limits.max_text_bytes)
+        text = await self._runner.run(body, partial(self._context, exchange))
+        await respond(exchange, 200 if text else 204, text, [("content-type", "application/json")] if text else [])
+
+    def _context(self, exchange: Exchange, found: Found) -> Context:
+        return self._make_context(found, exchange)

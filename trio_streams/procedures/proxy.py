@@ -19,8 +19,7 @@ from typing import Any
 
 from trio_streams.core.records import NO_METADATA
 from trio_streams.procedures.client import Client
-from trio_streams.procedures.describe import DESCRIBE, Description, ProcedureDescription
-from trio_streams.procedures.procedure import is_parameter
+from trio_streams.procedures.describe import DESCRIBE, Description
 
 __all__ = ["Proxy", "open_proxy"]
 
@@ -36,7 +35,7 @@ async def open_proxy(client: Client, *, metadata: Mapping[str, str] = NO_METADAT
       RpcError: the server does not tell.
     """
     description = await client.call(DESCRIBE, returns=Description, metadata=metadata)
-    return Proxy(client, {one.name: one for one in description.procedures}, metadata)
+    return Proxy(client, description, metadata)
 
 
 class Proxy:
@@ -44,7 +43,7 @@ class Proxy:
 
     Args:
       client: does the work.
-      procedures: what there is, by name.
+      description: what there is.
       metadata: for every call that brings none.
       prefix: of the names that are looked up here.
     """
@@ -52,12 +51,12 @@ class Proxy:
     def __init__(
         self,
         client: Client,
-        procedures: Mapping[str, ProcedureDescription],
+        description: Description,
         metadata: Mapping[str, str] = NO_METADATA,
         prefix: str = "",
     ) -> None:
         self._client = client
-        self._procedures = procedures
+        self._description = description
         self._metadata = metadata
         self._prefix = prefix
 
@@ -73,16 +72,19 @@ class Proxy:
           AttributeError: the server has neither.
         """
         below = f"{name}."
-        if self._find(name) is None and not any(known.startswith(below) for known in self._procedures):
+        if self._description.find(name) is None and not any(known.startswith(below) for known in self._names()):
             raise AttributeError(f"the server has no procedure {name!r}, and none below it")
-        return Proxy(self._client, self._procedures, self._metadata, name)
+        return Proxy(self._client, self._description, self._metadata, name)
+
+    def _names(self) -> list[str]:
+        return [one.name for one in self._description.procedures]
 
     def __dir__(self) -> list[str]:
         start = f"{self._prefix}." if self._prefix else ""
-        return sorted({known[len(start) :].partition(".")[0] for known in self._procedures if known.startswith(start)})
+        return sorted({known[len(start) :].partition(".")[0] for known in self._names() if known.startswith(start)})
 
     def __repr__(self) -> str:
-        described = self._find(self._prefix)
+        described = self._description.find(self._prefix)
         if described is None:
             return f"<Proxy {self._prefix or '/'}: {', '.join(dir(self))}>"
         return f"<Proxy {self._prefix}: {described.kind}, {described.description}>"
@@ -98,7 +100,7 @@ class Proxy:
         Raises:
           TypeError: it is no procedure, or input and fields are both given.
         """
-        described = self._find(self._prefix)
+        described = self._description.find(self._prefix)
         if described is None:
             raise TypeError(f"{self._prefix or 'a proxy'} is no procedure; below it there are {', '.join(dir(self))}")
         if fields and input is not None:
@@ -117,13 +119,3 @@ class Proxy:
                 return client.upload(name, value if value is not None else (), metadata=metadata)  # type: ignore[arg-type]
             case _:
                 return client.bidi(name, metadata=metadata)
-
-    def _find(self, name: str) -> ProcedureDescription | None:
-        if (found := self._procedures.get(name)) is not None:
-            return found
-        given = name.split(".")
-        for known, described in self._procedures.items():
-            parts = known.split(".")
-            if len(parts) == len(given) and all(is_parameter(p) or p == g for p, g in zip(parts, given, strict=True)):
-                return described
-        return None

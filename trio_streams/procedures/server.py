@@ -14,7 +14,7 @@ import attrs
 import trio
 
 from trio_streams.driver import Handler
-from trio_streams.procedures.coding import asked_for
+from trio_streams.procedures.coding import JSON, asked_for
 from trio_streams.procedures.dispatch import Found, find, not_found, run_event
 from trio_streams.procedures.procedure import Kind
 from trio_streams.procedures.router import Router
@@ -35,13 +35,16 @@ _POLICIES: Final[Mapping[Kind, StopPolicy]] = {
 }
 
 
-def prepare(router: Router, stream: WireStream[bytes, bytes], *, background: Background | None = None) -> Handler:
+def prepare(
+    router: Router, stream: WireStream[bytes, bytes], *, background: Background | None = None, is_json: bool = False
+) -> Handler:
     """Choose what serves a stream that a peer has just opened; the name is looked up once, here.
 
     Args:
       router: the application's procedures.
       stream: as it was opened.
       background: runs events; None runs them in the stream, so that they end with their connection.
+      is_json: whether the dialect has nothing but JSON, whatever the caller asks for.
 
     Returns:
       The handler to run in the stream's scope.
@@ -52,7 +55,8 @@ def prepare(router: Router, stream: WireStream[bytes, bytes], *, background: Bac
     stream.stop_policy = _POLICIES[found.procedure.kind]
 
     async def serve(stream: WireStream[bytes, bytes]) -> None:
-        coded = attrs.evolve(found, procedure=found.procedure.coded(*asked_for(stream.metadata)))
+        types = (JSON, JSON) if is_json else asked_for(stream.metadata)
+        coded = attrs.evolve(found, procedure=found.procedure.coded(*types))
         context = _context(coded, stream)
         if coded.procedure.kind is Kind.EVENT:
             await run_event(coded, context, await _receive_input(stream), background)

@@ -15,7 +15,7 @@ import trio
 
 from trio_streams.transports.origin import Refusal
 
-__all__ = ["ADMISSION", "Admission", "CheckRequest", "guard_listeners"]
+__all__ = ["ADMISSION", "Admission", "CheckRequest", "find_check", "find_text_limit", "guard_listeners"]
 
 CheckRequest: TypeAlias = Callable[[str | None, str | None], Refusal | None]
 """Judges a WebSocket's opening request by its `Host` and `Origin`."""
@@ -28,10 +28,13 @@ class Admission:
     Attributes:
       guard: stands before a listener, to bound what it accepts.
       check_request: judges opening requests of WebSockets; None lets all pass.
+      max_text_bytes: the longest message of a WebSocket whose client offers no subprotocol at all, which then speaks
+        texts; None refuses such clients where a subprotocol is required.
     """
 
     guard: Callable[[trio.SocketListener], trio.SocketListener]
     check_request: CheckRequest | None = None
+    max_text_bytes: int | None = None
 
 
 ADMISSION: Final[ContextVar[Admission | None]] = ContextVar("trio_streams_admission", default=None)
@@ -50,3 +53,9 @@ def find_check(check_request: CheckRequest | None) -> CheckRequest | None:
         return check_request
     admission = ADMISSION.get()
     return None if admission is None else admission.check_request
+
+
+def find_text_limit() -> int | None:
+    """The `max_text_bytes` of the server around; None outside of one."""
+    admission = ADMISSION.get()
+    return None if admission is None else admission.max_text_bytes

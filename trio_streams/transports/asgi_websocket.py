@@ -8,7 +8,7 @@ asked. And its reader waits for ever for an application that has stopped receivi
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Final, TypeAlias, cast
@@ -19,7 +19,7 @@ from trio_streams.carrier import Carrier
 from trio_streams.core.errors import RemoteProtocolError, StreamsError
 from trio_streams.errors import ConnectionLost
 from trio_streams.nursery import open_bare_nursery
-from trio_streams.transports.admission import CheckRequest, find_check
+from trio_streams.transports.admission import CheckRequest, find_check, find_text_limit
 from trio_streams.transports.asgi_hypercorn import abort, carrier_of, drained, has_said_goodbye, let_go
 from trio_streams.transports.asgi_types import Message, Receive, Scope, Send
 from trio_streams.transports.bytes import host_port
@@ -45,7 +45,8 @@ async def serve_asgi_websocket(
     """Accept an ASGI WebSocket and let a handler have it, until it is over.
 
     A client that doesn't offer the subprotocol `trio-streams.v1` is refused, with status 400 and the reason where the host
-    can say so.
+    can say so; but not one that offers nothing at all where the server around speaks with such
+    (`Admission.max_text_bytes`).
 
     Args:
       scope: of type `websocket`.
@@ -63,11 +64,12 @@ async def serve_asgi_websocket(
     if refusal is not None:
         await _refuse(scope, send, refusal.status, refusal.text)
         return
-    if PROTOCOL not in cast("Iterable[str]", scope.get("subprotocols", ())):
+    is_acceptable, chosen = _choose(scope)
+    if not is_acceptable:
         await _refuse(scope, send, 400, f"Expected the WebSocket subprotocol {PROTOCOL}.")
         return
-    await send({"type": "websocket.accept", "subprotocol": PROTOCOL})
-    carrier = AsgiWebSocketCarrier(scope, receive, send, close_timeout=close_timeout)
+    await send({"type": "websocket.accept", "subprotocol": chosen})
+    carrier = AsgiWebSocketCarrier(scope, receive, send, close_timeout=close_timeout, subprotocol=chosen)
     pumping = trio.CancelScope(shield=True)  # a handler that is cancelled still has its goodbyes to send
 
     async def pump() -> None:
@@ -89,10 +91,21 @@ async def serve_asgi_websocket(
         let_go(carrier_of(send))
 
 
+def _choose(scope: Scope) -> tuple[bool, str | None]:
+    offered = list(cast("Iterable[str]", scope.get("subprotocols", ())))
+    if PROTOCOL in offered:
+        return True, PROTOCOL
+    return not offered and find_text_limit() is not None, None
+
+
 def _header(scope: Scope, name: bytes) -> str | None:
     headers = cast("Iterable[tuple[bytes, bytes]]", scope["headers"])
     values = [value for found, value in headers if found == name]
     return b", ".join(values).decode("latin-1") if values else None
+
+
+def _sending(message: str | bytes) -> Message:
+    return {"type": "websocket.send", "text" if isinstance(message, str) else "bytes": message}
 
 
 async def _refuse(scope: Scope, send: Send, status: int, text: str) -> None:
@@ -107,9 +120,22 @@ async def _refuse(scope: Scope, send: Send, status: int, text: str) -> None:
 
 
 class AsgiWebSocketCarrier:
-    """Bytes in the binary messages of an ASGI WebSocket that was accepted; `pump` has to run beside its users."""
+    """Bytes, or messages, in an ASGI WebSocket that was accepted; `pump` has to run beside its users.
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send, *, close_timeout: float) -> None:
+    As a carrier it speaks binary messages. `send_messages` and `receive_messages` keep messages apart, for dialects that
+    need them; use one view or the other.
+    """
+
+    def __init__(
+        self,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        *,
+        close_timeout: float,
+        subprotocol: str | None = PROTOCOL,
+    ) -> None:
+        self._subprotocol = subprotocol
         client = cast("tuple[str, int] | None", scope.get("client"))
         self._peer = host_port(client[0], client[1]) if client else "ASGI client"
         self._receive = receive
@@ -120,7 +146,7 @@ class AsgiWebSocketCarrier:
         self._abort: Callable[[], None] = (lambda: None) if stream is None else partial(abort, stream)
         self._close_timeout = close_timeout
         self._close_code = _NORMAL
-        self._message: Message | None = None  # handed to the pump, until it is written
+        self._messages: tuple[Message, ...] = ()  # handed to the pump, until it is written
         self._handed = trio.Event()
         self._written = trio.lowlevel.ParkingLot()
         self._receive_scope = trio.CancelScope()
@@ -135,6 +161,11 @@ class AsgiWebSocketCarrier:
         """Who is on the other side, for people."""
         return self._peer
 
+    @property
+    def subprotocol(self) -> str | None:
+        """The subprotocol both sides agreed on, or None."""
+        return self._subprotocol
+
     async def receive(self) -> bytes:
         """Take the payload of the next binary message; `b""` once the client has said goodbye.
 
@@ -144,20 +175,48 @@ class AsgiWebSocketCarrier:
           trio.ClosedResourceError: this side was closed.
         Cancellation: as the host's own `receive`; hypercorn's loses nothing.
         """
+        while True:
+            message = await self._next()
+            if message is None:
+                return b""
+            if isinstance(message, str):
+                self._refuse_text()
+            elif message:
+                return message
+
+    async def receive_messages(self) -> list[str | bytes]:
+        """Take the next message; none once the client has said goodbye.
+
+        Raises:
+          ConnectionLost: the client left without one.
+          trio.ClosedResourceError: this side was closed.
+        Cancellation: as `receive`.
+        """
+        message = await self._next()
+        return [] if message is None else [message]
+
+    async def _next(self) -> str | bytes | None:
         self._check_open()
         if self._is_over or self._is_refused:
             await trio.lowlevel.checkpoint()
         while not self._is_over and not self._is_refused:
             with trio.CancelScope() as self._receive_scope:
-                data = self._take(await self._receive())
-                if data:
-                    return data
+                message = self._take(await self._receive())
+                if message is not None:
+                    return message
             self._check_open()
         if self._failure is not None:
             raise self._failure
-        return b""
+        return None
 
-    def _take(self, message: Message) -> bytes:
+    def _refuse_text(self) -> None:
+        self._is_refused = True
+        self._close_code = _UNSUPPORTED
+        self._failure = RemoteProtocolError(
+            f"{self._peer} broke the protocol: expected binary messages, not a text message", field="message"
+        )
+
+    def _take(self, message: Message) -> str | bytes | None:
         if message["type"] == "websocket.disconnect":
             self._is_disconnected = True
             self._written.unpark_all()
@@ -166,15 +225,10 @@ class AsgiWebSocketCarrier:
                     f"connection to {self._peer} lost: it ended without a WebSocket goodbye"
                 )
         elif message["type"] == "websocket.receive":
-            data = message.get("bytes")
-            if isinstance(data, bytes):
-                return data
-            self._is_refused = True
-            self._close_code = _UNSUPPORTED
-            self._failure = RemoteProtocolError(
-                f"{self._peer} broke the protocol: expected binary messages, not a text message", field="message"
-            )
-        return b""
+            for data in (message.get("bytes"), message.get("text")):
+                if isinstance(data, bytes | str):
+                    return data
+        return None
 
     async def send(self, data: bytes) -> None:
         """Send `data` as one binary message; an empty one is not sent.
@@ -190,6 +244,19 @@ class AsgiWebSocketCarrier:
             self._check_sending()
         else:
             await trio.lowlevel.checkpoint()
+
+    async def send_messages(self, messages: Sequence[str | bytes]) -> None:
+        """Send each message.
+
+        Raises:
+          ConnectionLost: the client has gone.
+          trio.ClosedResourceError: this side was closed.
+        Cancellation: some were sent, each whole, or will be before anything else is.
+        """
+        self._check_sending()
+        await trio.lowlevel.checkpoint()
+        await self._hand_over(*map(_sending, messages))
+        self._check_sending()
 
     async def wait_writable(self) -> None:
         """Wait until the host has taken what was sent.
@@ -239,27 +306,25 @@ class AsgiWebSocketCarrier:
         while True:
             await self._handed.wait()
             self._handed = trio.Event()
-            message = self._message
-            if message is None:
-                continue
             with suppress(OSError):  # how other hosts say what hypercorn does not; receiving will tell
-                await self._send(message)
-                if "bytes" in message:
-                    await drained(self._send)
-            self._message = None
+                for message in self._messages:
+                    await self._send(message)
+                    if message["type"] == "websocket.send":
+                        await drained(self._send)
+            self._messages = ()
             self._written.unpark_all()
 
-    async def _hand_over(self, message: Message) -> None:
+    async def _hand_over(self, *messages: Message) -> None:
         await trio.lowlevel.checkpoint_if_cancelled()
         await self._wait_written()
         if self._is_over:
             return
-        self._message = message
+        self._messages = messages
         self._handed.set()
         await self._wait_written()
 
     async def _wait_written(self) -> None:
-        while self._message is not None and not self._is_over:
+        while self._messages and not self._is_over:
             await self._written.park()
 
     @property

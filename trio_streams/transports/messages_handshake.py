@@ -23,7 +23,7 @@ from websockets.uri import WebSocketURI, parse_uri
 from trio_streams.codes import Code
 from trio_streams.config import ConnectionConfig
 from trio_streams.errors import ConnectionLost, LocalProtocolError, RemoteProtocolError, StreamsError
-from trio_streams.transports.admission import CheckRequest, find_check
+from trio_streams.transports.admission import CheckRequest, find_check, find_text_limit
 from trio_streams.transports.bytes import ByteCarrier, describe_fault, open_tcp_stream, peer_name, tune_stream
 from trio_streams.transports.carrier import RECEIVE_BYTES
 from trio_streams.transports.messages_websocket import (
@@ -57,7 +57,8 @@ async def accept_websocket(
       stream: the byte stream; it belongs to the carrier, and is closed if the handshake fails.
       config: for its `handshake_timeout`, `close_timeout` and `max_control_bytes`; None for the defaults.
       subprotocols: those this server speaks, best first.
-      require_subprotocol: whether a client that offers none of them is refused with status 400.
+      require_subprotocol: whether a client that offers none of them is refused with status 400. One that offers nothing
+        at all is let in where the server around speaks with such (`Admission.max_text_bytes`).
       max_message_bytes: the longest message accepted, in one frame or in many.
       origins: acceptable values of the Origin header, None among them if it may be absent; None for any. Browsers send
         it and cannot forge it, so this keeps other sites' pages out.
@@ -79,7 +80,7 @@ async def accept_websocket(
     config = ConnectionConfig() if config is None else config
     peer = peer_name(stream) if peer is None else peer
     machine = ServerProtocol(
-        origins=None if origins is None else [None if one is None else Origin(one) for one in origins],
+        origins=_origins(origins),
         extensions=[ServerPerMessageDeflateFactory()] if compress else None,
         select_subprotocol=_selector(subprotocols, is_required=require_subprotocol),
         max_size=max_message_bytes,
@@ -89,8 +90,8 @@ async def accept_websocket(
     is_open = False
     try:
         with trio.fail_after(config.handshake_timeout):
-            check = find_check(check_request)
-            request, unfed = await _serve_handshake(stream, machine, peer, received, check)
+            request, unfed = await _serve_handshake(stream, machine, peer, received, find_check(check_request))
+        _limit_texts(machine)
         is_open = True
     except trio.TooSlowError as exc:
         await _tell_too_slow(stream, machine, config)
@@ -233,6 +234,16 @@ async def _serve_handshake(
     return request, unfed
 
 
+def _origins(names: Sequence[str | None] | None) -> list[Origin | None] | None:
+    return None if names is None else [None if one is None else Origin(one) for one in names]
+
+
+def _limit_texts(machine: ServerProtocol) -> None:
+    limit, most = find_text_limit(), machine.max_message_size
+    if machine.subprotocol is None and limit is not None and most is not None:
+        machine.max_message_size = min(most, limit)
+
+
 def _answer(machine: ServerProtocol, request: Request, check: CheckRequest | None) -> Response:
     if check is not None:
         headers = request.headers
@@ -335,7 +346,7 @@ def _selector(subprotocols: Sequence[str], *, is_required: bool) -> _Select:
         for one in subprotocols:
             if one in offered:
                 return Subprotocol(one)
-        if is_required:
+        if is_required and (offered or find_text_limit() is None):
             offer = ", ".join(offered) or "none"
             raise NegotiationError(f"expected the subprotocol {' or '.join(subprotocols)}, offered: {offer}")
         return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import secrets
 import ssl
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -17,9 +18,13 @@ from trio_streams.carrier import Carrier
 from trio_streams.config import ConnectionConfig
 from trio_streams.connection import Connection
 from trio_streams.core.errors import StreamsError
+from trio_streams.core.mux import Mux
 from trio_streams.dashboard import Dashboard
 from trio_streams.driver import Handler, run_server
 from trio_streams.nursery import open_bare_nursery
+from trio_streams.procedures.channels import Channels
+from trio_streams.procedures.envelopes import EnvelopeServer
+from trio_streams.procedures.jsonrpc import JsonRpcRunner
 from trio_streams.procedures.router import Router
 from trio_streams.procedures.server import prepare
 from trio_streams.service.background import Background
@@ -30,6 +35,7 @@ from trio_streams.service.server_config import ServerConfig
 from trio_streams.streams.wire import WireStream
 from trio_streams.transports.admission import ADMISSION, Admission
 from trio_streams.transports.bytes import ByteCarrier
+from trio_streams.transports.envelope_carrier import ResumedCarrier, as_envelopes, receive_start
 from trio_streams.transports.exchange import ExchangeConfig, ExchangeHandler
 from trio_streams.transports.gate import Gate
 from trio_streams.transports.messages import accept_trio_websocket, accept_websocket
@@ -39,6 +45,9 @@ from trio_streams.transports.unix import unix_peer
 from trio_streams.urls.address import Address
 from trio_streams.urls.runs import GOODBYE_TIMEOUT, Run, Runs
 from trio_streams.urls.websocket import CarrierName
+from trio_streams.wire.binary import BinaryWire
+from trio_streams.wire.envelope import EnvelopeLimits
+from trio_streams.wire.envelope_framing import is_envelope_start
 
 __all__ = ["Accept", "HostName", "Server"]
 
@@ -54,6 +63,8 @@ _REFUSAL: Final = (
 )
 _SPEAK_HTTP: Final = frozenset({"http", "ws"})
 _HAVE_ORIGINS: Final = frozenset({"http", "https", "ws", "wss"})
+_LOOKED_AT: Final = frozenset({"tcp", "tls", "unix"})
+"""Where a connection's first bytes tell its dialect; on WebSockets the subprotocol does."""
 
 
 @attrs.frozen(kw_only=True)
@@ -73,6 +84,8 @@ class Server:
     gate: Gate
     background: Background
     dashboard: Dashboard | None = None
+    channels: Channels | None = None
+    envelopes: EnvelopeLimits = attrs.field(factory=EnvelopeLimits)
     urls: list[str] = attrs.field(factory=list[str])
     stopping: trio.Event = attrs.field(factory=trio.Event)
     _runs: Runs = attrs.field(factory=Runs)
@@ -90,7 +103,7 @@ class Server:
         scheme = address.scheme
         guard = partial(self.gate.guard, refusal=_REFUSAL if scheme in _SPEAK_HTTP else b"")
         check = self.policy(address).refusal if scheme in _HAVE_ORIGINS else None
-        ADMISSION.set(Admission(guard, check))
+        ADMISSION.set(Admission(guard, check, self.envelopes.max_text_bytes))
 
     def front(self, handler: ExchangeHandler, address: Address) -> ExchangeHandler:
         """A handler of HTTP exchanges behind probes, checks and, where its host has none, the access log."""
@@ -146,16 +159,44 @@ class Server:
             if self.on_connection is not None:
                 self.on_connection(connection)
 
-        await run_server(
-            run.hold(carrier),
-            partial(self._prepare, transport),
-            config=self.config,
-            transport=transport,
-            on_connection=began,
+        texts = as_envelopes(carrier)
+        carrier, make_machine = run.hold(texts or carrier), None
+        is_envelopes = texts is not None
+        if transport in _LOOKED_AT:
+            began_at = trio.current_time()
+            start = await receive_start(carrier, patience=self.config.handshake_timeout)
+            is_envelopes = bool(start) and is_envelope_start(start)
+            carrier = ResumedCarrier(carrier, start)
+            if not start:
+                make_machine = partial(self._make_machine, began_at)
+        choose = partial(self._prepare, transport, is_envelopes)
+        if is_envelopes:
+            await self._envelopes.serve(
+                carrier, choose, is_text=texts is not None, transport=transport, on_connection=began
+            )
+        else:
+            await run_server(
+                carrier,
+                choose,
+                config=self.config,
+                transport=transport,
+                make_machine=make_machine,
+                on_connection=began,
+            )
+
+    def _make_machine(self, began_at: float) -> Mux:
+        """One that has waited since then for a client that says nothing."""
+        return Mux(BinaryWire(), is_client=False, config=self.config, session_id=secrets.token_hex(16), now=began_at)
+
+    @property
+    def _envelopes(self) -> EnvelopeServer:
+        json_rpc = JsonRpcRunner(self.app, lambda: self.urls, background=self.background)
+        return EnvelopeServer(
+            router=self.app, json_rpc=json_rpc, config=self.config, limits=self.envelopes, channels=self.channels
         )
 
-    def _prepare(self, transport: str, stream: WireStream[bytes, bytes]) -> Handler:
-        handler = prepare(self.app, stream, background=self.background)
+    def _prepare(self, transport: str, is_json: bool, stream: WireStream[bytes, bytes]) -> Handler:
+        handler = prepare(self.app, stream, background=self.background, is_json=is_json)
         on_access = self.rules.on_access
         return handler if on_access is None else partial(record_stream, handler, transport, on_access)
 

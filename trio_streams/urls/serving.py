@@ -17,6 +17,7 @@ from trio_streams.core.errors import LocalProtocolError
 from trio_streams.dashboard import Dashboard
 from trio_streams.driver import run_server
 from trio_streams.nursery import open_bare_nursery
+from trio_streams.procedures.channels import Channels
 from trio_streams.procedures.http_server import http_handler
 from trio_streams.procedures.router import Router
 from trio_streams.procedures.server import prepare
@@ -34,6 +35,7 @@ from trio_streams.transports.unix import open_unix_listener
 from trio_streams.urls.address import Address, parse_address
 from trio_streams.urls.server import Accept, HostName, Server
 from trio_streams.urls.websocket import CarrierName, check_carrier
+from trio_streams.wire.envelope import EnvelopeLimits
 
 __all__ = ["SCHEMES", "HostName", "asgi_app", "serve"]
 
@@ -158,6 +160,8 @@ async def serve(
     ssl_context: ssl.SSLContext | None = None,
     host: HostName = "hypercorn",
     dashboard: bool | Dashboard = False,
+    channels: Channels | None = None,
+    envelopes: EnvelopeLimits | None = None,
     task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve an application until cancelled or drained: `urls = await nursery.start(serve, app, "tcp://127.0.0.1:0")`.
@@ -177,6 +181,8 @@ async def serve(
       host: what serves `http://` and `https://`: `hypercorn`, which speaks HTTP/2, too, or our own `lean` host, which
         answers plain requests several times as fast.
       dashboard: whether `http://` and `https://` URLs have a live page at `/dashboard/`; see `Dashboard`.
+      channels: what clients of JSON envelopes may listen to and speak on; None for no channels.
+      envelopes: limits of such clients; None for the defaults.
       task_status: started with the bound URLs, in the order of `urls`.
 
     Raises:
@@ -203,6 +209,8 @@ async def serve(
                 gate=_gate(nursery, rules),
                 background=Background(work, max_running=rules.max_events),
                 dashboard=Dashboard(app) if dashboard is True else dashboard or None,
+                channels=channels,
+                envelopes=envelopes or EnvelopeLimits(),
             )
             await _serve_all(shared, addresses, nursery, work.cancel_scope, task_status)
         nursery.cancel_scope.cancel()

@@ -22,10 +22,12 @@ from trio_streams.wire.envelope_channels import ChannelMessage
 from trio_streams.wire.envelope_framing import frame
 from trio_streams.wire.envelope_inbox import EnvelopeInbox
 from trio_streams.wire.envelope_limits import EnvelopeLimits
+from trio_streams.wire.envelope_records import Envelope as Envelope
+from trio_streams.wire.envelope_records import EnvelopeType as EnvelopeType
 from trio_streams.wire.envelope_writer import EnvelopeWriter
 from trio_streams.wire.envelope_writer import Form as Form
 
-__all__ = ["EnvelopeLimits", "EnvelopeMachine", "Form"]
+__all__ = ["Envelope", "EnvelopeLimits", "EnvelopeMachine", "EnvelopeType", "Form"]
 
 _UNLIMITED: Final = 1 << 62
 
@@ -43,6 +45,8 @@ class EnvelopeMachine(Mux):
       now: seconds, on the clock that every later call uses.
       epoch: the time of day, in seconds since 1970, when that clock was 0: deadlines travel as times of day.
       has_channels: whether the owner takes messages about channels; without, they are answered UNIMPLEMENTED.
+      has_json_rpc: whether the owner takes JSON-RPC texts, which share a WebSocket with envelopes.
+      on_aside: called, without waiting, when either is there to be taken.
     """
 
     def __init__(
@@ -54,7 +58,10 @@ class EnvelopeMachine(Mux):
         now: float,
         epoch: float = 0.0,
         has_channels: bool = False,
+        has_json_rpc: bool = False,
+        on_aside: Callable[[], None] | None = None,
     ) -> None:
+        self._on_aside = on_aside
         writer = EnvelopeWriter()
         super().__init__(writer, is_client=False, config=config, session_id="", now=now)
         self._out.raise_credit(_UNLIMITED)
@@ -67,8 +74,15 @@ class EnvelopeMachine(Mux):
             limits,
             find_form=find_form,
             has_channels=has_channels,
+            has_json_rpc=has_json_rpc,
             epoch=epoch,
         )
+
+    def receive(self, data: bytes, now: float) -> None:
+        """Take bytes from the carrier. Never raises for the peer's fault: `Failed` is the last event then."""
+        super().receive(data, now)
+        if self._on_aside is not None and (self._in.channel_messages or self._in.rpc_texts):
+            self._on_aside()
 
     @property
     def wants_input(self) -> bool:
@@ -84,20 +98,31 @@ class EnvelopeMachine(Mux):
         if self._in.failure is None:
             self._in.check(now)
 
+    @property
+    def has_channel_messages(self) -> bool:
+        """Whether something was said about channels."""
+        return bool(self._in.channel_messages)
+
     def take_channel_messages(self) -> list[ChannelMessage]:
         """Take what was said about channels, in order."""
         return self._in.take_channel_messages()
 
-    def send_channel(self, message: bytes) -> bool:
-        """Queue a message of `envelope_channels`.
+    def take_rpc_texts(self, most: int) -> list[bytes]:
+        """Take the first JSON-RPC texts, at most so many."""
+        return self._in.take_rpc_texts(most)
+
+    def send_aside(self, message: bytes, *, is_owed: bool = False) -> bool:
+        """Queue a message that belongs to no stream: of `envelope_channels`, or an answer to a JSON-RPC text.
 
         Args:
           message: encoded; one encoding serves all who listen.
+          is_owed: whether it answers something, so that whoever asks and doesn't read is not read either.
 
         Returns:
-          Whether it was taken. It is not where the client leaves more than `max_control_bytes` unread.
+          Whether it was taken. What is not owed is not where the client leaves more than `max_control_bytes` unread.
         """
-        if self._in.failure is not None or self._out.control_bytes > self._config.max_control_bytes:
+        is_full = self._out.control_bytes > self._config.max_control_bytes
+        if self._in.failure is not None or (is_full and not is_owed):
             return False
         self._out.put(frame(message))
         return True

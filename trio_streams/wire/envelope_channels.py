@@ -7,6 +7,7 @@ for leave, `presence-` for leave and a list of those who are there.
 from __future__ import annotations
 
 import enum
+from collections.abc import Mapping
 from typing import Final, TypeAlias
 
 import attrs
@@ -28,6 +29,7 @@ __all__ = [
     "encode_subscribed",
     "encode_unsubscribed",
     "parse_channel_message",
+    "unroutable",
 ]
 
 CHANNEL_TYPES: Final = frozenset({"subscribe", "unsubscribe", "publish"})
@@ -44,10 +46,15 @@ class ChannelType(enum.Enum):
 
 @attrs.frozen
 class Subscribe:
-    """A client wants to hear a channel."""
+    """A client wants to hear a channel.
+
+    Attributes:
+      metadata: who asks, and what else a check of its leave may look at.
+    """
 
     id: str
     channel: str
+    metadata: Mapping[str, str] = records.NO_METADATA
 
 
 @attrs.frozen
@@ -64,12 +71,14 @@ class Publish:
 
     Attributes:
       data: JSON text.
+      metadata: as for `Subscribe`.
     """
 
     id: str
     channel: str
     event: str
     data: bytes
+    metadata: Mapping[str, str] = records.NO_METADATA
 
 
 ChannelMessage: TypeAlias = Subscribe | Unsubscribe | Publish
@@ -82,12 +91,15 @@ def channel_type(channel: str) -> ChannelType:
     return ChannelType.PRIVATE if channel.startswith("private-") else ChannelType.PUBLIC
 
 
-def parse_channel_message(envelope: Envelope, *, max_name_bytes: int) -> ChannelMessage:
+def parse_channel_message(
+    envelope: Envelope, *, max_name_bytes: int, metadata: Mapping[str, str] = records.NO_METADATA
+) -> ChannelMessage:
     """The record of an envelope whose type is one of `CHANNEL_TYPES`.
 
     Args:
       envelope: parsed.
       max_name_bytes: the longest name of a channel or an event.
+      metadata: the envelope's, as strings.
 
     Raises:
       EnvelopeFault: it names no channel, or one that is too long.
@@ -99,10 +111,10 @@ def parse_channel_message(envelope: Envelope, *, max_name_bytes: int) -> Channel
         if (size := len(name.encode())) > max_name_bytes:
             raise EnvelopeFault.too_large(field, size, max_name_bytes, id_)
     if envelope.type == "subscribe":
-        return Subscribe(id_, envelope.channel)
+        return Subscribe(id_, envelope.channel, metadata)
     if envelope.type == "unsubscribe":
         return Unsubscribe(id_, envelope.channel)
-    return Publish(id_, envelope.channel, envelope.event, bytes(envelope.data) or b"null")
+    return Publish(id_, envelope.channel, envelope.event, bytes(envelope.data) or b"null", metadata)
 
 
 def encode_subscribed(id_: str, channel: str, members: list[object] | None = None) -> bytes:
@@ -132,3 +144,13 @@ def encode_channel_error(id_: str, status: records.Status) -> bytes:
     body = error_body(status, is_stream=False)
     body.pop("details", None)
     return msgspec.json.encode({"id": id_, "type": "error", **body})
+
+
+def unroutable(envelope: Envelope) -> EnvelopeFault:
+    """Why an envelope goes nowhere: its type is missing, unknown, or of channels where there are none."""
+    id_ = id_text(envelope.id)[:64]
+    if not envelope.type:
+        return EnvelopeFault("INVALID_ENVELOPE", "Missing procedure or type", id_, {"field": "type"})
+    if envelope.type in CHANNEL_TYPES:
+        return EnvelopeFault("UNIMPLEMENTED", "There are no channels here", id_, {"field": "type"})
+    return EnvelopeFault("INVALID_TYPE", f"Cannot route envelope type: {envelope.type[:64]}", id_, {"field": "type"})

@@ -19,7 +19,7 @@ __all__ = ["PREFIX_BYTES", "MessageBuffer", "frame", "is_envelope_start", "split
 PREFIX_BYTES: Final = 4
 
 _PREFIX: Final = struct.Struct(">I")
-_WHITESPACE: Final = b" \t\r\n"
+_TLS_HANDSHAKE: Final = 22  # RFC 8446 §5.1
 
 
 def frame(message: bytes) -> bytes:
@@ -48,26 +48,17 @@ def split(frames: bytes) -> list[bytes]:
     return messages
 
 
-def is_envelope_start(data: bytes, *, max_message_bytes: int) -> bool | None:
+def is_envelope_start(data: bytes) -> bool:
     """Whether a connection's first bytes begin a framed envelope, for a port that serves several dialects.
 
-    A length below the limit and an opening brace are no beginning of ours (`trio-streams.v1`), of TLS, or of HTTP.
+    The first one tells: our own dialect (`trio-streams.v1`) and HTTP begin with a letter, TLS with 22, and as a length
+    each of them would announce a third of a gibibyte or more.
 
     Args:
-      data: what has arrived so far.
-      max_message_bytes: the longest message that would be taken.
-
-    Returns:
-      None while it takes more bytes to tell.
+      data: what has arrived so far, at least a byte.
     """
-    if len(data) < PREFIX_BYTES:
-        # Lengths below the limit begin with 0 or 1, and no other dialect does.
-        limit = max_message_bytes.to_bytes(PREFIX_BYTES, "big")[: len(data)]
-        return None if data <= limit else False
-    if _PREFIX.unpack_from(data)[0] > max_message_bytes:
-        return False
-    first = data[PREFIX_BYTES:].lstrip(_WHITESPACE)[:1]
-    return first == b"{" if first else None
+    first = data[0]
+    return first == 0x7F or (first < 0x20 and first != _TLS_HANDSHAKE)
 
 
 class MessageBuffer:

@@ -12,7 +12,7 @@ the driver: our own dialect would have sent a grant, and here it says nothing on
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 from trio_streams.codes import Code
 from trio_streams.config import ConnectionConfig
@@ -23,38 +23,29 @@ from trio_streams.core.inbox import Inbox
 from trio_streams.core.liveness import Liveness
 from trio_streams.core.outbox import Outbox
 from trio_streams.core.states import FINISHED, HalfState
-from trio_streams.core.stream_machine import Pulled, StreamMachine
-from trio_streams.wire.envelope_channels import CHANNEL_TYPES, ChannelMessage, parse_channel_message
+from trio_streams.core.stream_machine import StreamMachine
+from trio_streams.wire.envelope_channels import CHANNEL_TYPES, ChannelMessage, parse_channel_message, unroutable
 from trio_streams.wire.envelope_framing import MessageBuffer, frame
 from trio_streams.wire.envelope_limits import EnvelopeLimits
 from trio_streams.wire.envelope_records import (
     Envelope,
     EnvelopeFault,
+    EnvelopeType,
     id_text,
+    is_json_rpc,
     parse,
     parse_metadata,
     parse_status,
     quote,
     remaining_ms,
 )
+from trio_streams.wire.envelope_stream import EnvelopeStream
 from trio_streams.wire.envelope_writer import EnvelopeWriter, Form
 
 __all__ = ["EnvelopeInbox"]
 
 _WIDE: Final = 1 << 62
 """A limit that is never reached: the dialect's clients neither grant nor heed credit."""
-
-
-class _WholeItems(StreamMachine):
-    """A stream whose items are never cut, and may be larger than a turn."""
-
-    __slots__ = ()
-
-    def pull(self, max_bytes: int, connection_room: int) -> Pulled | None:
-        """The next content; a single item may pass `max_bytes`."""
-        if self._queue:
-            max_bytes = max(max_bytes, len(self._queue[0]) + 2)
-        return super().pull(max_bytes, connection_room)
 
 
 class EnvelopeInbox(Inbox):
@@ -68,6 +59,7 @@ class EnvelopeInbox(Inbox):
       limits: this dialect's own.
       find_form: what is asked for by a name; None for a name that nothing has.
       has_channels: whether somebody takes messages about channels.
+      has_json_rpc: whether somebody takes JSON-RPC texts.
       epoch: the time of day, in seconds since 1970, when the caller's clock was 0.
     """
 
@@ -82,6 +74,7 @@ class EnvelopeInbox(Inbox):
         *,
         find_form: Callable[[str], Form | None],
         has_channels: bool,
+        has_json_rpc: bool,
         epoch: float,
     ) -> None:
         super().__init__(writer, streams, out, liveness, config, is_client=False, session_id="")
@@ -89,6 +82,7 @@ class EnvelopeInbox(Inbox):
         self._limits = limits
         self._find_form = find_form
         self._has_channels = has_channels
+        self._has_json_rpc = has_json_rpc
         self._epoch = epoch
         self._messages = MessageBuffer(limits.max_message_bytes)
         self._message_began: float | None = None
@@ -101,6 +95,7 @@ class EnvelopeInbox(Inbox):
         self._run_id: str | int | None = None
         self._now = 0.0
         self.channel_messages: list[ChannelMessage] = []
+        self.rpc_texts: list[bytes] = []
         self.full_since: float | None = None
         self.credit: ReceiveCredit = ReceiveCredit(_WIDE, _WIDE, name="connection")
         self.peer_went_away: bool = True  # towards whoever wants to open: such a client takes no streams from us
@@ -109,16 +104,14 @@ class EnvelopeInbox(Inbox):
         self.hello: records.Hello | None = records.Hello("", agent="raffel", max_item_bytes=config.max_item_bytes)
         self._events.append(events.Greeted(self.hello))
 
-    def _table(self) -> dict[type, Callable[[int, Any], None]]:
-        return {}
-
     # -- what the mux asks ------------------------------------------------------------------------------------
 
     @property
     def is_full(self) -> bool:
         """Whether as much is unread as may be."""
         too_much = self.credit.unconsumed_bytes > self._config.connection_window_bytes
-        return bool(self._full) or too_much or len(self.channel_messages) > self._limits.max_channel_messages
+        asides = max(len(self.channel_messages), len(self.rpc_texts))
+        return bool(self._full) or too_much or asides > self._limits.max_channel_messages
 
     @property
     def deadline(self) -> float | None:
@@ -181,6 +174,12 @@ class EnvelopeInbox(Inbox):
     def take_channel_messages(self) -> list[ChannelMessage]:
         """Take what was said about channels."""
         taken, self.channel_messages = self.channel_messages, []
+        self._resume_if_possible()
+        return taken
+
+    def take_rpc_texts(self, most: int) -> list[bytes]:
+        """Take the first JSON-RPC texts."""
+        taken, self.rpc_texts = self.rpc_texts[:most], self.rpc_texts[most:]
         self._resume_if_possible()
         return taken
 
@@ -247,12 +246,23 @@ class EnvelopeInbox(Inbox):
             if (handler := self._BY_TYPE.get(kind)) is not None:
                 handler(self, envelope)
             elif kind in CHANNEL_TYPES and self._has_channels:
-                found = parse_channel_message(envelope, max_name_bytes=self._limits.max_name_bytes)
+                metadata, most = self._metadata(envelope), self._limits.max_name_bytes
+                found = parse_channel_message(envelope, max_name_bytes=most, metadata=metadata)
                 self.channel_messages.append(found)
             else:
-                raise _unknown(envelope)
+                raise unroutable(envelope)
         except EnvelopeFault as fault:
-            self._out.put(self._writer.encode_fault(fault))
+            if self._has_json_rpc and is_json_rpc(message):
+                self.rpc_texts.append(message)
+            else:
+                self._out.put(self._writer.encode_fault(fault))
+
+    def _metadata(self, envelope: Envelope) -> dict[str, str]:
+        metadata = parse_metadata(envelope.metadata)
+        size = sum(len(name.encode()) + len(value.encode()) for name, value in metadata.items())
+        if size > (limit := self._limits.max_metadata_bytes):
+            raise EnvelopeFault.too_large("metadata", size, limit, id_text(envelope.id))
+        return metadata
 
     def _find_stream(self, envelope: Envelope) -> tuple[int, StreamMachine | None]:
         number = self._numbers.get(id_text(envelope.id), 0)
@@ -369,16 +379,13 @@ class EnvelopeInbox(Inbox):
         return form
 
     def _start(self, envelope: Envelope, form: Form) -> None:
-        metadata = parse_metadata(envelope.metadata)
-        size = sum(len(name.encode()) + len(value.encode()) for name, value in metadata.items())
+        metadata = self._metadata(envelope)
         limits = self._limits
         id_ = id_text(envelope.id)
-        if size > limits.max_metadata_bytes:
-            raise EnvelopeFault.too_large("metadata", size, limits.max_metadata_bytes, id_)
         number = self._next_number
         self._next_number += 2
         id_ = id_ or ("" if form is Form.EVENT else f"#{number}")
-        machine = self._streams[number] = _WholeItems(
+        machine = self._streams[number] = EnvelopeStream(
             SendCredit(limits.send_window_items, limits.send_window_bytes),
             ReceiveCredit(_WIDE, _WIDE),
             priority=0,
@@ -428,21 +435,12 @@ class EnvelopeInbox(Inbox):
         """Nobody asked, and there is nothing wrong with saying so."""
 
     _BY_TYPE: Final[dict[str, Callable[[EnvelopeInbox, Envelope], None]]] = {
-        "request": _take_request,
-        "stream:start": _take_start,
-        "stream:end": _take_end,
-        "stream:error": _take_error,
-        "event": _take_event,
-        "cancel": _take_cancel,
-        "ping": _take_ping,
-        "pong": _take_pong,
+        EnvelopeType.REQUEST: _take_request,
+        EnvelopeType.STREAM_START: _take_start,
+        EnvelopeType.STREAM_END: _take_end,
+        EnvelopeType.STREAM_ERROR: _take_error,
+        EnvelopeType.EVENT: _take_event,
+        EnvelopeType.CANCEL: _take_cancel,
+        EnvelopeType.PING: _take_ping,
+        EnvelopeType.PONG: _take_pong,
     }
-
-
-def _unknown(envelope: Envelope) -> EnvelopeFault:
-    id_ = id_text(envelope.id)[:64]
-    if not envelope.type:
-        return EnvelopeFault("INVALID_ENVELOPE", "Missing procedure or type", id_, {"field": "type"})
-    if envelope.type in CHANNEL_TYPES:
-        return EnvelopeFault("UNIMPLEMENTED", "There are no channels here", id_, {"field": "type"})
-    return EnvelopeFault("INVALID_TYPE", f"Cannot route envelope type: {envelope.type[:64]}", id_, {"field": "type"})

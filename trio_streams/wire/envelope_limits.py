@@ -19,8 +19,8 @@ class EnvelopeLimits:
     """What the dialect adds to `ConnectionConfig`, since its clients grant and heed no credit.
 
     Attributes:
-      max_message_bytes: the longest envelope; a longer one ends the connection. The original takes as much on TCP, and
-        1 MiB on a WebSocket, where the carrier has its own limit.
+      max_message_bytes: the longest envelope; a longer one ends the connection.
+      max_text_bytes: the same on a WebSocket. Both are the original's.
       max_id_bytes: of a client's name for a stream, which every envelope repeats.
       max_name_bytes: of a procedure, a channel and an event, as above.
       max_metadata_bytes: of an envelope's metadata as strings.
@@ -30,10 +30,11 @@ class EnvelopeLimits:
       message_timeout: seconds for a whole message, from its first byte; None for any time.
       send_window_items: answers of one stream that wait for the carrier before its handler has to.
       send_window_bytes: the same in bytes, items at their cost.
-      max_channel_messages: messages about channels that wait to be taken; beyond it reading pauses.
+      max_channel_messages: messages about channels that wait to be taken, or JSON-RPC texts; beyond it reading pauses.
     """
 
     max_message_bytes: int = attrs.field(default=16_777_216, validator=[_positive, attrs.validators.le(0xFFFF_FFFF)])
+    max_text_bytes: int = attrs.field(default=1_048_576, validator=[_positive, attrs.validators.le(0xFFFF_FFFF)])
     max_id_bytes: int = attrs.field(default=256, validator=_positive)
     max_name_bytes: int = attrs.field(default=1_024, validator=_positive)
     max_metadata_bytes: int = attrs.field(default=16_384, validator=_positive)

@@ -10,6 +10,7 @@ while what has no such form is dropped. A broken envelope is answered, never the
 
 from __future__ import annotations
 
+import enum
 import math
 import re
 from collections.abc import Mapping
@@ -23,14 +24,32 @@ from trio_streams.core import records
 __all__ = [
     "Envelope",
     "EnvelopeFault",
+    "EnvelopeType",
     "error_body",
     "id_text",
+    "is_json_rpc",
     "parse",
     "parse_metadata",
     "parse_status",
     "quote",
     "remaining_ms",
 ]
+
+
+class EnvelopeType(enum.StrEnum):
+    """What an envelope is; those about channels are `CHANNEL_TYPES`."""
+
+    REQUEST = "request"
+    RESPONSE = "response"
+    ERROR = "error"
+    EVENT = "event"
+    STREAM_START = "stream:start"
+    STREAM_DATA = "stream:data"
+    STREAM_END = "stream:end"
+    STREAM_ERROR = "stream:error"
+    CANCEL = "cancel"
+    PING = "ping"
+    PONG = "pong"
 
 
 class Envelope(msgspec.Struct):
@@ -63,6 +82,11 @@ class Envelope(msgspec.Struct):
 
 class _Identified(msgspec.Struct):
     id: object = None
+
+
+class _Call(msgspec.Struct):
+    jsonrpc: object = None
+    type: object = None
 
 
 class _Failure(msgspec.Struct):
@@ -107,6 +131,7 @@ class EnvelopeFault(Exception):
 
 _decode: Final = msgspec.json.Decoder(Envelope).decode
 _decode_id: Final = msgspec.json.Decoder(_Identified).decode
+_decode_call: Final = msgspec.json.Decoder(_Call).decode
 _decode_failure: Final = msgspec.json.Decoder(_Failure).decode
 _encode: Final = msgspec.json.Encoder().encode
 _MALFORMED: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError)
@@ -153,6 +178,20 @@ def _find_id(message: bytes) -> str:
 def id_text(value: str | int | None) -> str:
     """An id as the string that answers carry; empty for none."""
     return value if isinstance(value, str) else "" if value is None else str(value)
+
+
+def is_json_rpc(message: bytes) -> bool:
+    """Whether a message that is no envelope is a JSON-RPC call, or a list, which a batch of them would be."""
+    try:
+        if not message.isascii():
+            message.decode()
+        if message.lstrip()[:1] == b"[":
+            msgspec.json.decode(message, type=msgspec.Raw)
+            return True
+        call = _decode_call(message)
+    except _MALFORMED:
+        return False
+    return call.jsonrpc is not None and call.type is None
 
 
 def parse_metadata(value: object) -> dict[str, str]:
