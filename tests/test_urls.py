@@ -86,7 +86,8 @@ async def test_several_urls_in_order() -> None:
         assert [url.partition(":")[0] for url in urls] == ["http", "tcp", "ws"]
         async with connect(urls[0], config=QUICK) as client:
             with pytest.raises(RpcError, match="connect to the server's tcp:// or ws:// URL"):
-                await client.upload("total", [])
+                async with client.bidi("double"):
+                    pass
 
 
 @pytest.mark.skipif(not has_ipv6(), reason="needs IPv6 on loopback")

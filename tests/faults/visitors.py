@@ -139,10 +139,13 @@ async def _shake_hands(stream: trio.SocketStream, url: str, config: ConnectionCo
     machine = ClientProtocol(parse_uri(url), subprotocols=[Subprotocol(SUBPROTOCOL)])
     machine.send_request(machine.connect())
     await stream.send_all(b"".join(machine.data_to_send()))
-    while machine.state is not OPEN:
-        machine.receive_data(await stream.receive_some(4_096))
-        assert machine.handshake_exc is None, machine.handshake_exc
-    return WebSocketCarrier(stream, machine, peer=url, config=config, path="/")
+    received = b""
+    while b"\r\n\r\n" not in received:
+        received += await stream.receive_some(4_096)
+    head, end, rest = received.partition(b"\r\n\r\n")  # what follows is the carrier's
+    machine.receive_data(head + end)
+    assert machine.state is OPEN, machine.handshake_exc
+    return WebSocketCarrier(stream, machine, peer=url, config=config, path="/", unfed=rest)
 
 
 class Visitors:
