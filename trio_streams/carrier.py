@@ -14,8 +14,8 @@ RECEIVE_BYTES: Final = 65_536
 """What one read of a socket takes: enough for whoever sends little, and a larger buffer would only be allocated to stay
 empty."""
 
-MOST_RECEIVE_BYTES: Final = 262_144
-"""What a read may grow to while reads come back full."""
+MOST_RECEIVE_BYTES: Final = 131_072
+"""What a read grows to while reads come back full; what is made of one is made without a schedule point."""
 
 
 def next_read_bytes(asked: int, received: int) -> int:
