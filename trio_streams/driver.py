@@ -41,8 +41,8 @@ _WRITE_BYTES: Final = 69_632
 item of 64 KiB with its frames' heads, as that is how most cut what is large."""
 
 _MOST_WRITE_BYTES: Final = 2 * _WRITE_BYTES
-"""What a write grows to while the kernel has sent off the one before; larger ones cost more in fresh memory than they save
-in calls."""
+"""What it takes where the kernel has sent off all that it was given; larger ones cost more in fresh memory than they save in
+calls."""
 
 _logger: Final = logging.getLogger("trio_streams")
 
@@ -260,16 +260,14 @@ class _Driver:
         machine, carrier = self._machine, self._carrier
         # Into a silence what comes first goes at once; while there is traffic, the wait lets more of it come together.
         is_at_once = self._is_writable()
-        most = _WRITE_BYTES
         while self._may_send and machine.has_output:
             scope.deadline = trio.current_time() + self._patience[1]
             # With a whole write at hand there is nothing to be gained by waiting.
-            if not is_at_once:
-                if machine.queued_bytes >= _WRITE_BYTES and self._is_writable():
-                    most = _MOST_WRITE_BYTES
-                else:
-                    await carrier.wait_writable()
-                    most = _WRITE_BYTES
+            if is_at_once or (machine.queued_bytes >= _WRITE_BYTES and self._is_writable()):
+                most = _MOST_WRITE_BYTES
+            else:
+                most = _WRITE_BYTES
+                await carrier.wait_writable()
             is_at_once = False
             data = machine.to_send(trio.current_time(), most)
             self.connection.dispatch()
