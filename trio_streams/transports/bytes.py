@@ -24,12 +24,11 @@ from typing import Final, cast
 
 import trio
 
-from trio_streams.carrier import next_read_bytes
+from trio_streams.carrier import RECEIVE_BYTES, next_read_bytes
 from trio_streams.config import ConnectionConfig
 from trio_streams.core.errors import StreamsError
 from trio_streams.errors import ConnectionLost
 from trio_streams.transports.admission import guard_listeners
-from trio_streams.transports.carrier import RECEIVE_BYTES
 
 __all__ = [
     "ByteCarrier",

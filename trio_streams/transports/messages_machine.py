@@ -44,7 +44,7 @@ _PIECE_BYTES: Final = 16_384
 """The least part of a long binary message that is handed on before the rest is here; for smaller ones the objects would
 take more memory than the bytes."""
 
-_LONG_BYTES: Final = 1_024
+_LONG_BYTES: Final = 1_024  # of a payload: from here on a view costs less than a copy
 
 _SLOW_FRAMES: Final = 512
 _SLOW_BYTES: Final = 16_384
@@ -192,7 +192,6 @@ class WebSocketMachine:
             if end > size or first not in _PLAIN or (limit is not None and length > limit):
                 break
             if mask_bytes:
-                # A view costs a little and saves a copy, which for long payloads costs more.
                 masked = data[start:end] if length < _LONG_BYTES else memoryview(data)[start:end]
                 append((first & 15, apply_mask(masked, data[start - 4 : start]), True))
             else:

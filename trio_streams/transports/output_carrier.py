@@ -7,9 +7,8 @@ from collections.abc import Awaitable, Callable
 
 import trio
 
-from trio_streams.carrier import next_read_bytes
+from trio_streams.carrier import RECEIVE_BYTES, next_read_bytes
 from trio_streams.errors import ConnectionLost
-from trio_streams.transports.carrier import RECEIVE_BYTES
 from trio_streams.transports.output import Output
 
 __all__ = ["OutputCarrier"]
@@ -25,7 +24,16 @@ class OutputCarrier(ABC):
       protocol: its name, for errors.
     """
 
-    __slots__ = ("_close_timeout", "_is_closed", "_is_receiving", "_output", "_peer", "_protocol", "_read_bytes", "_stream")
+    __slots__ = (
+        "_close_timeout",
+        "_is_closed",
+        "_is_receiving",
+        "_output",
+        "_peer",
+        "_protocol",
+        "_read_bytes",
+        "_stream",
+    )
 
     def __init__(self, stream: trio.abc.Stream, *, peer: str, close_timeout: float, protocol: str) -> None:
         self._stream = stream
