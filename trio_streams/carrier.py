@@ -8,11 +8,29 @@ from __future__ import annotations
 
 from typing import Final, Protocol, runtime_checkable
 
-__all__ = ["RECEIVE_BYTES", "Carrier", "PromptCarrier"]
+__all__ = ["MOST_RECEIVE_BYTES", "RECEIVE_BYTES", "Carrier", "PromptCarrier", "next_read_bytes"]
 
 RECEIVE_BYTES: Final = 65_536
-"""The most that one read of a socket takes: Linux hands over no more at once from a loopback segment, and a larger
-buffer would only be allocated to stay empty."""
+"""What one read of a socket takes: enough for whoever sends little, and a larger buffer would only be allocated to stay
+empty."""
+
+MOST_RECEIVE_BYTES: Final = 131_072
+"""What a read grows to while reads come back full; what is made of one is made without a schedule point."""
+
+
+def next_read_bytes(asked: int, received: int) -> int:
+    """How much the next read should ask for.
+
+    Args:
+      asked: what the last one asked for, in bytes.
+      received: what it got.
+
+    Returns:
+      The most after a full read, the least after one that the least would have held, else the same.
+    """
+    if received >= asked:
+        return MOST_RECEIVE_BYTES
+    return asked if received > RECEIVE_BYTES else RECEIVE_BYTES
 
 
 @runtime_checkable

@@ -42,7 +42,7 @@ class StreamLimits:
     """
 
     window_items: int = attrs.field(default=256, validator=_at_least(1))
-    window_bytes: int = attrs.field(default=262_144, validator=_at_least(1))
+    window_bytes: int = attrs.field(default=1_048_576, validator=_at_least(1))
 
 
 @attrs.frozen(kw_only=True)

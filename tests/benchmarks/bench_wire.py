@@ -1,8 +1,7 @@
 """How many items a second go from one process to another, over each transport, beside bare Trio?
 
 The server sends one payload again and again (procedures: one item, encoded each time), the client counts. Each
-contestant first shows how many items it moves in the time of a run. A window of 256 items of 1 KiB is bounded by its
-bytes (262,144, an item costs its length plus 64: 240 items).
+contestant first shows how many items it moves in the time of a run.
 
     python -m tests.benchmarks.bench_wire [--quick] [--only NAME]
 """

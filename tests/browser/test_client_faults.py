@@ -30,6 +30,10 @@ RUN = WIRE.encode_run(1, [b"1"])
 END = WIRE.encode(1, records.End())
 
 
+def _piece(data: bytes, total: int | None = None) -> bytes:
+    return b"".join(WIRE.encode_piece(1, Piece(data, total)))
+
+
 @attrs.frozen
 class Case:
     """What a peer sends once the client has opened stream 1, and what the client has to say to it."""
@@ -51,19 +55,19 @@ STATES = [
     Case("END twice", RUN + END + END, ""),
     Case("an item after the end", RUN + END + RUN, ""),
     Case("a header after an item", RUN + WIRE.encode(1, records.Header({})), "header"),
-    Case("an item inside of another", WIRE.encode_piece(1, Piece(b"a", 9)) + RUN, "piece"),
-    Case("an item begun inside of another", WIRE.encode_piece(1, Piece(b"a", 9)) * 2, "piece"),
-    Case("an end inside of an item", WIRE.encode_piece(1, Piece(b"a", 9)) + END, "piece"),
-    Case("a piece of nothing", WIRE.encode_piece(1, Piece(b"a")), "piece"),
-    Case("a first piece that is all", WIRE.encode_piece(1, Piece(b"abc", 3)), "piece"),
+    Case("an item inside of another", _piece(b"a", 9) + RUN, "piece"),
+    Case("an item begun inside of another", _piece(b"a", 9) * 2, "piece"),
+    Case("an end inside of an item", _piece(b"a", 9) + END, "piece"),
+    Case("a piece of nothing", _piece(b"a"), "piece"),
+    Case("a first piece that is all", _piece(b"abc", 3), "piece"),
     Case(
         "pieces longer than announced",
-        WIRE.encode_piece(1, Piece(b"a", 3)) + WIRE.encode_piece(1, Piece(b"abc")),
+        _piece(b"a", 3) + _piece(b"abc"),
         "piece",
     ),
     Case(
         "an item that is too large",
-        WIRE.encode_piece(1, Piece(b"a", 100_001)),
+        _piece(b"a", 100_001),
         "max_item_bytes",
         Code.MESSAGE_TOO_LARGE,
     ),

@@ -67,7 +67,8 @@ def _random_frames(count: int) -> list[bytes]:
         frames.append(wire.encode(stream_id, dice.choice(makers)()))
         items = [dice.randbytes(dice.randrange(30)) for _ in range(dice.choice([1, 2, 300]))]
         frames.append(wire.encode_run(stream_id, items))
-        frames.append(wire.encode_piece(stream_id, Piece(dice.randbytes(50), dice.choice([None, 2**32 - 1]))))
+        piece = Piece(dice.randbytes(50), dice.choice([None, 2**32 - 1]))
+        frames.append(b"".join(wire.encode_piece(stream_id, piece)))
         frames.append(wire.encode(0, records.GoAway(dice.choice(list(Code)), text(), number())))
     return frames
 
@@ -110,7 +111,7 @@ async def test_a_recorded_session_may_be_cut_anywhere() -> None:
         wire.encode(0, hello),
         wire.encode(1, records.Header({"ü": "1"})),
         wire.encode_run(3, [b"a", b"", b"b"]),
-        *(wire.encode_piece(1, piece) for piece in pieces),
+        *(b"".join(wire.encode_piece(1, piece)) for piece in pieces),
         wire.encode_run(1, [b"last"]),
         wire.encode(1, records.End(trailers={"t": "2"})),
         wire.encode(3, records.End(records.Status("NOT_FOUND", "no", [1]))),

@@ -159,7 +159,7 @@ FATAL: Final = (
         Code.FLOW_CONTROL_ERROR,
         ("window_items", "257", "256"),
     ),
-    Fatal("more-bytes-than-credit", SINK + BIG * 18, Code.FLOW_CONTROL_ERROR, ("window_bytes", "262144")),
+    Fatal("more-bytes-than-credit", SINK + BIG * 67, Code.FLOW_CONTROL_ERROR, ("window_bytes", "1048576")),
     Fatal(
         "ten-thousand-opens",
         opens(0, 10_000),

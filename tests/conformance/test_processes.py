@@ -31,8 +31,8 @@ def test_attempts_cost_a_window(name: str) -> None:
     if name == "http":
         assert result["waiting"] < 100_000
     else:
-        # 1,024 bytes and 64 of overhead each: 241 items cross the window of 262,144 bytes.
-        assert (result["waiting"], result["refused"]) == (241, 100_000 - 241)
+        # 1,024 bytes and 64 of overhead each: 256 items are within the window of 1 MiB.
+        assert (result["waiting"], result["refused"]) == (256, 100_000 - 256)
 
 
 @pytest.mark.parametrize("where", ["handler", "caller", "waiting"])

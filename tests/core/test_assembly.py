@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trio_streams.core.assembly import Assembly
+from trio_streams.core.assembly import Assembly, Piece
 from trio_streams.core.errors import RemoteProtocolError
 
 
@@ -21,6 +21,14 @@ def test_any_cut_gives_the_item_back(item: bytes, data: st.DataObject) -> None:
     results = [assembly.add(part) for part in parts[1:]]
     assert results == [None] * (len(parts) - 2) + [item]
     assert assembly.left == 0
+
+
+def test_a_whole_comes_in_several_frames() -> None:
+    """A first piece that is all is a whole only where more than one frame brought it."""
+    assert Piece(b"abc", 3, frames=2).is_whole
+    assert not Piece(b"abc", 3).is_whole
+    assert not Piece(b"abc", 4, frames=2).is_whole
+    assert not Piece(b"abc", frames=2).is_whole
 
 
 @pytest.mark.parametrize("first", [b"abc", b"abcd"])

@@ -183,6 +183,17 @@ def test_credit_that_goes_backwards_is_ignored() -> None:
     assert mux._in.open_limit == 1_024
 
 
+@pytest.mark.parametrize("chunk_bytes", [100_000, 16, 1])
+def test_an_item_in_pieces_comes_whole(chunk_bytes: int) -> None:
+    """Whether its frames arrive together or byte by byte, an item is delivered once, charged once, and each frame counted."""
+    mux = greeted(SMALL)
+    data = open_(1) + first(9) + frame(4, 1, b"defg", 4) + frame(4, 1, b"hi", 4) + X
+    for start in range(0, len(data), chunk_bytes):
+        mux.receive(data[start : start + chunk_bytes], 0.0)
+    assert items(list(mux.events()), 1) == [b"abcdefghi", b"x"]
+    assert (mux.unread_bytes, mux.frames_received) == (9 + 1 + 2 * 64, 5)
+
+
 def test_a_flood_of_pings_stops_the_reading() -> None:
     """While the peer leaves our answers unread we read no more than `max_control_bytes` and one chunk of its input."""
     mux = greeted()

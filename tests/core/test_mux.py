@@ -24,7 +24,7 @@ def test_each_side_greets_with_its_limits() -> None:
     assert (mux.has_output, mux.can_open, mux.peer_hello) == (True, False, None)
     said = mux.to_send(0.0, 1)
     assert said.startswith(PREFACE)
-    expected = records.Hello("client", 0, 256, 262_144, 16_777_216, 3, 16_777_216, 0, "trio_streams")
+    expected = records.Hello("client", 0, 256, 1_048_576, 16_777_216, 3, 16_777_216, 0, "trio_streams")
     assert BinaryWire().decode(said) == [(0, expected)]
     peer = make_mux(is_client=False)
     peer.receive(said, 0.0)
@@ -404,7 +404,7 @@ def test_grants_coalesce() -> None:
     muxes.server.stop(streams[1])
     granted = BinaryWire().decode(PREFACE + muxes.server.to_send(0.0, 1))
     grants = [(stream_id, record) for stream_id, record in granted if isinstance(record, records.Credit)]
-    assert grants == [(1, records.Credit(8, 262_144 + 260)), (5, records.Credit(8, 262_144 + 260))]
+    assert grants == [(1, records.Credit(8, 1_048_576 + 260)), (5, records.Credit(8, 1_048_576 + 260))]
 
 
 def test_grants_of_streams_that_are_gone_are_forgotten() -> None:

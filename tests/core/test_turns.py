@@ -25,7 +25,13 @@ WIDE = attrs.evolve(
 def written(mux: Mux, max_bytes: int) -> list[tuple[int, int]]:
     """The stream and size of each DATA frame of one write."""
     sizes = []
-    for stream_id, content in BinaryWire().decode(PREFACE + mux.to_send(0.0, max_bytes)):
+    wire = BinaryWire()
+    wire.decode(PREFACE)
+    data = mux.to_send(0.0, max_bytes)
+    while data:  # frame by frame, as pieces that follow each other come joined
+        end = 12 + int.from_bytes(data[2:4], "big")
+        ((stream_id, content),) = wire.decode(data[:end])
+        data = data[end:]
         if isinstance(content, Piece):
             sizes.append((stream_id, len(content.data)))
         elif isinstance(content, list):

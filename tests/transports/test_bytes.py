@@ -132,6 +132,17 @@ async def test_receives_64_kib_at_once() -> None:
             nursery.cancel_scope.cancel()
 
 
+async def test_reads_grow_while_they_come_back_full() -> None:
+    """After a full read the next asks for 128 KiB, until one gets what 64 KiB would have held."""
+    left, right = trio.testing.memory_stream_pair()
+    sender, receiver = ByteCarrier(left, close_timeout=0), ByteCarrier(right, close_timeout=0)
+    sizes = []
+    for sent, reads in ((300_000, 3), (100_000, 1), (100_000, 1), (10, 1), (100_000, 2)):
+        await sender.send(b"x" * sent)
+        sizes.append([len(await receiver.receive()) for _ in range(reads)])
+    assert sizes == [[65_536, 131_072, 103_392], [100_000], [100_000], [10], [65_536, 34_464]]
+
+
 async def test_close_lingers_for_the_last_bytes() -> None:
     """Closing with unread input does not destroy what was sent just before."""
     async with open_socket_pair() as (left, right):

@@ -126,25 +126,38 @@ def test_vectors_encode(data: bytes, stream_id: int, content: Frame) -> None:
     if isinstance(content, list):
         assert wire.encode_run(stream_id, content) == data
     elif isinstance(content, Piece):
-        assert wire.encode_piece(stream_id, content) == data
+        assert b"".join(wire.encode_piece(stream_id, content)) == data
     else:
         assert not isinstance(content, Exception)
         assert wire.encode(stream_id, content) == data
 
 
+def joined(found: list[tuple[int, Frame]]) -> list[tuple[int, Frame]]:
+    """What was decoded, with pieces that follow each other as one: how many come joined depends on the cuts."""
+    frames: list[tuple[int, Frame]] = []
+    for stream_id, content in found:
+        last_id, last = frames[-1] if frames else (0, None)
+        if isinstance(content, Piece) and isinstance(last, Piece) and last_id == stream_id and content.total is None:
+            data = bytes(last.data) + bytes(content.data)
+            frames[-1] = stream_id, Piece(data, last.total, last.frames + content.frames)
+        else:
+            frames.append((stream_id, content))
+    return frames
+
+
 def test_input_may_be_cut_anywhere() -> None:
     """Whole, by single bytes and in two parts at every point: the same frames."""
-    assert decode(STREAM) == EXPECTED
+    assert decode(STREAM) == joined(EXPECTED)
     assert decode(*(STREAM[n : n + 1] for n in range(len(STREAM)))) == EXPECTED
     for n in range(len(STREAM) + 1):
-        assert decode(STREAM[:n], b"", STREAM[n:]) == EXPECTED
+        assert joined(decode(STREAM[:n], b"", STREAM[n:])) == joined(EXPECTED)
 
 
 @given(st.lists(st.integers(0, len(STREAM)), max_size=20))
 def test_input_may_be_cut_into_any_parts(points: list[int]) -> None:
     """Any number of cuts: the same frames."""
     bounds = [0, *sorted(points), len(STREAM)]
-    assert decode(*(STREAM[a:b] for a, b in pairwise(bounds))) == EXPECTED
+    assert joined(decode(*(STREAM[a:b] for a, b in pairwise(bounds)))) == joined(EXPECTED)
 
 
 @given(st.lists(st.binary(max_size=40), min_size=1, max_size=400), st.integers(1, 2**64 - 1))
@@ -154,14 +167,69 @@ def test_runs_come_back(payloads: list[bytes], stream_id: int) -> None:
 
 
 def test_a_full_frame_has_16_kib() -> None:
-    """Payloads of exactly 16 KiB travel; a byte more does not, in either direction."""
+    """Payloads of exactly 16 KiB travel, and a piece that is longer becomes full frames and one more."""
     wire = BinaryWire()
     assert decode(PREFACE, wire.encode_run(1, [bytes(16_384)])) == [(1, [bytes(16_384)])]
-    assert decode(PREFACE, wire.encode_piece(1, Piece(bytes(16_380), 99_999))) == [(1, Piece(bytes(16_380), 99_999))]
+    first = Piece(bytes(16_380), 99_999)
+    assert decode(PREFACE, b"".join(wire.encode_piece(1, first))) == [(1, first)]
+    for piece, sizes in ((Piece(bytes(40_000), 99_999), [16_384] * 2 + [7_236]), (Piece(bytes(16_385)), [16_384, 1])):
+        data, found = b"".join(wire.encode_piece(1, piece)), []
+        while data:
+            found.append(int.from_bytes(data[2:4], "big"))
+            data = data[12 + found[-1] :]
+        assert found == sizes
+
+
+@given(st.binary(min_size=2, max_size=300), st.lists(st.integers(1, 300), max_size=30), st.lists(st.integers(0, 900)))
+def test_pieces_that_follow_each_other_come_joined(item: bytes, cuts: list[int], chunks: list[int]) -> None:
+    """However an item and the input are cut: the pieces give the item back, and the frames are counted right."""
+    wire = BinaryWire()
+    bounds = sorted({0, len(item), *(cut for cut in cuts if cut < len(item))})
+    pieces = [Piece(item[a:b], None if a else len(item)) for a, b in pairwise(bounds)]
+    line = b"".join(b"".join(wire.encode_piece(1, piece)) for piece in pieces)
+    line = PREFACE + line * 2 + frame(9, 0, bytes(8))
+    points = [0, *sorted(min(point, len(line)) for point in chunks), len(line)]
+    *found, last = decode(*(line[a:b] for a, b in pairwise(points)))
+    assert last == (0, records.Ping(0))
+    got = [piece for _, piece in found if isinstance(piece, Piece)]
+    assert len(got) == len(found)
+    assert b"".join(piece.data for piece in got) == item * 2
+    assert sum(piece.frames for piece in got) == 2 * len(pieces)
+    assert [piece.total for piece in got if piece.total is not None] == [len(item)] * 2
+
+
+def test_an_item_in_one_chunk_is_one_piece() -> None:
+    """Four frames of one item that arrive together are a whole; those of another stream between them part them."""
+    wire = BinaryWire()
+    item = bytes(range(256)) * 200
+    line = b"".join(wire.encode_piece(1, Piece(item, len(item))))
+    ((_, piece),) = decode(PREFACE + line)
+    assert isinstance(piece, Piece)
+    assert (piece.data, piece.frames, piece.is_whole) == (item, 4, True)
+    parted = decode(PREFACE + line[:16_396] + frame(4, 3, b"x") + line[16_396:])
+    assert [(stream_id, type(content)) for stream_id, content in parted] == [(1, Piece), (3, list), (1, Piece)]
+
+
+def test_a_record_beyond_a_frame_is_refused() -> None:
+    """What is no item is not cut."""
     with pytest.raises(LocalProtocolError) as caught:
-        wire.encode_piece(1, Piece(bytes(16_385)))
+        BinaryWire().encode(1, records.Header({"a": "x" * 16_384}))
     error = caught.value
-    assert (error.code, error.field, error.size, error.limit) == (Code.MESSAGE_TOO_LARGE, "DATA", 16_385, 16_384)
+    assert (error.code, error.field, error.limit) == (Code.MESSAGE_TOO_LARGE, "HEADER", 16_384)
+
+
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        (frame(4, 1, b"\x00\x00\x00\x02ab", 2) + frame(4, 1, b"c", 4), [Piece(b"ab", 2), Piece(b"c")]),
+        (frame(4, 1, b"\x00\x00\x00\x03ab", 2) + frame(4, 1, b"", 4), [Piece(b"ab", 3), Piece(b"")]),
+        (frame(4, 1, b"\x00\x00\x00\x03ab", 2) + frame(4, 1, b"cd", 4), [Piece(b"ab", 3), Piece(b"cd")]),
+        (frame(4, 1, b"\x00\x00\x00\x01ab", 2) + frame(4, 1, b"cd", 4), [Piece(b"ab", 1), Piece(b"cd")]),
+    ],
+)
+def test_joining_hides_no_fault(line: bytes, found: list[Piece]) -> None:
+    """A first piece that is all, an empty one and one too long stand alone, for others to judge."""
+    assert [piece for _, piece in decode(PREFACE + line)] == found
 
 
 @pytest.mark.parametrize(

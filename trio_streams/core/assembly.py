@@ -16,15 +16,22 @@ _SMALL_BYTES: Final = 512
 
 @attrs.frozen
 class Piece:
-    """A part of an item that is larger than a frame.
+    """A part of an item that is larger than a frame; in one frame, or in several that follow each other.
 
     Attributes:
       data: the part.
       total: the whole item's length, with its first part only; None afterwards.
+      frames: how many brought it.
     """
 
-    data: bytes
+    data: bytes | memoryview
     total: int | None = None
+    frames: int = 1
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether this is all of an item that came in several frames."""
+        return self.frames > 1 and len(self.data) == self.total
 
 
 class Assembly:
@@ -40,7 +47,7 @@ class Assembly:
 
     __slots__ = ("_parts", "left")
 
-    def __init__(self, first: bytes, total: int) -> None:
+    def __init__(self, first: bytes | memoryview, total: int) -> None:
         if len(first) >= total:
             raise RemoteProtocolError(
                 f"the first piece of {len(first)} bytes holds all of an item announced with {total}",
@@ -49,9 +56,9 @@ class Assembly:
                 limit=total,
             )
         self.left: int = total - len(first)
-        self._parts: list[bytes | bytearray] = [first]
+        self._parts: list[bytes | bytearray | memoryview] = [first]
 
-    def add(self, data: bytes) -> bytes | None:
+    def add(self, data: bytes | memoryview) -> bytes | None:
         """Take a further part.
 
         Returns:

@@ -40,10 +40,10 @@ class FrameBuffer:
         tail = self._tail
         if not tail:
             return chunk
-        tail += chunk
-        if len(tail) < self._needed:
+        if len(tail) + len(chunk) < self._needed:
+            tail += chunk
             return None
-        whole = bytes(tail)
+        whole = b"".join((tail, chunk))
         tail.clear()
         return whole
 

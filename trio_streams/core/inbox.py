@@ -188,7 +188,7 @@ class Inbox:
                     self.frames += 1
                     self._on_run(stream_id, frame)
                 elif type(frame) is Piece:
-                    self.frames += 1
+                    self.frames += frame.frames
                     self._on_piece(stream_id, frame)
                 else:
                     self._on_record(stream_id, frame, now)
@@ -264,6 +264,8 @@ class Inbox:
         self.credit.receive_bytes(charge, charge)
         if machine is None or not machine.receive_first(piece, piece.total):
             self.consume(charge)
+        elif piece.is_whole:
+            self._deliver(stream_id, [bytes(piece.data)])  # no copy: what a wire decodes is bytes
 
     def _too_large(self, size: int) -> RemoteProtocolError:
         limit = self._config.max_item_bytes

@@ -7,6 +7,8 @@ lasts; a stream that could go on but for that credit is parked as starved.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from trio_streams.core import records
 from trio_streams.core.assembly import Piece
 from trio_streams.core.flow import SendCredit
@@ -113,52 +115,54 @@ class Outbox:
         Returns:
           The bytes, and the streams that were served: they may be finished now.
         """
-        chunks, self._control = self._control, []
+        chunks: list[bytes | memoryview] = [*self._control, *grants]
+        self._control = []
         size, self.control_bytes = self.control_bytes, 0
-        chunks += grants
         served: list[int] = []
         while self._scheduler and size < max_bytes:
-            stream_id, frames = self._serve_turn(max_bytes - size)
+            stream_id, size_of_turn = self._serve_turn(max_bytes - size, chunks)
             served.append(stream_id)
-            chunks += frames
-            size += sum(map(len, frames))
+            size += size_of_turn
         return b"".join(chunks), served
 
-    def _serve_turn(self, most: int) -> tuple[int, list[bytes]]:
+    def _serve_turn(self, most: int, chunks: list[bytes | memoryview]) -> tuple[int, int]:
+        """Let the next stream add its chunks; which it was, and how many bytes they are."""
         stream_id, budget = self._scheduler.pick(most)
         machine = self._streams[stream_id]
-        frames: list[bytes] = []
-        spent = 0
+        size = spent = 0
         while spent < budget:
-            frame, charged = self._pull(stream_id, machine, budget - spent)
-            if not frame:
+            frames, charged = self._pull(stream_id, machine, budget - spent)
+            if not frames:
                 break
-            frames.append(frame)
-            spent += len(frame) if charged else 0
+            chunks += frames
+            added = sum(map(len, frames))
+            size += added
+            spent += added if charged else 0
         is_starved = machine.needs_connection_credit and self._connection_room <= 0
         self._scheduler.spent(stream_id, min(spent, budget), has_more=machine.has_output and not is_starved)
         if is_starved:
             self._starved[stream_id] = None
-        return stream_id, frames
+        return stream_id, size
 
     @property
     def _connection_room(self) -> int:
         return self.credit.byte_limit - self.credit.bytes
 
-    def _pull(self, stream_id: int, machine: StreamMachine, budget: int) -> tuple[bytes, bool]:
+    def _pull(self, stream_id: int, machine: StreamMachine, budget: int) -> tuple[Sequence[bytes | memoryview], bool]:
+        """The next frames of a stream, in chunks, and whether they count as a part of its turn."""
         before = machine.queued_bytes
         content = machine.pull(budget, self._connection_room)
         if content is None:
-            return b"", False
+            return (), False
         if isinstance(content, (records.Header, records.End)):
-            return self._wire.encode(stream_id, content), False
+            return (self._wire.encode(stream_id, content),), False
         # An item is charged when it starts; the further pieces of a large one are free.
         charged = before - machine.queued_bytes
         self.queued_bytes -= charged
         self.credit.bytes += charged
         if isinstance(content, Piece):
             return self._wire.encode_piece(stream_id, content), True
-        return self._wire.encode_run(stream_id, content), True
+        return (self._wire.encode_run(stream_id, content),), True
 
     def writable(self) -> list[int]:
         """Take the streams that have room again: all at half a buffer, one whose own queue is empty at once."""

@@ -1,9 +1,10 @@
 """One stream: two halves, their credit, what waits to be sent. It knows no id and no carrier, so that it can stand
 on our own multiplexer and on QUIC's or HTTP/2's streams alike.
 
-Sending: `send` takes payloads while there is credit, `pull` gives them out again in frames of at most 16 KiB, the
-head before them and the END behind them. An item larger than a frame is cut: its first piece announces the total,
-which is charged at once, and nothing of this stream comes between its pieces. RESET and STOP overtake data and are
+Sending: `send` takes payloads while there is credit, `pull` gives them out again in runs that fit into a frame, the
+head before them and the END behind them. An item larger than a frame is cut into pieces as long as a turn allows, which
+the wire puts into frames: the first one announces the total, which is charged at once, and nothing of this stream comes
+between them. RESET and STOP overtake data and are
 returned by the command that makes them.
 
 Receiving: items are counted against the credit and handed on as runs; consumption makes grants due. After our STOP
@@ -246,21 +247,28 @@ class StreamMachine:
     def _pull_piece(self, max_bytes: int) -> Piece | None:
         rest = self._cut
         assert rest is not None
-        size = min(max_bytes, self._max_frame_bytes, len(rest))
-        if size <= 0:
+        if max_bytes <= 0:
             return None
-        self._cut = rest[size:] if size < len(rest) else None
-        return Piece(bytes(rest[:size]))
+        if max_bytes >= len(rest):
+            self._cut = None
+            return Piece(rest)
+        self._cut = rest[max_bytes:]
+        return Piece(rest[:max_bytes])
+
+    def _begin_item(self, max_bytes: int) -> Piece:
+        item = self._queue.popleft()
+        self.queued_bytes -= len(item) + ITEM_OVERHEAD_BYTES
+        # The total takes four bytes of the first frame; a piece that filled it would end in a frame of four.
+        size = max(1, max_bytes if max_bytes <= self._max_frame_bytes - 4 else max_bytes - 4)
+        view = memoryview(item)
+        self._cut = view[size:] if size < len(item) else None
+        return Piece(view[:size], len(item))
 
     def _pull_run(self, max_bytes: int, connection_room: int) -> list[bytes] | Piece | None:
         queue = self._queue
         frame = self._max_frame_bytes - _LENGTH_BYTES
         if len(queue[0]) > frame:
-            item = queue.popleft()
-            self.queued_bytes -= len(item) + ITEM_OVERHEAD_BYTES
-            size = max(1, min(max_bytes, self._max_frame_bytes - 4))
-            self._cut = memoryview(item)[size:]
-            return Piece(item[:size], len(item))
+            return self._begin_item(max_bytes)
         room = min(max_bytes, frame)
         count = len(queue)
         whole = self.queued_bytes - (ITEM_OVERHEAD_BYTES - _LENGTH_BYTES) * count
@@ -303,10 +311,10 @@ class StreamMachine:
         return self._charge(len(items), size, len(items[-1]) + ITEM_OVERHEAD_BYTES)
 
     def receive_first(self, piece: Piece, total: int) -> bool:
-        """Charge a large item by its first piece; the same rules hold as for a run."""
+        """Charge a large item by its first piece, which may be the whole; the same rules hold as for a run."""
         if self._assembly is not None:
             raise RemoteProtocolError("the peer began an item between the pieces of another one", field="piece")
-        assembly = Assembly(piece.data, total)
+        assembly = None if piece.is_whole else Assembly(piece.data, total)
         charge = total + ITEM_OVERHEAD_BYTES
         if not self._charge(1, charge, charge):
             return False

@@ -32,12 +32,14 @@ class Wire(Protocol):
         """A run of whole items as one frame."""
         ...
 
-    def encode_piece(self, stream_id: int, piece: Piece) -> bytes:
-        """A piece of a large item as one frame."""
+    def encode_piece(self, stream_id: int, piece: Piece) -> Sequence[bytes | memoryview]:
+        """A piece of a large item as frames, in chunks to be joined: the item's bytes are not copied here."""
         ...
 
     def decode(self, chunk: bytes) -> list[tuple[int, Frame]]:
         """Every frame that is complete with this chunk, with its stream; 0 is the connection itself.
+
+        Pieces of one item that follow each other are joined into one `Piece`, which says how many frames it was.
 
         It never raises for the peer's fault: the error comes last in the list, and nothing is decoded after it.
         """

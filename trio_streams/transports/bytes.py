@@ -24,11 +24,11 @@ from typing import Final, cast
 
 import trio
 
+from trio_streams.carrier import RECEIVE_BYTES, next_read_bytes
 from trio_streams.config import ConnectionConfig
 from trio_streams.core.errors import StreamsError
 from trio_streams.errors import ConnectionLost
 from trio_streams.transports.admission import guard_listeners
-from trio_streams.transports.carrier import RECEIVE_BYTES
 
 __all__ = [
     "ByteCarrier",
@@ -69,6 +69,7 @@ class ByteCarrier:
         self._stream = stream
         self._peer = peer_name(stream) if peer is None else peer
         self._close_timeout = close_timeout
+        self._read_bytes = RECEIVE_BYTES
         self._is_receiving = False
         self._is_ended = False  # the peer ended its side, or the world did
         self._is_closed = False
@@ -80,7 +81,7 @@ class ByteCarrier:
         return self._peer
 
     async def receive(self) -> bytes:
-        """Take the next bytes, at most 64 KiB; `b""` once the peer has ended its side.
+        """Take the next bytes, at most 64 KiB, or 128 KiB while reads come back full; `b""` once the peer has ended its side.
 
         Raises:
           ConnectionLost: the connection broke.
@@ -89,7 +90,7 @@ class ByteCarrier:
         """
         self._is_receiving = True
         try:
-            data = await self._stream.receive_some(RECEIVE_BYTES)
+            data = await self._stream.receive_some(self._read_bytes)
         except trio.BrokenResourceError as exc:
             self._is_ended = True
             raise ConnectionLost(f"connection to {self._peer} lost: {describe_fault(exc)}") from exc
@@ -97,6 +98,7 @@ class ByteCarrier:
             self._is_receiving = False
         if not data:
             self._is_ended = True
+        self._read_bytes = next_read_bytes(self._read_bytes, len(data))
         return bytes(data)  # no copy where it is bytes already
 
     async def send(self, data: bytes) -> None:

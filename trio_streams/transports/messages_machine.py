@@ -44,6 +44,8 @@ _PIECE_BYTES: Final = 16_384
 """The least part of a long binary message that is handed on before the rest is here; for smaller ones the objects would
 take more memory than the bytes."""
 
+_LONG_BYTES: Final = 1_024  # of a payload: from here on a view costs less than a copy
+
 _SLOW_FRAMES: Final = 512
 _SLOW_BYTES: Final = 16_384
 """What one call leaves to `websockets`' machine: some milliseconds between two schedule points."""
@@ -141,16 +143,15 @@ class WebSocketMachine:
         while data and slow:
             slow -= 1
             if self._left_of_plain:
-                data = self._take_piece(data)
+                data = self._take_piece(data, 0)
             elif self._left_of_odd:
                 data = self._pass_on(data, self._left_of_odd)
             elif self._is_all_odd:
                 data = self._pass_on(data, min(len(data), _SLOW_BYTES))
                 slow = 0
             else:
-                data = self._take_plain(data)
-                if data:
-                    data = self._take_odd(data)
+                position = self._take_plain(data)
+                data = self._take_odd(data, position) if position < len(data) else b""
         return data
 
     def receive_eof(self) -> None:
@@ -168,10 +169,10 @@ class WebSocketMachine:
     def _is_in_message(self) -> bool:
         return self._machine is not None and self._machine.current_size is not None
 
-    def _take_plain(self, data: bytes) -> bytes:
-        """Take the plain frames at the beginning; what is left begins with one that is not, or is not whole."""
+    def _take_plain(self, data: bytes) -> int:
+        """Take the plain frames at the beginning; where the first one begins that is not plain, or is not whole."""
         if self._is_in_message:
-            return data
+            return 0
         mask_bytes, mask_bit = (0, 0) if self._is_client else (4, 0x80)
         limit = self._max_message_bytes
         append = self.parts.append
@@ -190,45 +191,52 @@ class WebSocketMachine:
             end = start + length
             if end > size or first not in _PLAIN or (limit is not None and length > limit):
                 break
-            payload = data[start:end]
-            append((first & 15, apply_mask(payload, data[start - 4 : start]) if mask_bytes else payload, True))
+            if mask_bytes:
+                masked = data[start:end] if length < _LONG_BYTES else memoryview(data)[start:end]
+                append((first & 15, apply_mask(masked, data[start - 4 : start]), True))
+            else:
+                append((first & 15, data[start:end], True))
             position = end
-        return data[position:] if position else data
+        return position
 
-    def _take_odd(self, data: bytes) -> bytes:
-        """Take one frame that is not plain, or keep the beginning of one that is not whole."""
-        if len(data) < 2:
-            return self._keep(data, 2)
-        first, length = data[0], data[1] & 0x7F
-        if first & 15 not in _OPCODES or (data[1] > 127) == self._is_client:
-            return self._pass_on(data, len(data))  # a fault in any case
+    def _take_odd(self, data: bytes, at: int) -> bytes:
+        """Take one frame that is not plain and begins `at`, or keep the beginning of one that is not whole."""
+        size = len(data) - at
+        if size < 2:
+            return self._keep(data[at:], 2)
+        first, length = data[at], data[at + 1] & 0x7F
+        if first & 15 not in _OPCODES or (data[at + 1] > 127) == self._is_client:
+            return self._pass_on(data[at:], size)  # a fault in any case
         start = 2 + (0 if self._is_client else 4)
         if length > 125:
             extra = 2 if length == 126 else 8
             start += extra
-            length = int.from_bytes(data[2 : 2 + extra], "big")
-        if len(data) < start:
-            return self._keep(data, start)
+            length = int.from_bytes(data[at + 2 : at + 2 + extra], "big")
+        if size < start:
+            return self._keep(data[at:], start)
         limit = self._max_message_bytes
         is_plain = first in _PLAIN and not self._is_in_message and (limit is None or length <= limit)
         if not is_plain:
-            return self._pass_on(data, start + length)
-        if first == _TEXT or len(data) - start < min(length, _PIECE_BYTES):
-            return self._keep(data, start + (length if first == _TEXT else min(length, _PIECE_BYTES)))
-        self._mask = b"" if self._is_client else data[start - 4 : start]
+            return self._pass_on(data[at:], start + length)
+        if first == _TEXT or size - start < min(length, _PIECE_BYTES):
+            return self._keep(data[at:], start + (length if first == _TEXT else min(length, _PIECE_BYTES)))
+        self._mask = b"" if self._is_client else data[at + start - 4 : at + start]
         self._left_of_plain = length
-        return self._take_piece(data[start:], Opcode.BINARY)
+        return self._take_piece(data, at + start, Opcode.BINARY)
 
-    def _take_piece(self, data: bytes, opcode: int = Opcode.CONT) -> bytes:
-        """Hand on what is here of a plain frame that is not whole."""
-        piece, rest = data[: self._left_of_plain], data[self._left_of_plain :]
+    def _take_piece(self, data: bytes, at: int, opcode: int = Opcode.CONT) -> bytes:
+        """Hand on what is here of a plain frame that is not whole; its bytes begin `at`."""
+        end = at + self._left_of_plain
+        piece = memoryview(data)[at:end]
         self._left_of_plain -= len(piece)
         if mask := self._mask:
             turned = len(piece) % 4
             self._mask = mask[turned:] + mask[:turned]
-            piece = apply_mask(piece, mask)
-        self.parts.append((opcode, piece, not self._left_of_plain))
-        return rest
+            payload = apply_mask(piece, mask)
+        else:
+            payload = data[at:end]  # no copy where it is all
+        self.parts.append((opcode, payload, not self._left_of_plain))
+        return data[end:]
 
     def _keep(self, data: bytes, needed: int) -> bytes:
         if self._buffer is None:

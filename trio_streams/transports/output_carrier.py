@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable
 
 import trio
 
+from trio_streams.carrier import RECEIVE_BYTES, next_read_bytes
 from trio_streams.errors import ConnectionLost
-from trio_streams.transports.carrier import RECEIVE_BYTES
 from trio_streams.transports.output import Output
 
 __all__ = ["OutputCarrier"]
@@ -24,7 +24,16 @@ class OutputCarrier(ABC):
       protocol: its name, for errors.
     """
 
-    __slots__ = ("_close_timeout", "_is_closed", "_is_receiving", "_output", "_peer", "_protocol", "_stream")
+    __slots__ = (
+        "_close_timeout",
+        "_is_closed",
+        "_is_receiving",
+        "_output",
+        "_peer",
+        "_protocol",
+        "_read_bytes",
+        "_stream",
+    )
 
     def __init__(self, stream: trio.abc.Stream, *, peer: str, close_timeout: float, protocol: str) -> None:
         self._stream = stream
@@ -32,6 +41,7 @@ class OutputCarrier(ABC):
         self._close_timeout = close_timeout
         self._protocol = protocol
         self._output = Output(stream, peer=peer, patience=close_timeout)
+        self._read_bytes = RECEIVE_BYTES
         self._is_receiving = False
         self._is_closed = False
 
@@ -94,7 +104,9 @@ class OutputCarrier(ABC):
             if self._output.is_owing:
                 await self._read_while_flushing()
             else:
-                self._take(await self._stream.receive_some(RECEIVE_BYTES))
+                data = await self._stream.receive_some(self._read_bytes)
+                self._read_bytes = next_read_bytes(self._read_bytes, len(data))
+                self._take(data)
         except trio.BrokenResourceError as exc:
             self._lose(exc)
 

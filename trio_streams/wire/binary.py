@@ -52,6 +52,7 @@ _HEADER: Final = struct.Struct(">BBHQ")
 _U32: Final = struct.Struct(">I")
 
 _RUN, _FIRST, _PIECE = 1, 2, 4
+_PIECES: Final = frozenset({_FIRST, _PIECE})
 _RUN_TABLES: Final = {n: struct.Struct(f">{n}H") for n in range(1, 257)}
 
 
@@ -103,11 +104,21 @@ class BinaryWire:
         size = 2 + len(lengths) + len(body)
         return _HEADER.pack(_DATA, _RUN, size, stream_id) + count.to_bytes(2, "big") + lengths + body
 
-    def encode_piece(self, stream_id: int, piece: Piece) -> bytes:
-        """A piece of a large item as one frame."""
-        if piece.total is None:
-            return self._frame(_DATA, stream_id, piece.data, _PIECE)
-        return self._frame(_DATA, stream_id, _U32.pack(piece.total) + piece.data, _FIRST)
+    def encode_piece(self, stream_id: int, piece: Piece) -> list[bytes | memoryview]:
+        """A piece of a large item, of any length, as full frames and one that may be shorter; in chunks to be joined."""
+        data = memoryview(piece.data)
+        size = len(data)
+        chunks: list[bytes | memoryview] = []
+        start = 0
+        if piece.total is not None:
+            start = min(size, MAX_FRAME_PAYLOAD_BYTES - 4)
+            head = _HEADER.pack(_DATA, _FIRST, start + 4, stream_id) + _U32.pack(piece.total)
+            chunks = [head, data[:start]]
+        for position in range(start, size, MAX_FRAME_PAYLOAD_BYTES):
+            part = data[position : position + MAX_FRAME_PAYLOAD_BYTES]
+            chunks.append(_HEADER.pack(_DATA, _PIECE, len(part), stream_id))
+            chunks.append(part)
+        return chunks
 
     # -- in ---------------------------------------------------------------------------------------------------
 
@@ -140,8 +151,12 @@ class BinaryWire:
                 # The buffer's limit refuses what is too long, whether or not all of it is here.
                 needed = 12 + length
                 break
-            payload = data[position + 12 : end]
-            position = end
+            start, position = position + 12, end
+            if kind == _DATA and flags in _PIECES:
+                piece, position = _decode_pieces(data, start, end, stream_id, flags)
+                frames.append((stream_id, piece))
+                continue
+            payload = data[start:end]
             if kind == _DATA:
                 frames.append((stream_id, _decode_data(flags, payload) if flags else [payload]))
             else:
@@ -173,15 +188,46 @@ def _not_ours(data: bytes) -> RemoteProtocolError:
 def _decode_data(flags: int, payload: bytes) -> list[bytes] | Piece:
     if flags == _RUN:
         return _decode_run(payload)
-    if flags == _PIECE:
-        return Piece(payload)
-    if flags == _FIRST:
-        if len(payload) < 4:
-            raise RemoteProtocolError(
-                f"a first piece of {len(payload)} bytes lacks its total", field="DATA", size=len(payload), limit=4
-            )
-        return Piece(payload[4:], _U32.unpack_from(payload)[0])
     raise RemoteProtocolError(f"DATA has unknown flags {flags}", field="flags", size=flags)
+
+
+def _decode_pieces(data: bytes, start: int, end: int, stream_id: int, flags: int) -> tuple[Piece, int]:
+    """A piece whose payload is `data[start:end]`, joined with those that follow it, and where those end.
+
+    A piece that begins and completes an item is left to stand alone, as is an empty one: whether they may be is not judged
+    here, and joining must not hide them.
+    """
+    total = None
+    left = MAX_FRAME_PAYLOAD_BYTES * len(data)  # more than there can be
+    if flags == _FIRST:
+        if end - start < 4:
+            raise RemoteProtocolError(
+                f"a first piece of {end - start} bytes lacks its total", field="DATA", size=end - start, limit=4
+            )
+        (total,) = _U32.unpack_from(data, start)
+        start += 4
+        left = total
+    left -= end - start
+    parts: list[bytes | memoryview] = []
+    size = len(data)
+    unpack = _HEADER.unpack_from
+    position = end
+    view: memoryview | None = None
+    while size - position >= 12:
+        kind, further, length, of = unpack(data, position)
+        after = position + 12 + length
+        is_next = kind == _DATA and further == _PIECE and of == stream_id
+        if not is_next or not 0 < length <= min(left, MAX_FRAME_PAYLOAD_BYTES) or after > size:
+            break
+        if view is None:
+            view = memoryview(data)
+            parts.append(view[start:end])
+        parts.append(view[position + 12 : after])
+        left -= length
+        position = after
+    if not parts:
+        return Piece(data[start:end], total), end
+    return Piece(b"".join(parts), total, len(parts)), position
 
 
 def _decode_run(payload: bytes) -> list[bytes]:

@@ -134,7 +134,7 @@ class EnvelopeWriter:
             return b""  # there is one answer, and it has been given
         return _envelope(answer, b":response", b"response", items[0] or b"null", answer.metadata)
 
-    def encode_piece(self, stream_id: int, piece: Piece) -> bytes:
+    def encode_piece(self, stream_id: int, piece: Piece) -> list[bytes]:
         """Not in this dialect: an item is one message."""
         raise LocalProtocolError("an envelope can't hold a piece of an item", field="piece")
 
