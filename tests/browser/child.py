@@ -9,6 +9,7 @@ from functools import partial
 
 import trio
 
+from tests.browser import tried
 from trio_streams import Router, serve
 from trio_streams.demo import sampling
 from trio_streams.demo.run import DemoOptions, run_demo
@@ -39,9 +40,9 @@ async def _serve_demo(host: HostName, port: int) -> None:
     await run_demo(DemoOptions(duration=3600, plain=True, ports=ports, host=host), sampling.find_source(), _write)
 
 
-async def _serve_plain(host: HostName, port: int) -> None:
+async def _serve_app(app: Router, host: HostName, port: int) -> None:
     async with trio.open_nursery() as nursery:
-        start = partial(serve, plain, f"http://127.0.0.1:{port}", host=host, dashboard=True)
+        start = partial(serve, app, f"http://127.0.0.1:{port}", host=host, dashboard=True)
         urls: list[str] = await nursery.start(start)
         await _write("\n".join(urls))
 
@@ -49,7 +50,10 @@ async def _serve_plain(host: HostName, port: int) -> None:
 async def main(kind: str, host: HostName, port: int) -> None:
     """Serve, for no longer than whoever started this lives."""
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(_serve_demo if kind == "demo" else _serve_plain, host, port)
+        if kind == "demo":
+            nursery.start_soon(_serve_demo, host, port)
+        else:
+            nursery.start_soon(_serve_app, tried.app if kind == "try" else plain, host, port)
         await trio.to_thread.run_sync(sys.stdin.read, abandon_on_cancel=True)
         nursery.cancel_scope.cancel()
 

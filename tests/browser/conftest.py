@@ -67,6 +67,13 @@ def demo(request: pytest.FixtureRequest) -> Iterator[DemoServer]:
         yield server
 
 
+@pytest.fixture(scope="module", params=["lean", "hypercorn"])
+def tried(request: pytest.FixtureRequest) -> Iterator[DemoServer]:
+    """The application with a procedure of each kind, served by either host."""
+    with DemoServer.start(request.param, kind="try") as server:
+        yield server
+
+
 @pytest.fixture
 def screenshots(request: pytest.FixtureRequest) -> Path | None:
     """Where pictures go, if any are wanted."""

@@ -22,7 +22,8 @@ class DemoServer:
     """A server in a process of its own.
 
     Attributes:
-      kind: `demo`, or `plain` for a server that has none of the demo's procedures.
+      kind: `demo`, `plain` for a server that has none of the demo's procedures, or `try` for one with a procedure of
+        each kind.
       host: `lean` or `hypercorn`.
       url: where it is served.
     """

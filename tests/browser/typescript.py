@@ -44,20 +44,25 @@ def _npm() -> list[str]:
 
 
 def install(folder: Path) -> Path:
-    """Install the compiler into a folder; its path. Without the registry the test is skipped, and fails in CI."""
+    """Install the compiler into a folder; its path."""
+    return install_package(folder, "typescript", VERSION) / "node_modules" / "typescript" / "lib" / "tsc.js"
+
+
+def install_package(folder: Path, name: str, version: str) -> Path:
+    """Install a package into a folder, which is returned. Without the registry the test is skipped, and fails in CI."""
     line = [*_npm(), "install", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix", str(folder)]
     try:
         done = subprocess.run(
-            [*line, f"typescript@{VERSION}"], capture_output=True, text=True, check=False, cwd=folder, timeout=120
+            [*line, f"{name}@{version}"], capture_output=True, text=True, check=False, cwd=folder, timeout=120
         )
         failure = "" if done.returncode == 0 else done.stderr
     except (OSError, subprocess.TimeoutExpired) as exc:
         failure = str(exc)
     if failure and os.environ.get("CI"):
-        pytest.fail(f"typescript {VERSION} can't be installed: {failure}")
+        pytest.fail(f"{name} {version} can't be installed: {failure}")
     if failure:
-        pytest.skip(f"typescript {VERSION} can't be installed")
-    return folder / "node_modules" / "typescript" / "lib" / "tsc.js"
+        pytest.skip(f"{name} {version} can't be installed")
+    return folder
 
 
 def compile_types(tsc: Path, folder: Path, *arguments: str) -> str:

@@ -35,7 +35,12 @@ async def _ask(path: str, *, method: str = "GET", headers: Sequence[tuple[str, s
 
 async def test_the_page_and_its_files_are_served_under_a_strict_policy(autojump_clock: MockClock) -> None:
     """Only its own scripts and styles; no frame, no form, no base, no text that becomes markup."""
-    for path, content_type in (("/", "text/html"), ("/main.js", "text/javascript"), ("/style.css", "text/css")):
+    for path, content_type in (
+        ("/", "text/html"),
+        ("/procedures", "text/html"),
+        ("/main.js", "text/javascript"),
+        ("/style.css", "text/css"),
+    ):
         answer = await _ask(f"/dashboard{path}")
         assert (answer.status, answer.headers["content-type"].partition(";")[0]) == (200, content_type)
         policy = answer.headers["content-security-policy"].split("; ")
@@ -75,10 +80,11 @@ async def test_the_procedures_are_told(autojump_clock: MockClock) -> None:
 
 
 async def test_other_sites_get_nothing_but_the_page(autojump_clock: MockClock) -> None:
-    """A link to the page may stand anywhere; figures and scripts are for the page alone."""
+    """A link to a page may stand anywhere; figures and scripts are for the pages alone."""
     cross = [("sec-fetch-site", "cross-site")]
-    assert (await _ask("/dashboard/", headers=cross)).status == 200
-    for path in ("events", "about", "main.js"):
+    for path in ("", "procedures"):
+        assert (await _ask(f"/dashboard/{path}", headers=cross)).status == 200
+    for path in ("events", "about", "catalogue", "main.js"):
         answer = await _ask(f"/dashboard/{path}", headers=cross)
         assert (answer.status, answer.error["code"]) == (403, "PERMISSION_DENIED")
 

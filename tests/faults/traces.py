@@ -79,7 +79,7 @@ def _cut(stream_id: int, *parts: bytes) -> list[Spoken]:
     pieces = [Piece(parts[0], len(whole)), *map(Piece, parts[1:])]
     last = len(parts) - 1
     return [
-        Spoken("PIECE", _WIRE.encode_piece(stream_id, piece), stream_id, (whole,) if n == last else ())
+        Spoken("PIECE", b"".join(_WIRE.encode_piece(stream_id, piece)), stream_id, (whole,) if n == last else ())
         for n, piece in enumerate(pieces)
     ]
 

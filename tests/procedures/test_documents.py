@@ -117,6 +117,30 @@ def test_openapi_is_what_a_validator_accepts() -> None:
     }
 
 
+def test_there_is_no_null_in_a_query() -> None:
+    """A number that may be null may have an empty value instead; text and records are left out."""
+    app = Router()
+
+    @attrs.frozen
+    class Options:
+        weight: float | None = None
+        text: str | None = None
+        level: Level | None = None
+        span: Span | None = None
+
+    @app.stream("one", input=Options)
+    async def one(options: Options) -> AsyncIterator[int]:
+        yield 1
+
+    document = openapi_document(app)
+    OpenAPIV31SpecValidator(cast("Any", document)).validate()
+    weight, text, level, span = document["paths"]["/streams/one"]["get"]["parameters"]
+    assert (weight["schema"], weight["allowEmptyValue"]) == ({"type": "number"}, True)
+    assert (text["schema"], level["schema"]) == ({"type": "string"}, {"$ref": "#/components/schemas/Level"})
+    assert span["content"] == {"application/json": {"schema": {"$ref": "#/components/schemas/Span"}}}
+    assert [it["name"] for it in (text, level, span) if "allowEmptyValue" in it] == []
+
+
 def test_usd_is_openapi_and_more() -> None:
     """The streams with their directions, content types and payloads; calls as JSON-RPC methods; where else it is served."""
     info = DocumentInfo(streams=ContentTypes(supported=["application/json", "application/x-ndjson"]))

@@ -160,6 +160,8 @@ async def test_an_event_is_taken_at_once(host: str) -> None:
         assert application.seen == ["hello"]
         with pytest.raises(RpcError, match="'add' is a call: POST /add"):
             await client.event("add", [1])
+        with pytest.raises(RpcError, match="expected a string"):
+            await client.event("noted", 5)
         answer = await http.request("POST", f"{url}/events/noted", body=b'"again"')
         assert (answer.status, answer.body) == (202, b"")
 

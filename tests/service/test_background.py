@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
 import pytest
 import trio
@@ -17,8 +18,9 @@ async def test_at_most_so_many_run_at_once() -> None:
     gate = trio.Event()
     begun: list[int] = []
 
-    async def work() -> None:
+    async def work(begin: Callable[[], None]) -> None:
         begun.append(1)
+        begin()
         await gate.wait()
 
     async with trio.open_nursery() as nursery:
@@ -43,7 +45,8 @@ async def test_at_most_so_many_run_at_once() -> None:
 async def test_what_it_raises_is_logged(error: Exception, level: int, caplog: pytest.LogCaptureFixture) -> None:
     """Nobody waits for it, so nobody else could be told; the others go on."""
 
-    async def fail() -> None:
+    async def fail(begin: Callable[[], None]) -> None:
+        begin()
         raise error
 
     caplog.set_level(logging.INFO, "trio_streams")
@@ -51,6 +54,24 @@ async def test_what_it_raises_is_logged(error: Exception, level: int, caplog: py
         await Background(nursery).start("event 'e'", fail)
     (record,) = caplog.records
     assert (record.levelno, record.getMessage()) == (level, "event 'e' failed")
+
+
+async def test_what_fails_before_it_begins_is_told_to_whoever_started_it(caplog: pytest.LogCaptureFixture) -> None:
+    """And not logged; room is given back. What is over without a word counts as begun."""
+
+    async def refuse(begin: Callable[[], None]) -> None:
+        raise RpcError("UNAUTHENTICATED", "who are you?")
+
+    async def do_nothing(begin: Callable[[], None]) -> None:
+        pass
+
+    async with trio.open_nursery() as nursery:
+        background = Background(nursery, max_running=1)
+        for _ in range(2):
+            with pytest.raises(RpcError, match="who are you"):
+                await background.start("event 'e'", refuse)
+        await background.start("event 'e'", do_nothing)
+    assert caplog.records == []
 
 
 async def test_a_bound_of_nothing_is_refused() -> None:

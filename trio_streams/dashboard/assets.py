@@ -1,4 +1,4 @@
-"""The page's own files, and the headers that they go out with."""
+"""The pages' own files, and the headers that they go out with."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from trio_streams.service.exchange import Exchange, Headers
 
 __all__ = ["SECURITY_HEADERS", "Assets"]
 
-_PAGE: Final = "page.html"
+_PAGES: Final = {"": "page.html", "procedures": "procedures.html"}
+"""What the addresses of the two pages stand for."""
 
 # What peers say is shown, so no script may ever turn text into markup: hence the trusted types.
 _POLICY: Final = (
@@ -46,25 +47,25 @@ class _Asset:
 
 
 class Assets:
-    """Every file of the page, read once; a path of a request never becomes a path of a file."""
+    """Every file of the pages, read once; a path of a request never becomes a path of a file."""
 
     def __init__(self) -> None:
         self._assets = dict(_read())
 
     def find(self, name: str) -> bool:
-        """Whether there is a file of this name; the empty one is the page."""
-        return (name or _PAGE) in self._assets
+        """Whether there is a file of this name, or a page at this address; the live one is at the empty address."""
+        return _PAGES.get(name, name) in self._assets
 
     async def respond(self, exchange: Exchange, name: str) -> None:
         """Answer GET or HEAD with a file that there is.
 
         Args:
           exchange: one without a head yet.
-          name: of the file; empty for the page.
+          name: of the file, or the address of a page.
 
         Cancellation: the answer stays unfinished.
         """
-        asset = self._assets[name or _PAGE]
+        asset = self._assets[_PAGES.get(name, name)]
         # Always asked for, so that a new version is seen at once; 304 where it is the same.
         headers = [("cache-control", "no-cache"), *SECURITY_HEADERS]
         await respond_content(
@@ -74,7 +75,7 @@ class Assets:
 
 def _read() -> list[tuple[str, _Asset]]:
     found: list[tuple[str, _Asset]] = []
-    # Our client for browsers has a package of its own; the page has it beside its modules.
+    # Our client for browsers has a package of its own; the pages have it beside their modules.
     bodies = {"client.js": client_file()}
     bodies |= {file.name: file.read_bytes() for file in files("trio_streams.dashboard").joinpath("static").iterdir()}
     for name, body in bodies.items():

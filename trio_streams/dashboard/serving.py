@@ -1,8 +1,10 @@
-"""`Dashboard`: the live page of a server, before whatever else the server answers over HTTP.
+"""`Dashboard`: the pages of a server, before whatever else the server answers over HTTP.
 
-    GET /dashboard/         the page; its script and style beside it
-    GET /dashboard/about    what there is to look at: the procedures
-    GET /dashboard/events   snapshots as server-sent events, a few a second
+    GET /dashboard/             the live page; its scripts and style beside it
+    GET /dashboard/about        what there is to look at: the procedures
+    GET /dashboard/events       snapshots as server-sent events, a few a second
+    GET /dashboard/procedures   the page to read and try the procedures
+    GET /dashboard/catalogue    what it shows: schemas, examples, metadata, documents
 
 All who look get the same snapshots, made by whoever is the first to ask in an interval; while nobody looks, nothing is
 sampled. The dashboard's own exchanges are no rows of its page: only the number of viewers is.
@@ -18,18 +20,21 @@ import trio
 
 from trio_streams.connection import Connection
 from trio_streams.dashboard.assets import SECURITY_HEADERS, Assets
+from trio_streams.dashboard.catalogue import catalogue
 from trio_streams.dashboard.config import DashboardConfig
 from trio_streams.dashboard.exchanges import Exchanges
 from trio_streams.dashboard.meter import Connections
 from trio_streams.dashboard.snapshot import Sampler
 from trio_streams.errors import RpcError
 from trio_streams.procedures.router import Router
-from trio_streams.service.exchange import Exchange, ExchangeHandler, answer_error, respond, respond_json
+from trio_streams.service.exchange import Exchange, ExchangeHandler, Headers, answer_error, respond, respond_json
 from trio_streams.service.sse import respond_sse
 
 __all__ = ["Dashboard"]
 
 _ROOT: Final = "/dashboard"
+_LINKED: Final = frozenset({"", "/", "/procedures"})
+_FRESH: Final[Headers] = (("cache-control", "no-store"), *SECURITY_HEADERS)
 _EMPTY: Final = Router()
 
 
@@ -82,14 +87,16 @@ class Dashboard:
         return handle
 
     async def _respond(self, exchange: Exchange, rest: str) -> None:
-        if exchange.request.header("sec-fetch-site") in {"cross-site", "same-site"} and rest not in {"", "/"}:
-            # A link to the page may stand anywhere; what is on it is for the page alone.
+        if exchange.request.header("sec-fetch-site") in {"cross-site", "same-site"} and rest not in _LINKED:
+            # A link to a page may stand anywhere; what is on it is for the page alone.
             error = RpcError("PERMISSION_DENIED", "the dashboard's data is for its own page")
             await answer_error(exchange, error, status=403, headers=SECURITY_HEADERS)
         elif not rest:
             await respond(exchange, 308, b"", [("location", f"{_ROOT[1:]}/"), *SECURITY_HEADERS])
         elif rest == "/about":
-            await respond_json(exchange, self._about(), headers=[("cache-control", "no-store"), *SECURITY_HEADERS])
+            await respond_json(exchange, self._about(), headers=_FRESH)
+        elif rest == "/catalogue":
+            await respond_json(exchange, {"title": self._title, **catalogue(self._app)}, headers=_FRESH)
         elif rest == "/events":
             await respond_sse(exchange, self._snapshots(), named=False, headers=SECURITY_HEADERS)
         elif self._assets.find(rest[1:]):

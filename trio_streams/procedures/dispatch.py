@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import attrs
 import trio
@@ -91,7 +92,7 @@ async def run_call(found: Found, context: Context, payload: bytes | None) -> byt
 async def run_event(
     found: Found, context: Context, payload: bytes | None, background: Background | None = None
 ) -> None:
-    """Run an event: returns when it has begun in the background, or where there is none, when it is over.
+    """Run an event: returns when its handler has begun in the background, or where there is none, when it is over.
 
     Args:
       found: an event.
@@ -101,22 +102,23 @@ async def run_event(
       background: owns its task; None runs it here.
 
     Raises:
-      Exception: as `run_call`, for what is not run in the background.
+      Exception: as `run_call`; in the background, what was raised before the handler had begun, such as a refusal.
     """
     procedure = found.procedure
     if background is not None:
         context = attrs.evolve(context, cancel_scope=trio.CancelScope(), deadline=math.inf, find_reason=lambda: None)
     invocation = found.invocation(context)
 
-    async def run() -> object:
+    async def run(begin: Callable[[], None]) -> object:
         value = invocation.received(procedure.decode_input(payload))
+        begin()
         return await procedure.invoke(value, invocation.context)
 
-    async def run_alone() -> None:
+    async def run_alone(begin: Callable[[], None]) -> None:
         with context.cancel_scope:
-            await intercept(found.interceptors, invocation, run)
+            await intercept(found.interceptors, invocation, partial(run, begin))
 
     if background is None:
-        await intercept(found.interceptors, invocation, run)
+        await intercept(found.interceptors, invocation, partial(run, lambda: None))
     else:
         await background.start(f"event {procedure.name!r} from {context.peer}", run_alone)

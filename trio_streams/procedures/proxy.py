@@ -3,11 +3,13 @@
 ::
 
     api = await open_proxy(client)
-    total = await api.math.add([1, 2])                      # a call; an event likewise
-    async with api.logs.tail(level="error") as lines: ...   # a server stream
-    size = await api.files.upload(chunks)                   # a client stream
-    async with api.chat() as stream: ...                    # a bidirectional one
-    feed = api["users.42.feed"]                             # a name with parameters, filled in
+    total = await api.math.add([1, 2])  # a call; an event likewise
+    async with api.logs.tail(level="error") as lines:
+        ...  # a server stream
+    size = await api.files.upload(chunks)  # a client stream
+    async with api.chat() as stream:
+        ...  # a bidirectional one
+    feed = api["users.42.feed"]  # a name with parameters, filled in
 
 What it gives is JSON's own types; `stubs` writes a module with classes that a type checker understands.
 """

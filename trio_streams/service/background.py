@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import Final, TypeAlias
 
 import trio
 
 from trio_streams.errors import as_rpc_error
 
-__all__ = ["Background"]
+__all__ = ["Background", "Work"]
 
 _logger: Final = logging.getLogger("trio_streams")
+
+
+Work: TypeAlias = Callable[[Callable[[], None]], Awaitable[object]]
+"""What is run: it calls its argument when it has begun."""
 
 
 class Background:
@@ -29,22 +33,36 @@ class Background:
         self._nursery = nursery
         self._room = trio.Semaphore(max_running)
 
-    async def start(self, name: str, fn: Callable[[], Awaitable[object]]) -> None:
-        """Start something, as soon as there is room for it.
+    async def start(self, name: str, fn: Work) -> None:
+        """Start something as soon as there is room for it, and return when it has begun or is over.
 
         Args:
           name: for the log.
-          fn: run in a task of its own; what it raises is logged, at ERROR if it is our fault.
+          fn: run in a task of its own; calls its argument when it has begun. What it raises from then on is logged, at
+            ERROR if it is our fault.
 
-        Cancellation: it has not been started.
+        Raises:
+          Exception: what it raised before it had begun.
+        Cancellation: it has not begun.
         """
         await self._room.acquire()
-        self._nursery.start_soon(self._run, name, fn)
+        await self._nursery.start(self._run, name, fn)
 
-    async def _run(self, name: str, fn: Callable[[], Awaitable[object]]) -> None:
+    async def _run(self, name: str, fn: Work, *, task_status: trio.TaskStatus[None]) -> None:
+        has_begun = False
+
+        def begin() -> None:
+            nonlocal has_begun
+            has_begun = True
+            task_status.started()
+
         try:
-            await fn()
+            await fn(begin)
+            if not has_begun:
+                begin()
         except Exception as exc:
+            if not has_begun:
+                raise
             level = logging.ERROR if as_rpc_error(exc).is_our_fault else logging.INFO
             _logger.log(level, "%s failed", name, exc_info=exc)
         finally:

@@ -37,7 +37,7 @@ function showAbout({title, version, procedures}) {
   $("title").title = version ? `trio_streams ${version}` : "";
   $("procedures").replaceChildren(
     ...procedures.map(({name, kind, description}) =>
-      el("div", {}, el("dt", {}, name, " ", el("span", {class: "badge", "data-state": "kind"}, kind)), el("dd", {}, description)),
+      el("div", {}, el("dt", {}, el("a", {class: "link", href: `procedures#${encodeURIComponent(name)}`}, name), " ", el("span", {class: "badge", "data-state": "kind"}, kind)), el("dd", {}, description)),
     ),
   );
   const kinds = new Map(procedures.map(({name, kind}) => [name, kind]));

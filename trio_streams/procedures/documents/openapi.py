@@ -102,7 +102,7 @@ def _operation(procedure: Procedure, schemas: Schemas) -> dict[str, Any]:
     if tag := tag_of(procedure.name):
         operation["tags"] = [tag]
     parameters = [
-        {"name": part[1:-1], "in": "path", "required": True, "schema": {"type": "string"}}
+        {"name": part[1:-1], "in": "path", "required": True, "schema": {"type": "string", "pattern": "^[^.]+$"}}
         for part in procedure.name.split(".")
         if is_parameter(part)
     ]
@@ -114,6 +114,7 @@ def _operation(procedure: Procedure, schemas: Schemas) -> dict[str, Any]:
         operation["parameters"] = parameters
     operation["responses"] = {
         **_success(procedure, schemas),
+        **_refusal(procedure),
         "default": {"description": "what went wrong", "content": _ERROR_CONTENT},
     }
     if procedure.kind is Kind.SERVER:
@@ -142,9 +143,10 @@ def _success(procedure: Procedure, schemas: Schemas) -> dict[str, Any]:
         return {
             "200": {
                 "description": "an event for each item, then `end` or `error`",
+                # A schema would be one of the whole body, which is no JSON value.
                 "content": {
-                    _SSE: {"schema": {"type": "string"}, "x-item-schema": schema},
-                    NDJSON: {"schema": {"type": "string"}, "x-item-schema": schema},
+                    _SSE: {"x-item-schema": schema},
+                    NDJSON: {"x-item-schema": schema},
                 },
             },
             "204": {"description": "the stream that the client asks to go on with is over"},
@@ -153,6 +155,13 @@ def _success(procedure: Procedure, schemas: Schemas) -> dict[str, Any]:
     if examples := _examples(procedure, "output"):
         media["examples"] = examples
     return {"200": {"description": "the result", "content": {JSON: media}}}
+
+
+def _refusal(procedure: Procedure) -> dict[str, Any]:
+    """An event has been taken before its input is looked at."""
+    if not procedure.takes_input or procedure.kind is Kind.EVENT:
+        return {}
+    return {"400": {"description": "the input is not of the declared type", "content": _ERROR_CONTENT}}
 
 
 def _examples(procedure: Procedure, side: str) -> dict[str, Any]:
@@ -177,11 +186,32 @@ def _query_parameters(schema: Schema, schemas: Schemas) -> list[dict[str, Any]]:
 
 
 def _parameter_form(schema: Schema, schemas: Schemas) -> dict[str, Any]:
-    """Text, numbers and lists of them stand in a query by themselves; what has fields of its own is JSON there."""
-    target = schema
-    if reference := schema.get("$ref"):
-        target = schemas.components[str(reference).rpartition("/")[2]]
-    is_nested = target.get("type") == "object" or (
-        "anyOf" in target and any("$ref" in option for option in target["anyOf"])
-    )
-    return {"content": {JSON: {"schema": schema}}} if is_nested else {"schema": schema}
+    """Text, numbers and lists of them stand in a query by themselves; what has fields of its own is JSON there.
+
+    There is no null in a query: an empty value stands for it, where that can't be text.
+    """
+    schema, is_optional = _without_null(schema)
+    options = [_resolved(option, schemas) for option in schema.get("anyOf", [schema])]
+    if any(option.get("type") == "object" for option in options):
+        return {"content": {JSON: {"schema": schema}}}
+    is_null_if_empty = is_optional and not any(map(_may_be_text, options))
+    return {"schema": schema, "allowEmptyValue": True} if is_null_if_empty else {"schema": schema}
+
+
+def _resolved(schema: Schema, schemas: Schemas) -> Schema:
+    reference = schema.get("$ref")
+    return schemas.components[str(reference).rpartition("/")[2]] if reference else schema
+
+
+def _without_null(schema: Schema) -> tuple[Schema, bool]:
+    options: list[Schema] = schema.get("anyOf", [])
+    left = [option for option in options if option.get("type") != "null"]
+    if len(left) == len(options):
+        return schema, False
+    rest = {key: value for key, value in schema.items() if key != "anyOf"}
+    return ({**rest, **left[0]} if len(left) == 1 else {**rest, "anyOf": left}), True
+
+
+def _may_be_text(schema: Schema) -> bool:
+    values: list[object] = [*schema.get("enum", []), schema.get("const")]
+    return schema.get("type") == "string" or any(isinstance(value, str) for value in values)

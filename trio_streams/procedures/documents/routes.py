@@ -17,17 +17,18 @@ from trio_streams.procedures.router import Router
 from trio_streams.service.conditional import respond_content
 from trio_streams.service.exchange import Exchange, ExchangeHandler, Routes
 
-__all__ = ["add_documents"]
+__all__ = ["PATHS", "add_documents"]
 
 Make: TypeAlias = Callable[..., dict[str, Any]]
 
 _JSON: Final = "application/json"
-_PATHS: Final[dict[str, tuple[Make, str]]] = {
+PATHS: Final[dict[str, tuple[Make, str]]] = {
     "/docs/usd.json": (usd_document, _JSON),
     "/docs/usd.yaml": (usd_document, "application/yaml"),
     "/docs/openapi.json": (openapi_document, _JSON),
     "/docs/asyncapi.json": (asyncapi_document, _JSON),
 }
+"""Where each is served, what makes it, and its media type."""
 
 
 def add_documents(routes: Routes, router: Router, find_urls: Callable[[], Sequence[str]]) -> None:
@@ -43,7 +44,7 @@ def add_documents(routes: Routes, router: Router, find_urls: Callable[[], Sequen
     Raises:
       ValueError: a path is taken.
     """
-    for path, (make, media_type) in _PATHS.items():
+    for path, (make, media_type) in PATHS.items():
         routes.add("GET", path, _serving(make, media_type, router, find_urls))
 
 
