@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import AsyncIterator
 from typing import Final
 
 import attrs
-import trio
 
-from trio_streams.service.exchange import BodyEncoder, BodySource, Exchange, ExchangeHandler, Headers, RequestHead
+from trio_streams.service.exchange import Exchange, ExchangeHandler, Headers, RequestHead
+from trio_streams.service.passing import PassingExchange
 
 __all__ = ["Compression", "accepts_gzip", "compressed", "is_compressible"]
 
@@ -92,48 +91,15 @@ class _Gzip:
         return self._coder.flush()
 
 
-class _VaryingExchange:
+class _VaryingExchange(PassingExchange):
     """An exchange that tells caches what an answer depends on."""
 
     def __init__(self, inner: Exchange, config: Compression) -> None:
-        self._inner = inner
+        super().__init__(inner)
         self._config = config
-
-    @property
-    def request(self) -> RequestHead:
-        return self._inner.request
-
-    @property
-    def cancel_scope(self) -> trio.CancelScope:
-        return self._inner.cancel_scope
-
-    @property
-    def has_head(self) -> bool:
-        return self._inner.has_head
-
-    async def receive_some(self) -> bytes:
-        return await self._inner.receive_some()
-
-    def iter_body(self, *, max_bytes: int | None = None) -> AsyncIterator[bytes]:
-        return self._inner.iter_body(max_bytes=max_bytes)
-
-    async def receive_body(self, *, max_bytes: int | None = None) -> bytes:
-        return await self._inner.receive_body(max_bytes=max_bytes)
 
     async def send_head(self, status: int, headers: Headers = ()) -> None:
         await self._inner.send_head(status, self._vary(headers) if self._is_candidate(status, headers) else headers)
-
-    async def send(self, data: bytes) -> None:
-        await self._inner.send(data)
-
-    async def send_from(self, source: BodySource) -> None:
-        await self._inner.send_from(source)
-
-    def end(self) -> None:
-        self._inner.end()
-
-    def encode_body(self, encoder: BodyEncoder) -> None:
-        self._inner.encode_body(encoder)
 
     def _is_candidate(self, status: int, headers: Headers) -> bool:
         found = dict(headers)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from typing import Final, cast
+from typing import Final
 
 import trio
 
@@ -22,6 +22,7 @@ from trio_streams.service.exchange import (
     as_rpc_error,
     respond_json,
 )
+from trio_streams.service.passing import PassingExchange
 from trio_streams.service.server_config import CheckReady, ServerConfig
 from trio_streams.transports.origin import OriginPolicy
 
@@ -131,7 +132,7 @@ def logged(handler: ExchangeHandler, on_access: OnAccess) -> ExchangeHandler:
         started = trio.current_time()
         failed = 0
         try:
-            await handler(cast("Exchange", watched))
+            await handler(watched)
         except Exception as exc:
             failed = http_status(as_rpc_error(exc).code)  # what the host will answer
             raise
@@ -152,21 +153,18 @@ def logged(handler: ExchangeHandler, on_access: OnAccess) -> ExchangeHandler:
     return handle
 
 
-class _Counted:
-    """An exchange that knows what was answered; all that is not counted is the exchange's own."""
+class _Counted(PassingExchange):
+    """An exchange that knows what was answered, but for what a source sends."""
 
-    def __init__(self, exchange: Exchange) -> None:
-        self._exchange = exchange
+    def __init__(self, inner: Exchange) -> None:
+        super().__init__(inner)
         self.status = 0
         self.sent_bytes = 0
 
-    def __getattr__(self, name: str) -> object:
-        return getattr(self._exchange, name)
-
     async def send_head(self, status: int, headers: Headers = ()) -> None:
-        await self._exchange.send_head(status, headers)
+        await super().send_head(status, headers)
         self.status = status
 
     async def send(self, data: bytes) -> None:
-        await self._exchange.send(data)
+        await super().send(data)
         self.sent_bytes += len(data)
