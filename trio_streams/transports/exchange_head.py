@@ -35,7 +35,7 @@ class ExchangeConfig:
         defaults a client that reads less than 2 KiB a second is given up.
       close_timeout: seconds that a write under way gets when the exchange is cancelled.
       half_close_timeout: seconds that an answer gets on the lean host after its client ended its own side. A client
-        that has gone looks the same until something is written to it.
+        that has gone looks the same until something is written to it. An event stream gets none.
       linger_timeout: seconds to go on reading a request body that nobody wants, so that the client sees the answer
         that refuses it instead of a reset connection.
       debug: whether answers carry the text of unexpected exceptions.
@@ -99,6 +99,11 @@ class ResponseHead:
         if not 200 <= self.status <= 599:
             raise LocalProtocolError(f"can't answer with status {self.status}", field="status")
         check_fields(self.headers)
+
+    @property
+    def is_event_stream(self) -> bool:
+        """Whether the answer is one that its client leaves by hanging up."""
+        return any(name == "content-type" and value.startswith("text/event-stream") for name, value in self.headers)
 
     @property
     def content_length(self) -> int | None:

@@ -41,11 +41,9 @@ __all__ = ["HttpConnection"]
 
 _LOG: Final = logging.getLogger("trio_streams.http")
 
-_PIPELINE_ANSWERS: Final = 16
-"""Answers between two schedule points while requests are there without waiting."""
+_PIPELINE_ANSWERS: Final = 16  # between two schedule points while requests are there without waiting
 
-_JOINED_BYTES: Final = 65_536
-"""Answers to pipelined requests leave together up to this much."""
+_JOINED_BYTES: Final = 65_536  # answers to pipelined requests leave together up to this much
 
 _NOTHING: Final = memoryview(b"")
 
@@ -182,8 +180,7 @@ class HttpConnection(Parking):
             await self._send_unsent()
 
     async def _say_goodbye(self) -> None:
-        """End our side, and drop what still arrives: closing with unread bytes resets the connection, and a reset can
-        overtake the answer."""
+        """Drop what still arrives: closing with unread bytes resets the connection, and that can overtake the answer."""
         if self._is_gone:
             return
         if self._scope.cancelled_caught:
@@ -233,7 +230,10 @@ class HttpConnection(Parking):
                 if self._receiving is not None:
                     self._receiving.feed_nowait(b"", is_last=True)
             elif isinstance(event, InputEnded):
-                if self._exchange is not None or self._next is not None:
+                head = None if self._exchange is None else self._exchange.head
+                if head is not None and head.is_event_stream:
+                    self.lose()  # there is no other way to leave one, and nobody half-closes it
+                elif self._exchange is not None or self._next is not None:
                     self._grace_ends = trio.current_time() + self._host.config.half_close_timeout
             else:
                 self._refuse(event)
