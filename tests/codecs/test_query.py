@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import collections.abc
 import dataclasses
 import datetime as dt
 import enum
@@ -13,7 +12,6 @@ import pytest
 
 from trio_streams.codecs import (
     decode_query,
-    describe_type,
 )
 from trio_streams.errors import CodecError
 
@@ -109,11 +107,3 @@ def test_query_into_other_types() -> None:
     assert decode_query(dict, {"a": ["1"]}) == {"a": "1"}
     with pytest.raises(TypeError, match="named fields"):
         decode_query(int, {"a": ["1"]})
-
-
-def test_describe_type() -> None:
-    """A declared type has a JSON Schema, and what has none says so."""
-    schema = describe_type(Search)
-    assert isinstance(schema["$defs"], collections.abc.Mapping)
-    with pytest.raises(TypeError):
-        describe_type(complex)

@@ -8,8 +8,8 @@ from trio_streams.codecs.base import raw as raw
 from trio_streams.codecs.convert import make_converter as make_converter
 from trio_streams.codecs.json import DEFAULT_MAX_DEPTH as DEFAULT_MAX_DEPTH
 from trio_streams.codecs.json import JsonCodec as JsonCodec
-from trio_streams.codecs.json import describe_type as describe_type
 from trio_streams.codecs.json import json_codec as json_codec
+from trio_streams.codecs.json_schema import Schemas as Schemas
 from trio_streams.codecs.msgpack import MsgpackCodec as MsgpackCodec
 from trio_streams.codecs.msgpack import msgpack_codec as msgpack_codec
 from trio_streams.codecs.ndjson import NdjsonCodec as NdjsonCodec
@@ -25,8 +25,8 @@ __all__ = [
     "NdjsonCodec",
     "NdjsonReader",
     "RawCodec",
+    "Schemas",
     "decode_query",
-    "describe_type",
     "json_codec",
     "make_converter",
     "msgpack_codec",

@@ -22,7 +22,7 @@ from trio_streams.codecs.failure import Mismatch, to_codec_error
 from trio_streams.codecs.plain import plan_for
 from trio_streams.errors import CodecError
 
-__all__ = ["DEFAULT_MAX_DEPTH", "JsonCodec", "describe_type", "encode_error", "json_codec"]
+__all__ = ["DEFAULT_MAX_DEPTH", "JsonCodec", "encode_error", "json_codec"]
 
 T = TypeVar("T")
 
@@ -205,15 +205,3 @@ _cached = functools.lru_cache(maxsize=1_024)(_make)
 @functools.cache
 def _shared_converter(forbid_extra_keys: bool) -> cattrs.Converter:
     return make_converter(forbid_extra_keys=forbid_extra_keys)
-
-
-def describe_type(type_: object) -> dict[str, object]:
-    """The JSON Schema of a declared type, for documents about procedures.
-
-    Raises:
-      TypeError: the type has none.
-    """
-    try:
-        return msgspec.json.schema(type_)
-    except (RuntimeError, NotImplementedError) as exc:
-        raise TypeError(f"no schema for {type_!r}: {exc}") from exc
