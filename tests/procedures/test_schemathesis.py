@@ -49,6 +49,7 @@ CHOOSY: Final = (
     "/notes.query",
     "/notes.same",
     "/streams/lines.some",
+    "/streams/numbers.below",
     "/streams/numbers.sum",
     "/times",
 )
@@ -129,6 +130,12 @@ async def greet(ctx: Context) -> str:
 @app.call("times")
 async def times(factor: int = 3) -> int:
     return 2 * factor
+
+
+@app.stream("numbers.below")
+async def below(limit: int) -> AsyncIterator[int]:
+    for number in range(min(limit, 3)):
+        yield number
 
 
 @app.event("notes.seen")

@@ -25,7 +25,7 @@ from trio_streams.errors import (
 )
 from trio_streams.procedures.client import any_json, result_codec
 from trio_streams.procedures.coding import BYTES
-from trio_streams.procedures.http_query import INPUT
+from trio_streams.procedures.documents.content import INPUT
 from trio_streams.procedures.http_server import LONGEST_MS, TIMEOUT_HEADER
 from trio_streams.service.ndjson import NDJSON
 from trio_streams.streams import ReceiveStream, Stream

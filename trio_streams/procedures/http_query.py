@@ -9,12 +9,10 @@ import msgspec
 from trio_streams.codecs import decode_query
 from trio_streams.codes import Code
 from trio_streams.errors import CodecError, RpcError
+from trio_streams.procedures.documents.content import INPUT
 from trio_streams.procedures.procedure import Procedure
 
-__all__ = ["INPUT", "query_input"]
-
-INPUT = "input"
-"""The name of an input that has no fields."""
+__all__ = ["query_input"]
 
 
 def query_input(procedure: Procedure, query: Mapping[str, Sequence[str]]) -> object:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 import attrs
 
-__all__ = ["ContentTypes", "DocumentInfo"]
+__all__ = ["INPUT", "ContentTypes", "DocumentInfo"]
+
+INPUT: Final = "input"
+"""The name, in a query, of an input that has no fields."""
 
 
 def _tuple(values: Sequence[str]) -> tuple[str, ...]:

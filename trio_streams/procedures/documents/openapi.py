@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from trio_streams.codecs.json_schema import Schema, Schemas
-from trio_streams.procedures.documents.content import DocumentInfo
+from trio_streams.procedures.documents.content import INPUT, DocumentInfo
 from trio_streams.procedures.procedure import Kind, Procedure, is_parameter
 
 __all__ = ["ERROR", "JSON", "NDJSON", "OPENAPI", "http_path", "openapi_document", "operations", "tag_of"]
@@ -107,7 +107,7 @@ def _operation(procedure: Procedure, schemas: Schemas) -> dict[str, Any]:
         if is_parameter(part)
     ]
     if procedure.kind is Kind.SERVER:
-        parameters += _query_parameters(schemas.of(procedure.input_type), schemas)
+        parameters += _query_parameters(procedure, schemas)
     elif procedure.takes_input:
         operation["requestBody"] = _request_body(procedure, schemas)
     if parameters:
@@ -173,10 +173,12 @@ def _examples(procedure: Procedure, side: str) -> dict[str, Any]:
     return found
 
 
-def _query_parameters(schema: Schema, schemas: Schemas) -> list[dict[str, Any]]:
-    """A parameter for each field of a stream's input."""
-    if reference := schema.get("$ref"):
-        schema = schemas.components[str(reference).rpartition("/")[2]]
+def _query_parameters(procedure: Procedure, schemas: Schemas) -> list[dict[str, Any]]:
+    """A parameter for each field of a stream's input; `input` for one that has no fields."""
+    schema = _resolved(schemas.of(procedure.input_type), schemas)
+    if schema and schema.get("type") != "object" and procedure.takes_input:
+        content = {JSON: {"schema": schemas.of(procedure.input_type)}}
+        return [{"name": INPUT, "in": "query", "required": not procedure.has_default_input, "content": content}]
     properties: Mapping[str, Schema] = schema.get("properties", {})
     required = schema.get("required", [])
     return [
