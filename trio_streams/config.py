@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import attrs
 
-__all__ = ["ITEM_OVERHEAD_BYTES", "MAX_FRAME_PAYLOAD_BYTES", "ConnectionConfig", "StreamLimits"]
+__all__ = ["ITEM_OVERHEAD_BYTES", "MAX_FRAME_PAYLOAD_BYTES", "ConnectionConfig", "StreamLimits", "positive"]
 
 ITEM_OVERHEAD_BYTES: Final = 64
 """What an item costs beyond its bytes: CPython spends 33 bytes on a `bytes` object and up to 31 around it.
@@ -21,6 +21,12 @@ Credit counts an item as its length plus this, so that a million empty items are
 
 MAX_FRAME_PAYLOAD_BYTES: Final = 16_384
 """The most payload one frame carries: what HTTP/2 defaults to, and a fraction of a millisecond of a slow link."""
+
+
+def positive(_: object, attribute: attrs.Attribute[Any], value: float | None) -> None:
+    """A validator of attrs: a limit is more than 0, or None where that means no limit."""
+    if value is not None and not value > 0:
+        raise ValueError(f"{attribute.name} must be more than 0, not {value!r}")
 
 
 def _at_least(minimum: float) -> Callable[[Any, attrs.Attribute[Any], Any], None]:

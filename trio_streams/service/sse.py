@@ -23,6 +23,7 @@ import msgspec
 import trio
 
 from trio_streams.codes import Code, http_status
+from trio_streams.config import positive
 from trio_streams.errors import LocalProtocolError, RpcError
 from trio_streams.service.exchange import Exchange, Headers, RequestHead, as_rpc_error, error_fields
 from trio_streams.service.heartbeat import Heartbeat
@@ -61,11 +62,6 @@ _Items: TypeAlias = ReceiveStream[Any] | trio.MemoryReceiveChannel[Any] | AsyncI
 """Of payloads or events. A channel of one is none of the other, which its type can't say."""
 
 
-def _positive(_: object, attribute: attrs.Attribute[Any], value: float | None) -> None:
-    if value is not None and not value > 0:
-        raise ValueError(f"{attribute.name} must be more than 0, not {value!r}")
-
-
 @attrs.frozen(kw_only=True)
 class SseConfig:
     """How event streams are kept alive and renewed.
@@ -79,9 +75,9 @@ class SseConfig:
         another server; None for never. Items without ids then start over.
     """
 
-    heartbeat_interval: float | None = attrs.field(default=15.0, validator=_positive)
+    heartbeat_interval: float | None = attrs.field(default=15.0, validator=positive)
     retry_ms: int | None = attrs.field(default=None)
-    max_duration: float | None = attrs.field(default=None, validator=_positive)
+    max_duration: float | None = attrs.field(default=None, validator=positive)
 
     @retry_ms.validator
     def _check_retry(self, _: object, value: int | None) -> None:

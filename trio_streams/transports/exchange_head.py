@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any, TypeAlias
+from typing import TypeAlias
 from urllib.parse import parse_qs
 
 import attrs
 
+from trio_streams.config import positive
 from trio_streams.core.errors import LocalProtocolError
 from trio_streams.wire.http1_head import check_fields
 
@@ -16,11 +17,6 @@ __all__ = ["ExchangeConfig", "Headers", "RequestHead", "ResponseHead"]
 
 Headers: TypeAlias = Sequence[tuple[str, str]]
 """Pairs in order; names in lower case; values are ISO 8859-1, as on the wire."""
-
-
-def _positive(_: object, attribute: attrs.Attribute[Any], value: float | None) -> None:
-    if value is not None and not value > 0:
-        raise ValueError(f"{attribute.name} must be more than 0, not {value!r}")
 
 
 @attrs.frozen(kw_only=True)
@@ -41,13 +37,13 @@ class ExchangeConfig:
       debug: whether answers carry the text of unexpected exceptions.
     """
 
-    max_body_bytes: int = attrs.field(default=1_048_576, validator=_positive)
-    body_buffer_bytes: int = attrs.field(default=65_536, validator=_positive)
-    send_buffer_bytes: int = attrs.field(default=65_536, validator=_positive)
-    stall_timeout: float | None = attrs.field(default=30.0, validator=_positive)
-    close_timeout: float = attrs.field(default=1.0, validator=_positive)
-    half_close_timeout: float = attrs.field(default=1.0, validator=_positive)
-    linger_timeout: float = attrs.field(default=1.0, validator=_positive)
+    max_body_bytes: int = attrs.field(default=1_048_576, validator=positive)
+    body_buffer_bytes: int = attrs.field(default=65_536, validator=positive)
+    send_buffer_bytes: int = attrs.field(default=65_536, validator=positive)
+    stall_timeout: float | None = attrs.field(default=30.0, validator=positive)
+    close_timeout: float = attrs.field(default=1.0, validator=positive)
+    half_close_timeout: float = attrs.field(default=1.0, validator=positive)
+    linger_timeout: float = attrs.field(default=1.0, validator=positive)
     debug: bool = False
 
 

@@ -11,7 +11,7 @@ import ssl
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Generator
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Final, Self
 from urllib.parse import SplitResult, urlsplit
 
 import attrs
@@ -19,6 +19,7 @@ import httpcore2
 import trio
 
 from trio_streams.codes import Code
+from trio_streams.config import positive
 from trio_streams.errors import ConnectionLost, LocalProtocolError, RemoteProtocolError
 from trio_streams.transports.bytes import describe_fault, host_port
 from trio_streams.transports.exchange import Headers
@@ -27,11 +28,6 @@ from trio_streams.transports.http_get import HttpGet, open_get
 __all__ = ["ClientExchange", "HttpClient", "HttpClientConfig", "HttpResponse"]
 
 _PORTS: Final = {"http": 80, "https": 443}
-
-
-def _positive(_: object, attribute: attrs.Attribute[Any], value: float | None) -> None:
-    if value is not None and not value > 0:
-        raise ValueError(f"{attribute.name} must be more than 0, not {value!r}")
 
 
 @attrs.frozen(kw_only=True)
@@ -47,10 +43,10 @@ class HttpClientConfig:
       http2: whether to offer HTTP/2 over TLS; needs the `h2` package.
     """
 
-    connect_timeout: float = attrs.field(default=10.0, validator=_positive)
-    max_connections: int = attrs.field(default=1_000, validator=_positive)
-    keepalive_timeout: float = attrs.field(default=4.0, validator=_positive)
-    max_body_bytes: int = attrs.field(default=16_777_216, validator=_positive)
+    connect_timeout: float = attrs.field(default=10.0, validator=positive)
+    max_connections: int = attrs.field(default=1_000, validator=positive)
+    keepalive_timeout: float = attrs.field(default=4.0, validator=positive)
+    max_body_bytes: int = attrs.field(default=16_777_216, validator=positive)
     http2: bool = False
 
 

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import attrs
 
+from trio_streams.config import positive
+
 __all__ = ["EnvelopeLimits"]
-
-
-def _positive(_: object, attribute: attrs.Attribute[Any], value: float | None) -> None:
-    if value is not None and not value > 0:
-        raise ValueError(f"{attribute.name} must be more than 0, not {value!r}")
 
 
 @attrs.frozen(kw_only=True)
@@ -33,14 +28,14 @@ class EnvelopeLimits:
       max_channel_messages: messages about channels that wait to be taken, or JSON-RPC texts; beyond it reading pauses.
     """
 
-    max_message_bytes: int = attrs.field(default=16_777_216, validator=[_positive, attrs.validators.le(0xFFFF_FFFF)])
-    max_text_bytes: int = attrs.field(default=1_048_576, validator=[_positive, attrs.validators.le(0xFFFF_FFFF)])
-    max_id_bytes: int = attrs.field(default=256, validator=_positive)
-    max_name_bytes: int = attrs.field(default=1_024, validator=_positive)
-    max_metadata_bytes: int = attrs.field(default=16_384, validator=_positive)
-    overflow_bytes: int = attrs.field(default=1_048_576, validator=_positive)
-    stall_timeout: float = attrs.field(default=10.0, validator=_positive)
-    message_timeout: float | None = attrs.field(default=60.0, validator=_positive)
-    send_window_items: int = attrs.field(default=256, validator=_positive)
-    send_window_bytes: int = attrs.field(default=65_536, validator=_positive)
-    max_channel_messages: int = attrs.field(default=1_024, validator=_positive)
+    max_message_bytes: int = attrs.field(default=16_777_216, validator=[positive, attrs.validators.le(0xFFFF_FFFF)])
+    max_text_bytes: int = attrs.field(default=1_048_576, validator=[positive, attrs.validators.le(0xFFFF_FFFF)])
+    max_id_bytes: int = attrs.field(default=256, validator=positive)
+    max_name_bytes: int = attrs.field(default=1_024, validator=positive)
+    max_metadata_bytes: int = attrs.field(default=16_384, validator=positive)
+    overflow_bytes: int = attrs.field(default=1_048_576, validator=positive)
+    stall_timeout: float = attrs.field(default=10.0, validator=positive)
+    message_timeout: float | None = attrs.field(default=60.0, validator=positive)
+    send_window_items: int = attrs.field(default=256, validator=positive)
+    send_window_bytes: int = attrs.field(default=65_536, validator=positive)
+    max_channel_messages: int = attrs.field(default=1_024, validator=positive)

@@ -21,11 +21,12 @@ import enum
 from calendar import timegm
 from collections.abc import Callable, Sequence
 from email.utils import parsedate
-from typing import Any, Final
+from typing import Final
 from urllib.parse import urljoin, urlsplit
 
 import attrs
 
+from trio_streams.config import positive
 from trio_streams.core.errors import LocalProtocolError, RemoteProtocolError
 from trio_streams.wire.sse import CONTENT_TYPE, DEFAULT_MAX_EVENT_BYTES, END_ID, Event, SseParser
 
@@ -55,11 +56,6 @@ class State(enum.Enum):
     CLOSED = "closed"
 
 
-def _positive(_: object, attribute: attrs.Attribute[Any], value: float | None) -> None:
-    if value is not None and not value > 0:
-        raise ValueError(f"{attribute.name} must be more than 0, not {value!r}")
-
-
 @attrs.frozen(kw_only=True)
 class EventSourceConfig:
     """Patience and limits of an event source.
@@ -79,16 +75,16 @@ class EventSourceConfig:
       max_event_bytes: the most that one event may hold.
     """
 
-    retry_delay: float = attrs.field(default=1.0, validator=_positive)
+    retry_delay: float = attrs.field(default=1.0, validator=positive)
     backoff_factor: float = attrs.field(default=2.0)
-    max_retry_delay: float = attrs.field(default=30.0, validator=_positive)
+    max_retry_delay: float = attrs.field(default=30.0, validator=positive)
     jitter: float = attrs.field(default=0.5)
-    max_attempts: int | None = attrs.field(default=None, validator=_positive)
-    max_elapsed: float | None = attrs.field(default=300.0, validator=_positive)
-    max_retry_after: float = attrs.field(default=120.0, validator=_positive)
-    idle_timeout: float | None = attrs.field(default=45.0, validator=_positive)
+    max_attempts: int | None = attrs.field(default=None, validator=positive)
+    max_elapsed: float | None = attrs.field(default=300.0, validator=positive)
+    max_retry_after: float = attrs.field(default=120.0, validator=positive)
+    idle_timeout: float | None = attrs.field(default=45.0, validator=positive)
     max_redirects: int = attrs.field(default=20, validator=attrs.validators.ge(0))
-    max_event_bytes: int = attrs.field(default=DEFAULT_MAX_EVENT_BYTES, validator=_positive)
+    max_event_bytes: int = attrs.field(default=DEFAULT_MAX_EVENT_BYTES, validator=positive)
 
     @backoff_factor.validator
     def _check_factor(self, _: object, value: float) -> None:

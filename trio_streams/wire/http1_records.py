@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import attrs
 
+from trio_streams.config import positive
 from trio_streams.wire.http1_head import Request as Request
 
 __all__ = ["BodyEnded", "BodyReceived", "Event", "Failed", "Http1Limits", "InputEnded", "Request"]
-
-
-def _positive(_: object, attribute: attrs.Attribute[Any], value: float | None) -> None:
-    if value is not None and not value > 0:
-        raise ValueError(f"{attribute.name} must be more than 0, not {value!r}")
 
 
 @attrs.frozen(kw_only=True)
@@ -33,16 +29,16 @@ class Http1Limits:
       drain_timeout: seconds for what is dropped.
     """
 
-    max_request_line_bytes: int = attrs.field(default=8_192, validator=_positive)
-    max_head_bytes: int = attrs.field(default=65_536, validator=_positive)
-    max_headers: int = attrs.field(default=128, validator=_positive)
-    max_body_bytes: int | None = attrs.field(default=None, validator=_positive)
-    max_pipelined_bytes: int = attrs.field(default=65_536, validator=_positive)
-    max_drain_bytes: int = attrs.field(default=262_144, validator=_positive)
-    header_timeout: float = attrs.field(default=10.0, validator=_positive)
-    body_timeout: float = attrs.field(default=30.0, validator=_positive)
-    keep_alive_timeout: float = attrs.field(default=30.0, validator=_positive)
-    drain_timeout: float = attrs.field(default=1.0, validator=_positive)
+    max_request_line_bytes: int = attrs.field(default=8_192, validator=positive)
+    max_head_bytes: int = attrs.field(default=65_536, validator=positive)
+    max_headers: int = attrs.field(default=128, validator=positive)
+    max_body_bytes: int | None = attrs.field(default=None, validator=positive)
+    max_pipelined_bytes: int = attrs.field(default=65_536, validator=positive)
+    max_drain_bytes: int = attrs.field(default=262_144, validator=positive)
+    header_timeout: float = attrs.field(default=10.0, validator=positive)
+    body_timeout: float = attrs.field(default=30.0, validator=positive)
+    keep_alive_timeout: float = attrs.field(default=30.0, validator=positive)
+    drain_timeout: float = attrs.field(default=1.0, validator=positive)
 
 
 @attrs.define(frozen=True, slots=False)
