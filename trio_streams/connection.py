@@ -331,6 +331,8 @@ class Connection:
             self._ready_waiters.unpark_all()
 
     def _on_opened(self, event: events.Opened) -> None:
+        if self._lost is not None:
+            return  # it arrived while writing failed: nobody would ever tell its handler that the connection is over
         opened = event.open
         timeout = opened.timeout_ms
         deadline = math.inf if timeout is None else trio.current_time() + timeout / 1000
