@@ -263,6 +263,25 @@ async def test_lose_once() -> None:
             assert caught.value is not connection.lost
 
 
+async def test_what_is_opened_after_the_loss_is_not_served() -> None:
+    """A stream that arrives with the last read of a connection whose writing has just failed begins no handler.
+
+    Nothing would ever end it, and the server would wait for it for ever.
+    """
+    server = Mux(BinaryWire(), is_client=False, config=CONFIG, session_id="server", now=0)
+    client = Mux(BinaryWire(), is_client=True, config=CONFIG, session_id="client", now=0)
+    client.receive(server.to_send(0, 65_536), 0)
+    client.open("late")
+    accepted: list[object] = []
+    connection = Connection(server, peer="a test", config=CONFIG, on_accepted=accepted.append)
+    connection.lose(ConnectionLost("writing failed"))
+    server.receive(client.to_send(0, 65_536), 0)
+    connection.dispatch()
+    assert server.get(1) is not None
+    assert not accepted
+    assert not connection.streams
+
+
 async def test_go_away_refuses_new_streams_only() -> None:
     """After `go_away` the peer's new streams are refused, and the old ones go on."""
     async with rig() as (connection, peer):

@@ -19,7 +19,7 @@ from trio_streams.config import ConnectionConfig
 from trio_streams.core import events, records
 from trio_streams.core.errors import LocalProtocolError
 from trio_streams.core.mux import Mux
-from trio_streams.errors import ConnectionLost
+from trio_streams.errors import ConnectionLost, forget_frames
 from trio_streams.streams.abc import StreamStatistics
 from trio_streams.streams.wire import WireStream
 
@@ -331,6 +331,8 @@ class Connection:
             self._ready_waiters.unpark_all()
 
     def _on_opened(self, event: events.Opened) -> None:
+        if self._lost is not None:
+            return  # it arrived while writing failed: nobody would ever tell its handler that the connection is over
         opened = event.open
         timeout = opened.timeout_ms
         deadline = math.inf if timeout is None else trio.current_time() + timeout / 1000
@@ -380,6 +382,7 @@ class Connection:
         """
         if self._lost is not None:
             return
+        forget_frames(error)
         if isinstance(error, ConnectionLost):
             self._lost = error
         else:
@@ -391,6 +394,11 @@ class Connection:
         self._wake_openers()
         if self._accept_channel is not None:
             self._accept_channel[0].close()
+
+    def retire(self) -> None:
+        """Let go of the driver, which has ended: each would else hold the other until the collector finds them."""
+        self.kick = _nobody_to_kick
+        self._on_accepted = None
 
     def _lost_again(self) -> ConnectionLost:
         assert self._lost is not None

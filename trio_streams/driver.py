@@ -320,9 +320,12 @@ class _Driver:
             await self._carrier.aclose()
         self._stop_sending()
         self._lose(self._closed_here())
-        with trio.CancelScope(shield=True) as scope:
-            scope.cancel()  # forceful: does nothing to a carrier that has said goodbye
-            await self._carrier.aclose()
+        try:
+            with trio.CancelScope(shield=True) as scope:
+                scope.cancel()  # forceful: does nothing to a carrier that has said goodbye
+                await self._carrier.aclose()
+        finally:
+            self.connection.retire()
 
     def _closed_here(self) -> ConnectionLost:
         return ConnectionLost(f"the connection to {self.connection.peer} was closed here")
@@ -414,6 +417,8 @@ async def run_server(
 
 
 async def _serve_stream(connection: Connection, stream: WireStream[bytes, bytes], handler: Handler) -> None:
+    cancelled: BaseException | None
+    failure: BaseException | None
     try:
         with connection.own(stream):
             await handler(stream)
@@ -434,3 +439,6 @@ async def _serve_stream(connection: Connection, stream: WireStream[bytes, bytes]
                 return
             raise cancelled from None
         raise
+    finally:
+        # An exception holds this frame by its traceback: the frame must not hold the exception.
+        cancelled = failure = None

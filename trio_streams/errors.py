@@ -30,6 +30,7 @@ __all__ = [
     "StreamStopped",
     "StreamsError",
     "as_rpc_error",
+    "forget_frames",
     "split_cancelled",
     "translate",
     "unwrap_group",
@@ -133,6 +134,24 @@ def split_cancelled(exc: BaseException) -> tuple[BaseException | None, BaseExcep
         group: BaseExceptionGroup[Any] = exc
         return group.split(trio.Cancelled)
     return (exc, None) if isinstance(exc, trio.Cancelled) else (None, exc)
+
+
+def forget_frames(exc: BaseException) -> None:
+    """Drop the tracebacks of an exception that is kept, and of what led to it.
+
+    A traceback holds frames, and they hold whoever keeps the exception: only the collector of cycles could free them.
+
+    Args:
+      exc: one that nobody is handling any more; its message, its cause and its context stay.
+    """
+    links: list[BaseException | None] = [exc]
+    seen: set[int] = set()
+    while links:
+        link = links.pop()
+        if link is not None and id(link) not in seen:
+            seen.add(id(link))
+            link.__traceback__ = None
+            links += link.__cause__, link.__context__
 
 
 def unwrap_group(exc: BaseException) -> BaseException:

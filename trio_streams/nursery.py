@@ -26,6 +26,8 @@ class _BareNursery:
     async def __aexit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> bool | None:
+        error: BaseException | None = None
+        context: BaseException | None = None
         try:
             return await self._manager.__aexit__(kind, exc, traceback)
         except BaseExceptionGroup as group:
@@ -38,6 +40,10 @@ class _BareNursery:
             finally:
                 # `raise` has put the group there, which would show the caller our nursery after all.
                 error.__context__ = context
+        finally:
+            # Whatever leaves holds this frame by its traceback: the frame must not hold it, or only the collector of
+            # cycles could free them.
+            error = context = exc = traceback = None
 
 
 def open_bare_nursery() -> AbstractAsyncContextManager[trio.Nursery, bool | None]:

@@ -10,6 +10,7 @@ import logging
 import math
 import secrets
 import time
+import weakref
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Final
@@ -154,7 +155,7 @@ class _Beside:
             epoch=time.time() - now,
             has_channels=server.channels is not None,
             has_json_rpc=True,
-            on_aside=self._look,
+            on_aside=partial(_Beside._look, weakref.proxy(self)),  # we hold the machine
         )
         return self._machine
 

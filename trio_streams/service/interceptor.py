@@ -127,19 +127,15 @@ async def intercept(interceptors: Sequence[Interceptor], invocation: Invocation,
       BaseException: what came out of the outermost one.
       LocalProtocolError: one has proceeded twice.
     """
+    if not interceptors:
+        return await innermost()
+    has_proceeded = False
 
-    async def enter(index: int) -> object:
-        if index == len(interceptors):
-            return await innermost()
-        has_proceeded = False
+    async def proceed() -> object:
+        nonlocal has_proceeded
+        if has_proceeded:
+            raise LocalProtocolError(f"an interceptor of {invocation.name!r} can't proceed twice")
+        has_proceeded = True
+        return await intercept(interceptors[1:], invocation, innermost)
 
-        async def proceed() -> object:
-            nonlocal has_proceeded
-            if has_proceeded:
-                raise LocalProtocolError(f"an interceptor of {invocation.name!r} can't proceed twice")
-            has_proceeded = True
-            return await enter(index + 1)
-
-        return await interceptors[index](invocation, proceed)
-
-    return await enter(0)
+    return await interceptors[0](invocation, proceed)

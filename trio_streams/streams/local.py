@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from functools import partial
 from types import TracebackType
 from typing import Final, Generic, TypeVar
 
@@ -57,7 +58,6 @@ class LocalStream(QueueStream[T]):
         self.cancel_scope: Final = cancel_scope
         self._dropped = 0
         self._errored: Exception | None = None
-        self._send_error = self._closed_here
 
     def __repr__(self) -> str:
         paused = ", paused" if self._paused else ""
@@ -72,6 +72,7 @@ class LocalStream(QueueStream[T]):
         if state is None:
             return
         self._state = state
+        self._send_error = partial(_closed_here, self.id, state, None)
         self._status = status or OK
         self._settle()
         self._room.unpark_all()
@@ -79,11 +80,11 @@ class LocalStream(QueueStream[T]):
 
     def reset(self, code: Code = Code.CANCELLED, reason: str = "") -> None:
         """Abandon the stream from the sending side. See `SendStream.reset`."""
-        self._abandon(Trigger.RESET, lambda: StreamReset(code, reason), self._closed_here)
+        self._abandon(Trigger.RESET, lambda: StreamReset(code, reason), None)
 
     def stop(self, code: Code = Code.OK, reason: str = "") -> None:
         """Refuse more from the receiving side. See `ReceiveStream.stop`."""
-        self._abandon(Trigger.STOP, self._closed_here, lambda: StreamStopped(code, reason), StreamStopped(code, reason))
+        self._abandon(Trigger.STOP, None, lambda: StreamStopped(code, reason), StreamStopped(code, reason))
 
     def error(self, exc: Exception) -> None:
         """Abandon the stream with an exception of your own, which every later receive raises.
@@ -92,7 +93,7 @@ class LocalStream(QueueStream[T]):
           exc: the exception.
         """
         traceback = exc.__traceback__
-        self._abandon(Trigger.RESET, lambda: exc.with_traceback(traceback), self._closed_here, exc)
+        self._abandon(Trigger.RESET, lambda: exc.with_traceback(traceback), None, exc)
 
     def cancel(self, reason: str = "") -> None:
         """Abandon both ends: drop the buffer and wake everybody. The body of the block is not cancelled.
@@ -108,22 +109,26 @@ class LocalStream(QueueStream[T]):
     def _abandon(
         self,
         trigger: Trigger,
-        receive_error: Callable[[], Exception],
-        send_error: Callable[[], Exception],
+        receive_error: Callable[[], Exception] | None,
+        send_error: Callable[[], Exception] | None,
         errored: Exception | None = None,
     ) -> None:
+        """None stands for the side that closed the stream: it is told that it did."""
         state = advance(self._state, trigger)
         if state is None:
             return
-        self._receive_error, self._send_error = receive_error, send_error
-        self._errored = receive_error() if errored is None else errored
+        if errored is None and receive_error is not None:
+            errored = receive_error()
+        here = partial(_closed_here, self.id, state, errored)
+        self._receive_error, self._send_error = receive_error or here, send_error or here
+        self._errored = errored
         self._dropped += self.buffered_amount
         self._finish(state)
 
-    def _closed_here(self) -> Exception:
-        error = trio.ClosedResourceError(f"stream {self.id!r} is {self._state.value}")
-        error.__cause__ = self._errored
-        return error
+    def _finish(self, state: HalfState) -> None:
+        if state is HalfState.CLOSED:
+            self._send_error = partial(_closed_here, self.id, state, None)
+        super()._finish(state)
 
     async def aclose(self) -> None:
         """Let go of both ends, as leaving the block does: END, and STOP if anything was still unread. Idempotent.
@@ -216,6 +221,13 @@ class LocalStream(QueueStream[T]):
             tasks_waiting_receive=len(self._readers),
             window_items=self.high_water_mark,
         )
+
+
+def _closed_here(name: str, state: HalfState, errored: Exception | None) -> Exception:
+    """Without the stream: what a stream keeps must not keep the stream, or only the collector of cycles could free it."""
+    error = trio.ClosedResourceError(f"stream {name!r} is {state.value}")
+    error.__cause__ = errored
+    return error
 
 
 class open_stream(Generic[T]):  # noqa: N801 - read as a verb, like trio.open_memory_channel, and takes [T] like it

@@ -21,7 +21,7 @@ from collections.abc import AsyncIterable, Callable, Iterable, Iterator
 from itertools import islice
 from operator import length_hint
 from time import perf_counter
-from typing import Final, Self, TypeVar
+from typing import Any, Final, NoReturn, Self, TypeVar
 
 import outcome
 import trio
@@ -331,6 +331,9 @@ class QueueStream(SendStream[T], ReceiveStream[T]):
         self._take = self._channel_out.receive_nowait if is_plain else self._take_carefully
         is_plain = is_open and (self._paused or not self._readers)
         self._put = self._channel_in.send_nowait if is_plain else self._put_carefully
+        if self._state not in _LIVE:
+            # Not our own methods: a stream that is over must not hold itself, or only the collector could free it.
+            self._take, self._put = _raising(self._receive_error), _raising(self._send_error)
 
     # Control
 
@@ -377,3 +380,10 @@ class QueueStream(SendStream[T], ReceiveStream[T]):
             task, _ = self._readers.popitem(last=False)
             trio.lowlevel.reschedule(task, outcome.Error(self._receive_error()))
         self._room.unpark_all()
+
+
+def _raising(make: Callable[[], Exception]) -> Callable[..., Any]:
+    def fail(*_: object) -> NoReturn:
+        raise make()
+
+    return fail

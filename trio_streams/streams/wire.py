@@ -155,8 +155,11 @@ class WireStream(WireSendHalf[S], WireReceiveHalf[R], Stream[S, R]):
         return cast("WireStream[S2, R2]", self)
 
     def _closed_here(self, how: str) -> Callable[[], Exception]:
+        # Without `self`: what a stream keeps must not keep the stream, or only the collector of cycles could free it.
+        number, name, halves = self.id, self.name, self._state
         return lambda: trio.ClosedResourceError(
-            f"can't use this half of stream {self.id} ({self.name!r}): it was {how} here, state {self.state.value}"
+            f"can't use this half of stream {number} ({name!r}): it was {how} here, "
+            f"state {project(halves.send_state, halves.receive_state).value}"
         )
 
     # -- the whole stream -------------------------------------------------------------------------------------

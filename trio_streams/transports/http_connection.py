@@ -82,12 +82,9 @@ class HttpConnection(Parking):
         self._is_sending = False
         self._is_gone = False
         self._head_sent = False
-        self._sent = 0
-        self._unwritten = 0
+        self._sent = self._unwritten = 0
         self._unsent = _NOTHING
-        self._stalls_at = inf
-        self._grace_ends = inf
-        self._goodbye_by = inf
+        self._stalls_at = self._grace_ends = self._goodbye_by = inf
         self.is_marked: bool = False
 
     # The owner.
@@ -107,6 +104,9 @@ class HttpConnection(Parking):
         finally:
             self._is_gone = True
             self._link.close()
+            if self._receiving is not None:
+                self._receiving.drop_body()  # the reader may wait for room in it
+            self._exchange = self._receiving = self._next = None  # they hold us
             self._wake()
             self._host.forget(self)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import ssl
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import trio
 from websockets.client import ClientProtocol
@@ -22,7 +23,7 @@ from websockets.uri import WebSocketURI, parse_uri
 
 from trio_streams.codes import Code
 from trio_streams.config import ConnectionConfig
-from trio_streams.errors import ConnectionLost, LocalProtocolError, RemoteProtocolError, StreamsError
+from trio_streams.errors import ConnectionLost, LocalProtocolError, RemoteProtocolError, StreamsError, forget_frames
 from trio_streams.transports.admission import CheckRequest, find_check, find_text_limit
 from trio_streams.transports.bytes import ByteCarrier, describe_fault, open_tcp_stream, peer_name, tune_stream
 from trio_streams.transports.carrier import RECEIVE_BYTES
@@ -35,7 +36,7 @@ from trio_streams.transports.messages_websocket import (
 
 __all__ = ["accept_websocket", "connect_websocket", "open_websocket_stream"]
 
-_Select = Callable[[ServerProtocol, Sequence[Subprotocol]], Subprotocol | None]
+_Select = Callable[[Sequence[Subprotocol]], Subprotocol | None]
 
 
 async def accept_websocket(
@@ -79,10 +80,10 @@ async def accept_websocket(
     """
     config = ConnectionConfig() if config is None else config
     peer = peer_name(stream) if peer is None else peer
-    machine = ServerProtocol(
+    machine = _ServerMachine(
+        _selector(subprotocols, is_required=require_subprotocol),
         origins=_origins(origins),
         extensions=[ServerPerMessageDeflateFactory()] if compress else None,
-        select_subprotocol=_selector(subprotocols, is_required=require_subprotocol),
         max_size=max_message_bytes,
         logger=SILENT_LOGGER,
     )
@@ -229,6 +230,8 @@ async def _serve_handshake(
     if not answer:  # the machine leaves without a word when the request is not HTTP at all
         answer = machine.reject(400, "Expected the request of a WebSocket handshake.\n").serialize()
     await stream.send_all(answer)
+    if machine.handshake_exc is not None:
+        forget_frames(machine.handshake_exc)  # they hold the machine
     if request is None or machine.state is not OPEN:
         raise RemoteProtocolError(f"refused the WebSocket handshake of {peer}: {refused}", field="handshake")
     return request, unfed
@@ -341,8 +344,19 @@ async def _tell_too_slow(stream: trio.abc.Stream, machine: ServerProtocol, confi
         await stream.send_all(answer)
 
 
+class _ServerMachine(ServerProtocol):
+    """Chooses in a method of its class: a function that it is given it would bind to itself, and so hold itself."""
+
+    def __init__(self, choose: _Select, **options: Any) -> None:
+        super().__init__(**options)
+        self._choose = choose
+
+    def select_subprotocol(self, subprotocols: Sequence[Subprotocol]) -> Subprotocol | None:
+        return self._choose(subprotocols)
+
+
 def _selector(subprotocols: Sequence[str], *, is_required: bool) -> _Select:
-    def select(_machine: ServerProtocol, offered: Sequence[Subprotocol]) -> Subprotocol | None:
+    def select(offered: Sequence[Subprotocol]) -> Subprotocol | None:
         for one in subprotocols:
             if one in offered:
                 return Subprotocol(one)

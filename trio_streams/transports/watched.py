@@ -28,14 +28,15 @@ class Watched:
 
     def __await__(self) -> Generator[Any, Any, None]:
         coroutine = self._coroutine
+        fault: BaseException | None = None
+        value: Any = None
         try:
             trap = coroutine.send(None)
             while True:
                 if self.is_armed:
                     self.is_armed = False
                     self._on_wait()
-                fault: BaseException | None = None
-                value: Any = None
+                fault = value = None
                 try:
                     value = yield trap
                 except BaseException as exc:  # noqa: BLE001 - handed on as it is
@@ -43,3 +44,5 @@ class Watched:
                 trap = coroutine.send(value) if fault is None else coroutine.throw(fault)
         except StopIteration:
             return
+        finally:
+            fault = value = None  # an exception, also Trio's in an outcome, holds this frame by its traceback
