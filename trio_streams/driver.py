@@ -69,25 +69,10 @@ class _Driver:
     """
 
     __slots__ = (
-        "_carrier",
-        "_config",
-        "_idle",
-        "_is_closing",
-        "_is_over",
-        "_is_paused",
-        "_is_receiving",
-        "_is_sending",
-        "_is_writable",
-        "_machine",
-        "_may_receive",
-        "_may_send",
-        "_nursery",
-        "_prepare",
-        "_receive_scope",
-        "_send_scope",
-        "_serving",
-        "connection",
-    )
+        "_carrier", "_closing_scope", "_config", "_idle", "_is_closing", "_is_cut", "_is_over", "_is_paused",
+        "_is_receiving", "_is_sending", "_is_writable", "_machine", "_may_receive", "_may_send", "_nursery",
+        "_prepare", "_receive_scope", "_send_scope", "_serving", "connection",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -111,6 +96,8 @@ class _Driver:
         self._idle = trio.lowlevel.ParkingLot()
         self._is_over = False
         self._is_closing = False
+        self._is_cut = False
+        self._closing_scope: trio.CancelScope | None = None
         self._is_sending = False
         self._may_send = True
         self._send_scope: trio.CancelScope | None = None
@@ -126,6 +113,7 @@ class _Driver:
             on_accepted=None if is_client else self._accept,
         )
         self.connection.kick = self._kick
+        self.connection.end = self._end
         self._kick()
 
     def _lose(self, error: Exception) -> None:
@@ -157,15 +145,21 @@ class _Driver:
 
     # -- receiving --------------------------------------------------------------------------------------------
 
-    async def receive_loop(self, *, shield: bool = False) -> None:
-        """Feed the machine and keep its deadlines until the connection is over. Never waits for an application."""
+    async def receive_loop(self, received: bytes = b"", *, shield: bool = False) -> None:
+        """Feed the machine and keep its deadlines until the connection is over. Never waits for an application.
+
+        Args:
+          received: comes before what the carrier has.
+          shield: whether to go on in a cancelled scope.
+        """
         self._is_receiving = True
         try:
             while self._may_receive:
                 # The loop may be cancelled anywhere: a carrier's receive loses nothing.
                 self._receive_scope = trio.CancelScope(shield=shield, deadline=self._next_deadline())
                 with self._receive_scope:
-                    await self._receive_all()
+                    taken, received = received, b""
+                    await self._receive_all(taken)
                 if not self._is_sending:
                     self._keep_deadline()
         except StreamsError as exc:
@@ -183,7 +177,7 @@ class _Driver:
         if not self._is_closing:
             await self.close()
 
-    async def _receive_all(self) -> None:
+    async def _receive_all(self, received: bytes) -> None:
         connection, machine, carrier, scope = self.connection, self._machine, self._carrier, self._receive_scope
         assert scope is not None
         while True:
@@ -193,7 +187,7 @@ class _Driver:
                 self._kick()
                 await self._idle.park()
             self._is_paused = False
-            chunk = await carrier.receive()
+            chunk, received = received or await carrier.receive(), b""
             if not chunk:
                 self._lose(ConnectionLost(f"{connection.peer} closed the connection"))
                 return
@@ -306,7 +300,11 @@ class _Driver:
     async def close(self) -> None:
         """Let the last bytes leave, within `close_timeout`, and close the carrier; then nothing runs any more."""
         self._is_closing = True
-        with trio.CancelScope(shield=True, deadline=trio.current_time() + self._config.close_timeout):
+        with trio.CancelScope(
+            shield=True, deadline=trio.current_time() + self._config.close_timeout
+        ) as self._closing_scope:
+            if self._is_cut:
+                self._closing_scope.cancel()
             if not self._is_over:
                 self.connection.go_away("closed")
             while self._may_send and not self._is_flushed:
@@ -323,6 +321,16 @@ class _Driver:
         with trio.CancelScope(shield=True) as scope:
             scope.cancel()  # forceful: does nothing to a carrier that has said goodbye
             await self._carrier.aclose()
+
+    def _end(self, is_cut: bool) -> None:
+        """See `Connection.end`."""
+        self._stop_receiving()
+        if is_cut:
+            self._is_cut = True
+            self._stop_sending()
+            self._lose(self._closed_here())
+            if self._closing_scope is not None:
+                self._closing_scope.cancel()
 
     def _closed_here(self) -> ConnectionLost:
         return ConnectionLost(f"the connection to {self.connection.peer} was closed here")
@@ -371,6 +379,7 @@ async def run_server(
     wire: Wire | None = None,
     transport: str = "",
     make_machine: Callable[[], Mux] | None = None,
+    received: bytes = b"",
     on_connection: Callable[[Connection], None] | None = None,
 ) -> None:
     """Serve one connection until it is over.
@@ -386,6 +395,7 @@ async def run_server(
       wire: the dialect; ours by default.
       transport: what the carrier is, for people.
       make_machine: makes the machine of a dialect that has one of its own, instead of `wire`; called once.
+      received: what was taken from the carrier already.
       on_connection: told of the connection when it begins.
 
     Cancellation: the handlers are cancelled, their streams reset, and the resets leave within `close_timeout`.
@@ -404,7 +414,7 @@ async def run_server(
         try:
             if on_connection is not None:
                 on_connection(driver.connection)
-            await driver.receive_loop()
+            await driver.receive_loop(received)
         except BaseException:
             nursery.cancel_scope.cancel()  # the handlers
             raise
