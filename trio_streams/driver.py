@@ -31,6 +31,7 @@ from trio_streams.core.mux import Mux
 from trio_streams.core.wire import Wire
 from trio_streams.errors import ConnectionLost, StreamsError, as_rpc_error, split_cancelled
 from trio_streams.nursery import open_bare_nursery
+from trio_streams.streams.parking import Parking
 from trio_streams.streams.wire import WireStream
 from trio_streams.wire.binary import BinaryWire
 
@@ -59,7 +60,7 @@ def _make_mux(wire: Wire, is_client: bool, config: ConnectionConfig) -> Mux:
     return Mux(wire, is_client=is_client, config=config, session_id=session_id, now=trio.current_time())
 
 
-class _Driver:
+class _Driver(Parking):
     """The two loops of one connection and what they share.
 
     Args:
@@ -69,7 +70,7 @@ class _Driver:
     """
 
     __slots__ = (
-        "_carrier", "_closing_scope", "_config", "_idle", "_is_closing", "_is_cut", "_is_over", "_is_paused",
+        "_carrier", "_closing_scope", "_config", "_is_closing", "_is_cut", "_is_over", "_is_paused",
         "_is_receiving", "_is_sending", "_is_writable", "_machine", "_may_receive", "_may_send", "_nursery",
         "_prepare", "_receive_scope", "_send_scope", "_serving", "connection",
     )  # fmt: skip
@@ -85,6 +86,7 @@ class _Driver:
         transport: str,
         make_machine: Callable[[], Mux] | None = None,
     ) -> None:
+        super().__init__()
         is_client = prepare is None
         self._machine = _make_mux(wire, is_client, config) if make_machine is None else make_machine()
         self._carrier = carrier
@@ -93,7 +95,6 @@ class _Driver:
         self._nursery = nursery
         self._prepare = prepare
         self._serving = 0  # streams
-        self._idle = trio.lowlevel.ParkingLot()
         self._is_over = False
         self._is_closing = False
         self._is_cut = False
@@ -135,13 +136,13 @@ class _Driver:
             await _serve_stream(self.connection, stream, handler)
         finally:
             self._serving -= 1
-            self._idle.unpark_all()
+            self._wake()
 
     async def wait_served(self) -> None:
         """Wait until no handler runs. Shielded: they take part in every cancellation, and whoever waits sees them out."""
         with trio.CancelScope(shield=True):
             while self._serving:
-                await self._idle.park()
+                await self._park()
 
     # -- receiving --------------------------------------------------------------------------------------------
 
@@ -168,7 +169,7 @@ class _Driver:
             self._lose(self._closed_here())  # by whoever else holds what the carrier is made of
         finally:
             self._is_receiving = False
-            self._idle.unpark_all()
+            self._wake()
 
     async def receive_then_close(self) -> None:
         """The receive loop of a client, whose block may outlive its connection: the peer should not wait for that."""
@@ -185,7 +186,7 @@ class _Driver:
                 # The peer leaves too much of what we owe it unread. It gets no more attention until it reads.
                 self._is_paused = True
                 self._kick()
-                await self._idle.park()
+                await self._park()
             self._is_paused = False
             chunk, received = received or await carrier.receive(), b""
             if not chunk:
@@ -229,7 +230,7 @@ class _Driver:
 
     def _kick(self) -> None:
         if self._is_paused and self._machine.wants_input:
-            self._idle.unpark_all()  # not only after a write, which may itself wait for the peer
+            self._wake()  # not only after a write, which may itself wait for the peer
         # Streams report what was taken far more often than a grant comes of it: a task made in vain costs a round.
         if not self._is_sending and self._may_send and self._machine.has_output:
             self._is_sending = True
@@ -257,7 +258,7 @@ class _Driver:
             self._may_send = self._may_send and not is_broken
             self._is_sending = False
             self._send_scope = None
-            self._idle.unpark_all()
+            self._wake()
             if self._receive_scope is not None:
                 self._receive_scope.deadline = self._next_deadline()
 
@@ -279,7 +280,7 @@ class _Driver:
             if data:
                 await carrier.send(data)
                 self.connection.bytes_sent += len(data)
-            self._idle.unpark_all()
+            self._wake()
             self._keep_deadline()
 
     @property
@@ -308,13 +309,13 @@ class _Driver:
             if not self._is_over:
                 self.connection.go_away("closed")
             while self._may_send and not self._is_flushed:
-                await self._idle.park()
+                await self._park()
             # From here on the carrier is ours: its goodbye may have to read the peer's, and what users of a lost
             # connection still queue has nowhere to go.
             self._stop_sending()
             self._stop_receiving()
             while self._is_receiving or self._is_sending:
-                await self._idle.park()
+                await self._park()
             await self._carrier.aclose()
         self._stop_sending()
         self._lose(self._closed_here())

@@ -85,7 +85,8 @@ async def serve_lean(
     tls = None if certfile is None or keyfile is None else _tls_context(certfile, keyfile)
     server = _Server(handler, config, limits, "http" if tls is None else "https", on_access)
     if websocket is not None:
-        server.upgrade = partial(_run_websocket, websocket, websocket_config or ConnectionConfig())
+        server.serve_websocket = websocket
+        server.websocket_config = websocket_config or server.websocket_config
     listeners = await open_url_listeners(server.scheme, host, port, user_timeout=config.stall_timeout)
     url = f"{server.scheme}://{host_port(*listeners[0].socket.getsockname()[:2])}"
     try:
@@ -115,7 +116,8 @@ class _Server:
         self.limits = limits
         self.scheme = scheme
         self.on_access = on_access
-        self.upgrade: Callable[[AnyStream, bytes, str], Awaitable[None]] | None = None
+        self.serve_websocket: WebSocketHandler | None = None
+        self.websocket_config = ConnectionConfig()
         self.is_closing = False
         self._connections: set[Served] = set()
         self._marked: list[Served] = []
@@ -154,12 +156,34 @@ class _Server:
                 self.nursery.cancel_scope.deadline = trio.current_time() + graceful_timeout
             services.cancel_scope.cancel()
 
-    def _connection(self, stream: AnyStream) -> Awaitable[None]:
+    async def _connection(self, stream: AnyStream) -> None:
+        received = await self._serve_http(stream)
+        if received is None or self.serve_websocket is None:
+            return
+        try:
+            carrier = await accept_websocket(stream, config=self.websocket_config, received=received)
+            del received  # the request is of no more use
+            try:
+                await self.serve_websocket(carrier)
+            finally:
+                await carrier.aclose()
+        except StreamsError as exc:
+            _LOG.info("a WebSocket ended: %s", exc)
+        except Exception:  # noqa: BLE001 - the server is the boundary: one fault ends one connection
+            _LOG.exception("a WebSocket failed, and was closed")
+
+    def _serve_http(self, stream: AnyStream) -> Awaitable[bytes | None]:
+        # Not in the above, which would hold the connection for as long as the other protocol goes on.
         connection = HttpConnection(self, open_link(stream), peer_name(stream))
         self._connections.add(connection)
         return connection.run()
 
     # For connections.
+
+    @property
+    def takes_websockets(self) -> bool:
+        """Whether requests for a WebSocket are for another protocol."""
+        return self.serve_websocket is not None
 
     def forget(self, connection: Served) -> None:
         """The connection is over."""
@@ -221,19 +245,6 @@ class _Server:
     def _check_all(self, now: float) -> None:
         for connection in list(self._connections):
             connection.check(now)
-
-
-async def _run_websocket(
-    serve: WebSocketHandler, config: ConnectionConfig, stream: AnyStream, received: bytes, peer: str
-) -> None:
-    try:
-        carrier = await accept_websocket(stream, config=config, received=received, peer=peer)
-        try:
-            await serve(carrier)
-        finally:
-            await carrier.aclose()
-    except StreamsError as exc:
-        _LOG.info("a WebSocket ended: %s", exc)
 
 
 def _tls_context(certfile: str, keyfile: str) -> ssl.SSLContext:

@@ -21,19 +21,18 @@ goodbye) are numbers that the host looks at a few times a second.
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
 from math import inf
 from typing import Final
 
 import trio
 
 from trio_streams.streams.pace import Pace
+from trio_streams.streams.parking import Parking
 from trio_streams.transports.answer import run_handler
 from trio_streams.transports.exchange import HostedExchange
 from trio_streams.transports.http_access import AccessRecord, report_access
 from trio_streams.transports.http_host import Host, request_head, wants_websocket
-from trio_streams.transports.http_link import AnyStream, Link, SocketLink
-from trio_streams.transports.parking import Parking
+from trio_streams.transports.http_link import Link, SocketLink
 from trio_streams.transports.watched import Watched
 from trio_streams.wire.http1 import BodyEnded, BodyReceived, Failed, Http1Server, InputEnded, Request
 
@@ -92,13 +91,17 @@ class HttpConnection(Parking):
 
     # The owner.
 
-    async def run(self) -> None:
-        """Serve the connection until it is over, or another protocol has taken it over and is done."""
-        is_given_away = False
+    async def run(self) -> bytes | None:
+        """Serve the connection until it is over, or another protocol takes over.
+
+        Returns:
+          What that protocol is to begin with, its request's head included; None where the connection is closed.
+        """
+        received: bytes | None = None
         try:
             with self._scope:
-                is_given_away = await self._serve()
-            if not is_given_away:
+                received = await self._serve()
+            if received is None:
                 await self._say_goodbye()
         except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
             pass  # the client left; whoever was answering it has been told
@@ -106,20 +109,20 @@ class HttpConnection(Parking):
             _LOG.exception("a connection failed, and was closed")
         finally:
             self._is_gone = True
-            self._link.close()
+            if received is None:
+                self._link.close()
             self._wake()
             self._host.forget(self)
+        return received
 
-    async def _serve(self) -> bool:
-        """Answer requests; whether another protocol has taken over."""
+    async def _serve(self) -> bytes | None:
+        """Answer requests; what another protocol that takes over begins with."""
         machine = self._machine
         answered = 0
         while not self._is_gone:
             if self._next is not None:
-                if self._host.upgrade is not None and wants_websocket(self._next[0]):
-                    self._next = None
-                    await self._give_away(self._host.upgrade)
-                    return True
+                if self._host.takes_websockets and wants_websocket(self._next[0]):
+                    return await self._detach()
                 answered += 1
                 if answered % _PIPELINE_ANSWERS == 0:
                     await trio.lowlevel.checkpoint()
@@ -135,7 +138,7 @@ class HttpConnection(Parking):
             else:
                 self._take(await self._link.receive())
             self._pace.restart()
-        return False
+        return None
 
     async def _answer(self, request: Request, exchange: HostedExchange) -> None:
         host = self._host
@@ -194,13 +197,13 @@ class HttpConnection(Parking):
         else:
             await self._link.say_goodbye()
 
-    async def _give_away(self, upgrade: Callable[[AnyStream, bytes, str], Awaitable[None]]) -> None:
+    async def _detach(self) -> bytes | None:
         await self._send_rest()
         if self._reader_scope is not None:
             self._reader_scope.cancel()
             while self._has_reader:
                 await self._park()
-        await upgrade(self._link.stream, self._machine.detach(), self._peer)
+        return None if self._is_gone else self._machine.detach()
 
     # Input.
 
@@ -429,7 +432,7 @@ class HttpConnection(Parking):
     def drain(self) -> None:
         """Let the exchange under way be the last one."""
         if self._machine.is_closing:
-            return  # on its way out already, or given away: then its bytes are another protocol's
+            return  # on its way out already
         self._machine.request_close()
         if self._machine.is_closing:
             self._link.end_sending()

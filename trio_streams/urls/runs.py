@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 from types import TracebackType
-from typing import Final
+from typing import Final, Self
 
 import trio
 
@@ -51,7 +51,7 @@ class Run:
         self._is_told = False
         self._is_ended = False  # while it still shook hands
 
-    def __enter__(self) -> Run:
+    def __enter__(self) -> Self:
         self._runs.add(self)
         return self
 
@@ -64,10 +64,6 @@ class Run:
             _logger.info("a connection ended: %s", exc)
             return True
         return self._is_ended and isinstance(exc, trio.ClosedResourceError)
-
-    def began(self, connection: Connection) -> None:
-        """The handshake is over."""
-        self.connection = connection
 
     def end_if_idle(self) -> None:
         """Tell the peer to open no more streams; end what has none."""
