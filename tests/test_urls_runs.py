@@ -95,7 +95,6 @@ async def test_an_idle_connection_is_ended(autojump_clock: MockClock) -> None:
 
     async def run() -> None:
         with runs.open() as one:
-
             await run_server(right, lambda stream: serve, on_connection=partial(began, one))
 
     async with trio.open_nursery() as nursery:

@@ -95,9 +95,7 @@ class _Driver(Parking):
         self._nursery = nursery
         self._prepare = prepare
         self._serving = 0  # streams
-        self._is_over = False
-        self._is_closing = False
-        self._is_cut = False
+        self._is_over = self._is_closing = self._is_cut = False
         self._closing_scope: trio.CancelScope | None = None
         self._is_sending = False
         self._may_send = True

@@ -12,7 +12,6 @@ import trio.testing
 from tests.transports.carrier_checks import open_socket_pair
 from trio_streams.errors import LocalProtocolError, RemoteProtocolError
 from trio_streams.transports.admission import ADMISSION, Admission
-from trio_streams.transports.bytes import ByteCarrier
 from trio_streams.transports.envelope_carrier import EnvelopeCarrier, as_envelopes, receive_start
 from trio_streams.transports.memory import memory_carrier_pair
 from trio_streams.transports.messages import accept_websocket

@@ -78,24 +78,20 @@ class HttpConnection(Parking):
         self._has_reader = False
         self._owner_reads = False
         self._reader_scope: trio.CancelScope | None = None
-        self._is_sending = False
-        self._is_gone = False
-        self._head_sent = False
-        self._sent = 0
-        self._unwritten = 0
+        self._is_sending = self._is_gone = self._head_sent = False
+        self._sent = self._unwritten = 0
         self._unsent = _NOTHING
-        self._stalls_at = inf
-        self._grace_ends = inf
-        self._goodbye_by = inf
+        self._stalls_at = self._grace_ends = self._goodbye_by = inf
         self.is_marked: bool = False
 
     # The owner.
 
-    async def run(self) -> bytes | None:
+    async def run(self) -> tuple[trio.abc.Stream, bytes] | None:
         """Serve the connection until it is over, or another protocol takes over.
 
         Returns:
-          What that protocol is to begin with, its request's head included; None where the connection is closed.
+          For that protocol, the connection, and what was received, from the head of its request on; None where the
+          connection is closed.
         """
         received: bytes | None = None
         try:
@@ -113,7 +109,7 @@ class HttpConnection(Parking):
                 self._link.close()
             self._wake()
             self._host.forget(self)
-        return received
+        return None if received is None else (self._link.take_over(), received)
 
     async def _serve(self) -> bytes | None:
         """Answer requests; what another protocol that takes over begins with."""
@@ -380,6 +376,7 @@ class HttpConnection(Parking):
         while data := self._take_output():
             self._unwritten = 0
             try:
+                data = self._link.encode(data)
                 taken = self._link.send_nowait(data)
             except (OSError, trio.ClosedResourceError):
                 self.lose()
@@ -405,7 +402,7 @@ class HttpConnection(Parking):
                 await self._link.send(self._unsent[:size])
                 self._unsent = self._unsent[size:]
                 if not self._unsent and self._exchange is not None:
-                    self._unsent = memoryview(self._take_output())
+                    self._unsent = memoryview(self._link.encode(self._take_output()))
         except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
             self.lose()
         finally:
