@@ -181,6 +181,27 @@ async def test_a_handler_that_fails_while_everything_is_cancelled(
     assert [record.getMessage() for record in caplog.records] == ["stream 1 's' from fake:peer failed"]
 
 
+async def test_what_was_taken_already_comes_first(autojump_clock: trio.testing.MockClock) -> None:
+    """Bytes that somebody has looked at are fed before the carrier's own, and counted."""
+    left, right = memory_carrier_pair()
+    connections: list[Connection] = []
+
+    async def answer(stream: Raw) -> None:
+        await stream.send_last(await stream.receive())
+
+    async def run() -> None:
+        start = await right.receive()
+        await run_server(right, lambda stream: answer, received=start, on_connection=connections.append)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(run)
+        async with run_client(left) as connection, connection.open_stream("x") as stream:
+            await stream.send_last(b"abc")
+            assert await stream.receive() == b"abc"
+        await trio.testing.wait_all_tasks_blocked()
+        assert connections[0].bytes_received == connection.bytes_sent
+
+
 async def test_cancelled_server_resets_its_streams(autojump_clock: trio.testing.MockClock) -> None:
     """Cancelling a served connection cancels the handlers, runs their `finally`, and sends RESET and STOP."""
     cleaned = []

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
+from functools import partial
+
 import pytest
 import trio
 import trio.testing
 from trio.testing import MockClock
 
-from trio_streams.carrier import Carrier, PromptCarrier
+from tests.transports.carrier_checks import open_socket_pair
 from trio_streams.config import ConnectionConfig
+from trio_streams.connection import Connection
+from trio_streams.core.mux import Mux
 from trio_streams.driver import run_client, run_server
+from trio_streams.errors import ConnectionLost
 from trio_streams.streams.wire import WireStream
-from trio_streams.transports.bytes import ByteCarrier
 from trio_streams.transports.memory import memory_carrier_pair
-from trio_streams.urls.runs import Runs
+from trio_streams.urls.runs import Run, Runs
+from trio_streams.wire.binary import BinaryWire
 
 
 class Deaf:
@@ -44,6 +51,10 @@ class Deaf:
             self._closed.set()
 
 
+def began(run: Run, connection: Connection) -> None:
+    run.connection = connection
+
+
 async def never(stream: WireStream[bytes, bytes]) -> None:
     await trio.sleep_forever()
 
@@ -56,8 +67,7 @@ async def test_a_carrier_is_cut(when: str, autojump_clock: MockClock) -> None:
 
     async def run() -> None:
         with runs.open() as one:
-            carrier = one.hold(deaf)
-            await run_server(carrier, lambda stream: never, config=config)
+            await run_server(deaf, lambda stream: never, config=config, on_connection=partial(began, one))
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(run)
@@ -67,8 +77,7 @@ async def test_a_carrier_is_cut(when: str, autojump_clock: MockClock) -> None:
             await trio.lowlevel.cancel_shielded_checkpoint()
         elif when == "before that":
             nursery.start_soon(runs.end_idle)
-        with trio.CancelScope(shield=True):
-            await runs.cut_all()
+        runs.cut_all()
         nursery.cancel_scope.cancel()
     assert trio.current_time() < 60
     assert deaf.closings[-1] == "cut"
@@ -86,11 +95,7 @@ async def test_an_idle_connection_is_ended(autojump_clock: MockClock) -> None:
 
     async def run() -> None:
         with runs.open() as one:
-
-            def began(connection: object) -> None:
-                one.connection = connection  # type: ignore[assignment]
-
-            await run_server(one.hold(right), lambda stream: serve, on_connection=began)
+            await run_server(right, lambda stream: serve, on_connection=partial(began, one))
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(run)
@@ -109,34 +114,50 @@ async def test_an_idle_connection_is_ended(autojump_clock: MockClock) -> None:
         nursery.cancel_scope.cancel()
 
 
-async def test_who_is_shaking_hands_is_sent_away(autojump_clock: MockClock) -> None:
-    """What is no connection yet has nothing to lose."""
+async def test_who_is_shaking_hands_is_sent_away() -> None:
+    """What is no connection yet has nothing to lose: its socket is closed, and who waits for it ends without an error."""
     runs = Runs()
-    ended: list[float] = []
+    ended = trio.Event()
 
-    async def run() -> None:
-        with runs.open():
-            await trio.sleep_forever()
-        ended.append(trio.current_time())
+    async def run(stream: trio.SocketStream) -> None:
+        with runs.open(stream):
+            await stream.receive_some(1)
+        ended.set()
 
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(run)
+    async with open_socket_pair() as (client, stream), trio.open_nursery() as nursery:
+        nursery.start_soon(run, stream)
         await trio.testing.wait_all_tasks_blocked()
-        with trio.move_on_after(1):
-            await runs.end_idle()
-        assert ended
-        await runs.cut_all()  # nobody is left
+        runs.cut_all()  # before there is a connection there is nothing to cut
+        with trio.fail_after(30):
+            nursery.start_soon(runs.end_idle)
+            await ended.wait()
+        nursery.cancel_scope.cancel()
+        assert stream.socket.fileno() == -1
+        assert await client.receive_some(1) == b""
 
 
-async def test_a_held_carrier_is_as_prompt_as_it_was() -> None:
-    """What a carrier can do beyond the protocol, its stand-in can; what it can't, neither."""
+@pytest.mark.parametrize("fault", [ConnectionLost("gone"), trio.ClosedResourceError(), ValueError()])
+async def test_a_fault_ends_one_connection(fault: Exception, caplog: pytest.LogCaptureFixture) -> None:
+    """What a peer or the world did wrong is logged, and its socket closed; whatever else happens is not for this to hide."""
     runs = Runs()
-    stream, other = trio.testing.memory_stream_pair()
-    with runs.open() as run:
-        prompt: Carrier = run.hold(ByteCarrier(stream, peer="x"))
-        assert isinstance(prompt, PromptCarrier)
-        assert not prompt.is_writable()
-        assert prompt.peer == "x"
-        assert not isinstance(run.hold(Deaf()), PromptCarrier)
-        await prompt.aclose()
-        await other.aclose()
+    caplog.set_level(logging.INFO, "trio_streams")
+    is_expected = isinstance(fault, ConnectionLost)
+    async with open_socket_pair() as (_, stream):
+        with contextlib.nullcontext() if is_expected else pytest.raises(type(fault)), runs.open(stream):
+            raise fault
+        assert stream.socket.fileno() == -1
+    assert [one.getMessage() for one in caplog.records] == ["a connection ended: gone"] * is_expected
+
+
+def test_a_host_is_told_of_a_fault() -> None:
+    """What a host has accepted is the host's to log and to close."""
+    with pytest.raises(ConnectionLost), Runs().open():
+        raise ConnectionLost("gone")
+
+
+def test_a_connection_without_a_driver_cannot_be_ended() -> None:
+    """A connection that nothing drives takes the wish, and nothing happens."""
+    machine = Mux(BinaryWire(), is_client=False, config=ConnectionConfig(), session_id="0" * 32, now=0.0)
+    connection = Connection(machine, peer="nobody", config=ConnectionConfig())
+    connection.end(True)
+    assert connection.lost is None

@@ -65,6 +65,10 @@ def _nobody_to_kick() -> None:
     """Nothing drives the connection."""
 
 
+def _nobody_to_end(is_cut: bool) -> None:
+    """Likewise."""
+
+
 def _open_accept_channel() -> _AcceptChannel:
     return trio.open_memory_channel[_Stream](math.inf)  # its bound is `max_streams`: the machine refuses more
 
@@ -94,6 +98,7 @@ class Connection:
         "bytes_received",
         "bytes_sent",
         "config",
+        "end",
         "kick",
         "machine",
         "peer",
@@ -114,6 +119,7 @@ class Connection:
         self.transport: str = transport
         self.config: ConnectionConfig = config
         self.kick: Callable[[], None] = _nobody_to_kick
+        self.end: Callable[[bool], None] = _nobody_to_end
         self.bytes_sent: int = 0
         self.bytes_received: int = 0
         self._streams: dict[int, WireStream[bytes, bytes]] = {}

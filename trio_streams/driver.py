@@ -31,6 +31,7 @@ from trio_streams.core.mux import Mux
 from trio_streams.core.wire import Wire
 from trio_streams.errors import ConnectionLost, StreamsError, as_rpc_error, split_cancelled
 from trio_streams.nursery import open_bare_nursery
+from trio_streams.streams.parking import Parking
 from trio_streams.streams.wire import WireStream
 from trio_streams.wire.binary import BinaryWire
 
@@ -59,7 +60,7 @@ def _make_mux(wire: Wire, is_client: bool, config: ConnectionConfig) -> Mux:
     return Mux(wire, is_client=is_client, config=config, session_id=session_id, now=trio.current_time())
 
 
-class _Driver:
+class _Driver(Parking):
     """The two loops of one connection and what they share.
 
     Args:
@@ -69,25 +70,10 @@ class _Driver:
     """
 
     __slots__ = (
-        "_carrier",
-        "_config",
-        "_idle",
-        "_is_closing",
-        "_is_over",
-        "_is_paused",
-        "_is_receiving",
-        "_is_sending",
-        "_is_writable",
-        "_machine",
-        "_may_receive",
-        "_may_send",
-        "_nursery",
-        "_prepare",
-        "_receive_scope",
-        "_send_scope",
-        "_serving",
-        "connection",
-    )
+        "_carrier", "_closing_scope", "_config", "_is_closing", "_is_cut", "_is_over", "_is_paused",
+        "_is_receiving", "_is_sending", "_is_writable", "_machine", "_may_receive", "_may_send", "_nursery",
+        "_prepare", "_receive_scope", "_send_scope", "_serving", "connection",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -100,6 +86,7 @@ class _Driver:
         transport: str,
         make_machine: Callable[[], Mux] | None = None,
     ) -> None:
+        super().__init__()
         is_client = prepare is None
         self._machine = _make_mux(wire, is_client, config) if make_machine is None else make_machine()
         self._carrier = carrier
@@ -108,9 +95,8 @@ class _Driver:
         self._nursery = nursery
         self._prepare = prepare
         self._serving = 0  # streams
-        self._idle = trio.lowlevel.ParkingLot()
-        self._is_over = False
-        self._is_closing = False
+        self._is_over = self._is_closing = self._is_cut = False
+        self._closing_scope: trio.CancelScope | None = None
         self._is_sending = False
         self._may_send = True
         self._send_scope: trio.CancelScope | None = None
@@ -126,6 +112,7 @@ class _Driver:
             on_accepted=None if is_client else self._accept,
         )
         self.connection.kick = self._kick
+        self.connection.end = self._end
         self._kick()
 
     def _lose(self, error: Exception) -> None:
@@ -147,25 +134,31 @@ class _Driver:
             await _serve_stream(self.connection, stream, handler)
         finally:
             self._serving -= 1
-            self._idle.unpark_all()
+            self._wake()
 
     async def wait_served(self) -> None:
         """Wait until no handler runs. Shielded: they take part in every cancellation, and whoever waits sees them out."""
         with trio.CancelScope(shield=True):
             while self._serving:
-                await self._idle.park()
+                await self._park()
 
     # -- receiving --------------------------------------------------------------------------------------------
 
-    async def receive_loop(self, *, shield: bool = False) -> None:
-        """Feed the machine and keep its deadlines until the connection is over. Never waits for an application."""
+    async def receive_loop(self, received: bytes = b"", *, shield: bool = False) -> None:
+        """Feed the machine and keep its deadlines until the connection is over. Never waits for an application.
+
+        Args:
+          received: comes before what the carrier has.
+          shield: whether to go on in a cancelled scope.
+        """
         self._is_receiving = True
         try:
             while self._may_receive:
                 # The loop may be cancelled anywhere: a carrier's receive loses nothing.
                 self._receive_scope = trio.CancelScope(shield=shield, deadline=self._next_deadline())
                 with self._receive_scope:
-                    await self._receive_all()
+                    taken, received = received, b""
+                    await self._receive_all(taken)
                 if not self._is_sending:
                     self._keep_deadline()
         except StreamsError as exc:
@@ -174,7 +167,7 @@ class _Driver:
             self._lose(self._closed_here())  # by whoever else holds what the carrier is made of
         finally:
             self._is_receiving = False
-            self._idle.unpark_all()
+            self._wake()
 
     async def receive_then_close(self) -> None:
         """The receive loop of a client, whose block may outlive its connection: the peer should not wait for that."""
@@ -183,7 +176,7 @@ class _Driver:
         if not self._is_closing:
             await self.close()
 
-    async def _receive_all(self) -> None:
+    async def _receive_all(self, received: bytes) -> None:
         connection, machine, carrier, scope = self.connection, self._machine, self._carrier, self._receive_scope
         assert scope is not None
         while True:
@@ -191,9 +184,9 @@ class _Driver:
                 # The peer leaves too much of what we owe it unread. It gets no more attention until it reads.
                 self._is_paused = True
                 self._kick()
-                await self._idle.park()
+                await self._park()
             self._is_paused = False
-            chunk = await carrier.receive()
+            chunk, received = received or await carrier.receive(), b""
             if not chunk:
                 self._lose(ConnectionLost(f"{connection.peer} closed the connection"))
                 return
@@ -235,7 +228,7 @@ class _Driver:
 
     def _kick(self) -> None:
         if self._is_paused and self._machine.wants_input:
-            self._idle.unpark_all()  # not only after a write, which may itself wait for the peer
+            self._wake()  # not only after a write, which may itself wait for the peer
         # Streams report what was taken far more often than a grant comes of it: a task made in vain costs a round.
         if not self._is_sending and self._may_send and self._machine.has_output:
             self._is_sending = True
@@ -263,7 +256,7 @@ class _Driver:
             self._may_send = self._may_send and not is_broken
             self._is_sending = False
             self._send_scope = None
-            self._idle.unpark_all()
+            self._wake()
             if self._receive_scope is not None:
                 self._receive_scope.deadline = self._next_deadline()
 
@@ -285,7 +278,7 @@ class _Driver:
             if data:
                 await carrier.send(data)
                 self.connection.bytes_sent += len(data)
-            self._idle.unpark_all()
+            self._wake()
             self._keep_deadline()
 
     @property
@@ -306,17 +299,21 @@ class _Driver:
     async def close(self) -> None:
         """Let the last bytes leave, within `close_timeout`, and close the carrier; then nothing runs any more."""
         self._is_closing = True
-        with trio.CancelScope(shield=True, deadline=trio.current_time() + self._config.close_timeout):
+        with trio.CancelScope(
+            shield=True, deadline=trio.current_time() + self._config.close_timeout
+        ) as self._closing_scope:
+            if self._is_cut:
+                self._closing_scope.cancel()
             if not self._is_over:
                 self.connection.go_away("closed")
             while self._may_send and not self._is_flushed:
-                await self._idle.park()
+                await self._park()
             # From here on the carrier is ours: its goodbye may have to read the peer's, and what users of a lost
             # connection still queue has nowhere to go.
             self._stop_sending()
             self._stop_receiving()
             while self._is_receiving or self._is_sending:
-                await self._idle.park()
+                await self._park()
             await self._carrier.aclose()
         self._stop_sending()
         self._lose(self._closed_here())
@@ -326,6 +323,16 @@ class _Driver:
                 await self._carrier.aclose()
         finally:
             self.connection.retire()
+
+    def _end(self, is_cut: bool) -> None:
+        """See `Connection.end`."""
+        self._stop_receiving()
+        if is_cut:
+            self._is_cut = True
+            self._stop_sending()
+            self._lose(self._closed_here())
+            if self._closing_scope is not None:
+                self._closing_scope.cancel()
 
     def _closed_here(self) -> ConnectionLost:
         return ConnectionLost(f"the connection to {self.connection.peer} was closed here")
@@ -374,6 +381,7 @@ async def run_server(
     wire: Wire | None = None,
     transport: str = "",
     make_machine: Callable[[], Mux] | None = None,
+    received: bytes = b"",
     on_connection: Callable[[Connection], None] | None = None,
 ) -> None:
     """Serve one connection until it is over.
@@ -389,6 +397,7 @@ async def run_server(
       wire: the dialect; ours by default.
       transport: what the carrier is, for people.
       make_machine: makes the machine of a dialect that has one of its own, instead of `wire`; called once.
+      received: what was taken from the carrier already.
       on_connection: told of the connection when it begins.
 
     Cancellation: the handlers are cancelled, their streams reset, and the resets leave within `close_timeout`.
@@ -407,7 +416,7 @@ async def run_server(
         try:
             if on_connection is not None:
                 on_connection(driver.connection)
-            await driver.receive_loop()
+            await driver.receive_loop(received)
         except BaseException:
             nursery.cancel_scope.cancel()  # the handlers
             raise

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import pytest
 import trio
@@ -16,6 +16,7 @@ from trio_streams.errors import ConnectionLost, RpcError
 from trio_streams.service.exchange import Exchange, ExchangeConfig, RequestHead, respond
 from trio_streams.service.sse import respond_sse
 from trio_streams.transports.exchange import HostedExchange
+from trio_streams.wire.http1_body import encode_chunk
 
 
 def _request(method: str, path: str) -> RequestHead:
@@ -71,6 +72,36 @@ async def test_events_are_counted_as_items(autojump_clock: MockClock) -> None:
     await drive(exchanges.wrap(handle), _request("GET", "/streams/numbers"))
     (row,) = exchanges.recent
     assert (row.is_events, row.items, exchanges.items) == (True, 4, 4)
+
+
+@pytest.mark.parametrize("is_chunked", [False, True])
+async def test_what_a_source_sends_is_counted(is_chunked: bool, autojump_clock: MockClock) -> None:
+    """Bytes as they are taken, in chunks or not, and events, of which a heartbeat is none."""
+    exchanges = Exchanges(DashboardConfig())
+    pieces = [b"data: 1\n\ndata: 2\n\n", b":\n\n", b"data: 3\n\n"]
+    if is_chunked:
+        pieces = [encode_chunk(one) for one in pieces]
+    whole = b"".join(pieces)
+
+    class Events:
+        is_ended = False
+
+        def attach(self, pull: Callable[[], None]) -> None:
+            pull()
+
+        def take_nowait(self, *, is_chunked: bool) -> bytes:
+            self.is_ended = not pieces
+            return pieces.pop(0) if pieces else b""
+
+    async def handle(exchange: Exchange) -> None:
+        await exchange.send_head(200, [("content-type", "text/event-stream")])
+        await exchange.send_from(Events())
+
+    answer = await drive(exchanges.wrap(handle), _request("GET", "/events"))
+    assert b"".join(answer.writes) == whole
+    (row,) = exchanges.recent
+    assert (row.bytes_sent, row.items) == (len(whole), 3)
+    assert (exchanges.bytes_sent, exchanges.items) == (len(whole), 3)
 
 
 @pytest.mark.parametrize(

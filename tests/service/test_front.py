@@ -11,6 +11,7 @@ from trio.testing import MockClock
 from tests.transports.exchange_host import drive
 from trio_streams.errors import RpcError
 from trio_streams.service.access import AccessRecord, StreamRecord
+from trio_streams.service.broadcast import Broadcast
 from trio_streams.service.exchange import Exchange, RequestHead, respond, respond_json
 from trio_streams.service.front import admitted, logged, probed
 from trio_streams.service.server_config import ServerConfig
@@ -122,16 +123,31 @@ async def greet(exchange: Exchange) -> None:
     assert exchange.has_head
 
 
+async def broadcast(exchange: Exchange) -> None:
+    events = Broadcast[bytes]()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(events.respond, exchange)
+        while not events.statistics().readers:
+            await trio.lowlevel.checkpoint()
+        await events.publish(b"one")
+        events.end()
+
+
 @pytest.mark.parametrize(
-    ("handler", "status", "sent_bytes"), [(greet, 201, 5), (crash, 404, 0), (break_off, 200, 4)], ids=str
+    ("handler", "status", "sent_bytes"),
+    [(greet, 201, 5), (crash, 404, 0), (break_off, 200, 4), (broadcast, 200, None)],
+    ids=str,
 )
-async def test_each_exchange_is_told_of(handler: object, status: int, sent_bytes: int) -> None:
-    """Once, with what was answered, or will be: the host answers what a handler raises."""
+async def test_each_exchange_is_told_of(handler: object, status: int, sent_bytes: int | None) -> None:
+    """Once, with what was answered, or will be: the host answers what a handler raises. A source's bytes count, too."""
     records: list[AccessRecord | StreamRecord] = []
     request = RequestHead(method="GET", path="/a b", query_string="x=1", peer="10.0.0.1:9")
-    await drive(logged(handler, records.append), request)  # type: ignore[arg-type]
+    answer = await drive(logged(handler, records.append), request)  # type: ignore[arg-type]
     (record,) = records
     assert isinstance(record, AccessRecord)
+    if sent_bytes is None:
+        sent_bytes = len(b"".join(answer.writes))
+        assert sent_bytes >= len(b"data: one\n\n")
     assert (record.method, record.path, record.status, record.sent_bytes) == ("GET", "/a b?x=1", status, sent_bytes)
     assert record.peer == "10.0.0.1:9"
 

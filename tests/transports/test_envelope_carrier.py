@@ -12,8 +12,7 @@ import trio.testing
 from tests.transports.carrier_checks import open_socket_pair
 from trio_streams.errors import LocalProtocolError, RemoteProtocolError
 from trio_streams.transports.admission import ADMISSION, Admission
-from trio_streams.transports.bytes import ByteCarrier
-from trio_streams.transports.envelope_carrier import EnvelopeCarrier, ResumedCarrier, as_envelopes, receive_start
+from trio_streams.transports.envelope_carrier import EnvelopeCarrier, as_envelopes, receive_start
 from trio_streams.transports.memory import memory_carrier_pair
 from trio_streams.transports.messages import accept_websocket
 from trio_streams.wire.envelope_framing import frame
@@ -94,33 +93,6 @@ def test_only_a_websocket_without_subprotocol_speaks_envelopes() -> None:
     assert as_envelopes(Messages()) is not None
     assert as_envelopes(Messages(subprotocol="trio-streams.v1")) is None
     assert as_envelopes(carrier) is None
-
-
-async def test_a_beginning_that_was_looked_at_comes_first() -> None:
-    """Then what follows; a cancelled receive keeps it, and the rest is the carrier's own."""
-    async with open_socket_pair() as (left, right):
-        carrier = ByteCarrier(left)
-        await right.send_all(b"begin")
-        start = await receive_start(carrier, patience=10)
-        resumed = ResumedCarrier(carrier, start)
-        with trio.CancelScope() as scope:
-            scope.cancel()
-            await resumed.receive()
-        assert scope.cancelled_caught
-        assert await resumed.receive() == b"begin"
-        await right.send_all(b"more")
-        assert await resumed.receive() == b"more"
-        await resumed.send(b"answer")
-        assert await right.receive_some() == b"answer"
-        assert (resumed.peer, resumed.is_writable()) == (carrier.peer, carrier.is_writable())
-        await resumed.wait_writable()
-        await right.aclose()
-        await resumed.aclose()
-
-
-async def test_a_carrier_that_cannot_tell_whether_it_is_writable() -> None:
-    """Is taken not to be."""
-    assert not ResumedCarrier(Messages(), b"").is_writable()
 
 
 async def test_the_beginning_is_waited_for_in_vain(autojump_clock: trio.testing.MockClock) -> None:

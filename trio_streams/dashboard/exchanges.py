@@ -12,14 +12,15 @@ import trio
 
 from trio_streams.dashboard.config import DashboardConfig
 from trio_streams.errors import ConnectionLost
-from trio_streams.service.exchange import Exchange, ExchangeHandler, Headers
-from trio_streams.service.passing import PassingExchange
+from trio_streams.service.exchange import BodySource, Exchange, ExchangeHandler, Headers
+from trio_streams.service.passing import CountedSource, PassingExchange
 from trio_streams.wire import sse
 
 __all__ = ["ExchangeRow", "Exchanges"]
 
 _EVENT_END: Final = b"\n\n"
 _NO_EVENTS: Final = (b":", b"retry:")
+_BEGIN_BYTES: Final = 16
 """How heartbeats and advice begin, which travel by themselves."""
 
 _HELD: Final = 0.1
@@ -153,10 +154,19 @@ class _CountedExchange(PassingExchange):
             await self._inner.send(data)
         finally:
             row.waits_since = None
+        self._count_sent(data)
+
+    async def send_from(self, source: BodySource) -> None:
+        await self._inner.send_from(CountedSource(source, self._count_sent))
+
+    def _count_sent(self, data: bytes) -> None:
+        row = self._row
         row.bytes_sent += len(data)
         self._totals.bytes_sent += len(data)
         if row.is_events:
-            events = 0 if data.startswith(_NO_EVENTS) else data.count(_EVENT_END)
+            # Of a source the lean host takes whole chunks, whose content is behind a line with its length.
+            begin = data[:_BEGIN_BYTES].split(b"\r\n", 1)[-1]
+            events = 0 if begin.startswith(_NO_EVENTS) else data.count(_EVENT_END)
             row.items += events
             self._totals.items += events
 

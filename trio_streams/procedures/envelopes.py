@@ -88,6 +88,7 @@ class EnvelopeServer:
         *,
         is_text: bool = False,
         transport: str = "",
+        received: bytes = b"",
         on_connection: Callable[[Connection], None] | None = None,
     ) -> None:
         """Serve one connection until it is over.
@@ -97,6 +98,7 @@ class EnvelopeServer:
           prepare: chooses what serves a stream; its items are JSON.
           is_text: whether it is a WebSocket, whose messages have a limit of their own.
           transport: what the carrier is, for people.
+          received: what was taken from the carrier already.
           on_connection: told of the connection when it begins.
 
         Cancellation: the handlers are cancelled, their streams ended, and what says so leaves within `close_timeout`.
@@ -119,6 +121,7 @@ class EnvelopeServer:
                     config=self.config,
                     transport=transport,
                     make_machine=partial(beside.make_machine, limits),
+                    received=received,
                     on_connection=began,
                 )
             finally:

@@ -15,6 +15,7 @@ from trio_streams.codes import http_status
 from trio_streams.errors import RpcError
 from trio_streams.service.access import AccessRecord, OnAccess
 from trio_streams.service.exchange import (
+    BodySource,
     Exchange,
     ExchangeHandler,
     Headers,
@@ -22,7 +23,7 @@ from trio_streams.service.exchange import (
     as_rpc_error,
     respond_json,
 )
-from trio_streams.service.passing import PassingExchange
+from trio_streams.service.passing import CountedSource, PassingExchange
 from trio_streams.service.server_config import CheckReady, ServerConfig
 from trio_streams.transports.origin import OriginPolicy
 
@@ -154,7 +155,7 @@ def logged(handler: ExchangeHandler, on_access: OnAccess) -> ExchangeHandler:
 
 
 class _Counted(PassingExchange):
-    """An exchange that knows what was answered, but for what a source sends."""
+    """An exchange that knows what was answered."""
 
     def __init__(self, inner: Exchange) -> None:
         super().__init__(inner)
@@ -167,4 +168,10 @@ class _Counted(PassingExchange):
 
     async def send(self, data: bytes) -> None:
         await super().send(data)
+        self._count(data)
+
+    async def send_from(self, source: BodySource) -> None:
+        await super().send_from(CountedSource(source, self._count))
+
+    def _count(self, data: bytes) -> None:
         self.sent_bytes += len(data)

@@ -1,14 +1,14 @@
-"""An exchange that passes everything on to another one, for those that change a part of it."""
+"""An exchange and a source that pass everything on to another one, for those that change or watch a part of it."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import trio
 
 from trio_streams.service.exchange import BodyEncoder, BodySource, Exchange, Headers, RequestHead
 
-__all__ = ["PassingExchange"]
+__all__ = ["CountedSource", "PassingExchange"]
 
 
 class PassingExchange:
@@ -67,3 +67,34 @@ class PassingExchange:
     def encode_body(self, encoder: BodyEncoder) -> None:
         """See `Exchange`."""
         self._inner.encode_body(encoder)
+
+
+class CountedSource:
+    """Stands before a `BodySource`, and tells of what is taken from it.
+
+    Args:
+      inner: what everything is passed on to.
+      on_taken: told of each piece that is not empty; must not wait.
+    """
+
+    __slots__ = ("_inner", "_on_taken")
+
+    def __init__(self, inner: BodySource, on_taken: Callable[[bytes], None]) -> None:
+        self._inner = inner
+        self._on_taken = on_taken
+
+    @property
+    def is_ended(self) -> bool:
+        """See `BodySource`."""
+        return self._inner.is_ended
+
+    def attach(self, pull: Callable[[], None]) -> None:
+        """See `BodySource`."""
+        self._inner.attach(pull)
+
+    def take_nowait(self, *, is_chunked: bool) -> bytes:
+        """See `BodySource`."""
+        data = self._inner.take_nowait(is_chunked=is_chunked)
+        if data:
+            self._on_taken(data)
+        return data

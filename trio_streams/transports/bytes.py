@@ -29,6 +29,7 @@ from trio_streams.config import ConnectionConfig
 from trio_streams.core.errors import StreamsError
 from trio_streams.errors import ConnectionLost
 from trio_streams.transports.admission import guard_listeners
+from trio_streams.transports.reading import receive_some
 
 __all__ = [
     "ByteCarrier",
@@ -90,7 +91,7 @@ class ByteCarrier:
         """
         self._is_receiving = True
         try:
-            data = await self._stream.receive_some(self._read_bytes)
+            data = await receive_some(self._stream, self._read_bytes)
         except trio.BrokenResourceError as exc:
             self._is_ended = True
             raise ConnectionLost(f"connection to {self._peer} lost: {describe_fault(exc)}") from exc

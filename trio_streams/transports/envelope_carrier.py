@@ -1,4 +1,4 @@
-"""Carriers for JSON envelopes: a WebSocket's texts as framed messages, and a connection whose beginning was looked at.
+"""Carriers for JSON envelopes: a WebSocket's texts as framed messages, and a look at a connection's beginning.
 
 The machine of envelopes speaks messages behind their lengths, as on TCP. A WebSocket has no need of the lengths, so they
 are taken off and put on here.
@@ -14,7 +14,7 @@ import trio
 from trio_streams.carrier import Carrier, PromptCarrier
 from trio_streams.wire.envelope_framing import frame, split
 
-__all__ = ["EnvelopeCarrier", "MessageCarrier", "ResumedCarrier", "as_envelopes", "receive_start"]
+__all__ = ["EnvelopeCarrier", "MessageCarrier", "as_envelopes", "receive_start"]
 
 
 _Wait: TypeAlias = Callable[[], Coroutine[Any, Any, None]]
@@ -92,39 +92,6 @@ def as_envelopes(carrier: Carrier) -> Carrier | None:
     if isinstance(carrier, MessageCarrier) and carrier.subprotocol is None:
         return EnvelopeCarrier(carrier)
     return None
-
-
-def _unknown() -> bool:
-    return False
-
-
-class ResumedCarrier:
-    """A carrier some of whose bytes were taken already, to see what they are; they come first.
-
-    Args:
-      carrier: it belongs to this one.
-      received: what was taken; nothing where the peer has ended its side.
-    """
-
-    __slots__ = ("_carrier", "_received", "aclose", "is_writable", "peer", "send", "wait_writable")
-
-    def __init__(self, carrier: Carrier, received: bytes) -> None:
-        self._carrier = carrier
-        self._received = received
-        self.peer: str = carrier.peer
-        # The very methods: a carrier's speed is not for this to spend.
-        self.send: Callable[[bytes], Coroutine[Any, Any, None]] = carrier.send
-        self.wait_writable: _Wait = carrier.wait_writable
-        self.aclose: _Wait = carrier.aclose
-        self.is_writable: Callable[[], bool] = carrier.is_writable if isinstance(carrier, PromptCarrier) else _unknown
-
-    async def receive(self) -> bytes:
-        """Take the next bytes, as the carrier below. Cancellation: atomic."""
-        if self._received:
-            await trio.lowlevel.checkpoint()
-            received, self._received = self._received, b""
-            return received
-        return await self._carrier.receive()
 
 
 async def receive_start(carrier: Carrier, *, patience: float) -> bytes:

@@ -17,6 +17,7 @@ import trio
 from trio_streams.codes import Code
 from trio_streams.errors import ConnectionLost, LocalProtocolError, RpcError
 from trio_streams.streams.pace import Pace
+from trio_streams.streams.parking import Parking
 from trio_streams.transports.exchange_head import ExchangeConfig as ExchangeConfig
 from trio_streams.transports.exchange_head import Headers as Headers
 from trio_streams.transports.exchange_head import RequestHead as RequestHead
@@ -25,7 +26,6 @@ from trio_streams.transports.exchange_protocol import BodyEncoder as BodyEncoder
 from trio_streams.transports.exchange_protocol import BodySource as BodySource
 from trio_streams.transports.exchange_protocol import Exchange as Exchange
 from trio_streams.transports.exchange_protocol import ExchangeHandler as ExchangeHandler
-from trio_streams.transports.parking import Parking
 
 __all__ = [
     "BodyEncoder",

@@ -26,7 +26,7 @@ from trio_streams.transports.http_access import AccessRecord as AccessRecord
 from trio_streams.transports.http_access import log_access as log_access
 from trio_streams.transports.http_connection import HttpConnection
 from trio_streams.transports.http_host import Served
-from trio_streams.transports.http_link import AnyStream, open_link
+from trio_streams.transports.http_tls import open_link
 from trio_streams.transports.messages import accept_websocket
 from trio_streams.wire.http1 import Http1Limits as Http1Limits
 
@@ -85,11 +85,13 @@ async def serve_lean(
     tls = None if certfile is None or keyfile is None else _tls_context(certfile, keyfile)
     server = _Server(handler, config, limits, "http" if tls is None else "https", on_access)
     if websocket is not None:
-        server.upgrade = partial(_run_websocket, websocket, websocket_config or ConnectionConfig())
+        server.serve_websocket = websocket
+        server.websocket_config = websocket_config or server.websocket_config
+    server.tls = tls
     listeners = await open_url_listeners(server.scheme, host, port, user_timeout=config.stall_timeout)
     url = f"{server.scheme}://{host_port(*listeners[0].socket.getsockname()[:2])}"
     try:
-        await server.run(listeners, tls, shutdown_trigger, graceful_timeout, partial(task_status.started, url))
+        await server.run(listeners, shutdown_trigger, graceful_timeout, partial(task_status.started, url))
     except BaseExceptionGroup as group:
         error = unwrap_group(group)
         if error is group:
@@ -115,7 +117,9 @@ class _Server:
         self.limits = limits
         self.scheme = scheme
         self.on_access = on_access
-        self.upgrade: Callable[[AnyStream, bytes, str], Awaitable[None]] | None = None
+        self.tls: ssl.SSLContext | None = None
+        self.serve_websocket: WebSocketHandler | None = None
+        self.websocket_config = ConnectionConfig()
         self.is_closing = False
         self._connections: set[Served] = set()
         self._marked: list[Served] = []
@@ -126,7 +130,6 @@ class _Server:
     async def run(
         self,
         listeners: list[trio.SocketListener],
-        tls: ssl.SSLContext | None,
         shutdown_trigger: Callable[[], Awaitable[None]] | None,
         graceful_timeout: float,
         started: Callable[[], None],
@@ -137,11 +140,7 @@ class _Server:
             async with trio.open_nursery() as self.nursery:
                 async with trio.open_nursery() as accepting:
                     serve = partial(trio.serve_listeners, handler_nursery=self.nursery)
-                    if tls is None:
-                        await accepting.start(serve, self._connection, listeners)
-                    else:
-                        secure = [trio.SSLListener(one, tls, https_compatible=True) for one in listeners]
-                        await accepting.start(serve, self._connection, secure)
+                    await accepting.start(serve, self._connection, listeners)
                     started()
                     if shutdown_trigger is None:
                         await trio.sleep_forever()
@@ -154,12 +153,36 @@ class _Server:
                 self.nursery.cancel_scope.deadline = trio.current_time() + graceful_timeout
             services.cancel_scope.cancel()
 
-    def _connection(self, stream: AnyStream) -> Awaitable[None]:
-        connection = HttpConnection(self, open_link(stream), peer_name(stream))
+    async def _connection(self, stream: trio.SocketStream) -> None:
+        taken = await self._serve_http(stream)
+        if taken is None or self.serve_websocket is None:
+            return
+        try:
+            carrier = await accept_websocket(
+                taken[0], config=self.websocket_config, received=taken[1], peer=peer_name(stream)
+            )
+            del taken  # the request is of no more use
+            try:
+                await self.serve_websocket(carrier)
+            finally:
+                await carrier.aclose()
+        except StreamsError as exc:
+            _LOG.info("a WebSocket ended: %s", exc)
+        except Exception:  # noqa: BLE001 - the server is the boundary: one fault ends one connection
+            _LOG.exception("a WebSocket failed, and was closed")
+
+    def _serve_http(self, stream: trio.SocketStream) -> Awaitable[tuple[trio.abc.Stream, bytes] | None]:
+        # Not in the above, which would hold the connection for as long as the other protocol goes on.
+        connection = HttpConnection(self, open_link(stream, self.tls), peer_name(stream))
         self._connections.add(connection)
         return connection.run()
 
     # For connections.
+
+    @property
+    def takes_websockets(self) -> bool:
+        """Whether requests for a WebSocket are for another protocol."""
+        return self.serve_websocket is not None
 
     def forget(self, connection: Served) -> None:
         """The connection is over."""
@@ -221,19 +244,6 @@ class _Server:
     def _check_all(self, now: float) -> None:
         for connection in list(self._connections):
             connection.check(now)
-
-
-async def _run_websocket(
-    serve: WebSocketHandler, config: ConnectionConfig, stream: AnyStream, received: bytes, peer: str
-) -> None:
-    try:
-        carrier = await accept_websocket(stream, config=config, received=received, peer=peer)
-        try:
-            await serve(carrier)
-        finally:
-            await carrier.aclose()
-    except StreamsError as exc:
-        _LOG.info("a WebSocket ended: %s", exc)
 
 
 def _tls_context(certfile: str, keyfile: str) -> ssl.SSLContext:

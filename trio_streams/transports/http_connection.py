@@ -21,19 +21,18 @@ goodbye) are numbers that the host looks at a few times a second.
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
 from math import inf
 from typing import Final
 
 import trio
 
 from trio_streams.streams.pace import Pace
+from trio_streams.streams.parking import Parking
 from trio_streams.transports.answer import run_handler
 from trio_streams.transports.exchange import HostedExchange
 from trio_streams.transports.http_access import AccessRecord, report_access
 from trio_streams.transports.http_host import Host, request_head, wants_websocket
-from trio_streams.transports.http_link import AnyStream, Link, SocketLink
-from trio_streams.transports.parking import Parking
+from trio_streams.transports.http_link import Link, SocketLink
 from trio_streams.transports.watched import Watched
 from trio_streams.wire.http1 import BodyEnded, BodyReceived, Failed, Http1Server, InputEnded, Request
 
@@ -79,9 +78,7 @@ class HttpConnection(Parking):
         self._has_reader = False
         self._owner_reads = False
         self._reader_scope: trio.CancelScope | None = None
-        self._is_sending = False
-        self._is_gone = False
-        self._head_sent = False
+        self._is_sending = self._is_gone = self._head_sent = False
         self._sent = self._unwritten = 0
         self._unsent = _NOTHING
         self._stalls_at = self._grace_ends = self._goodbye_by = inf
@@ -89,13 +86,18 @@ class HttpConnection(Parking):
 
     # The owner.
 
-    async def run(self) -> None:
-        """Serve the connection until it is over, or another protocol has taken it over and is done."""
-        is_given_away = False
+    async def run(self) -> tuple[trio.abc.Stream, bytes] | None:
+        """Serve the connection until it is over, or another protocol takes over.
+
+        Returns:
+          For that protocol, the connection, and what was received, from the head of its request on; None where the
+          connection is closed.
+        """
+        received: bytes | None = None
         try:
             with self._scope:
-                is_given_away = await self._serve()
-            if not is_given_away:
+                received = await self._serve()
+            if received is None:
                 await self._say_goodbye()
         except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
             pass  # the client left; whoever was answering it has been told
@@ -103,23 +105,23 @@ class HttpConnection(Parking):
             _LOG.exception("a connection failed, and was closed")
         finally:
             self._is_gone = True
-            self._link.close()
+            if received is None:
+                self._link.close()
             if self._receiving is not None:
                 self._receiving.drop_body()  # the reader may wait for room in it
             self._exchange = self._receiving = self._next = None  # they hold us
             self._wake()
             self._host.forget(self)
+        return None if received is None else (self._link.take_over(), received)
 
-    async def _serve(self) -> bool:
-        """Answer requests; whether another protocol has taken over."""
+    async def _serve(self) -> bytes | None:
+        """Answer requests; what another protocol that takes over begins with."""
         machine = self._machine
         answered = 0
         while not self._is_gone:
             if self._next is not None:
-                if self._host.upgrade is not None and wants_websocket(self._next[0]):
-                    self._next = None
-                    await self._give_away(self._host.upgrade)
-                    return True
+                if self._host.takes_websockets and wants_websocket(self._next[0]):
+                    return await self._detach()
                 answered += 1
                 if answered % _PIPELINE_ANSWERS == 0:
                     await trio.lowlevel.checkpoint()
@@ -135,7 +137,7 @@ class HttpConnection(Parking):
             else:
                 self._take(await self._link.receive())
             self._pace.restart()
-        return False
+        return None
 
     async def _answer(self, request: Request, exchange: HostedExchange) -> None:
         host = self._host
@@ -194,13 +196,13 @@ class HttpConnection(Parking):
         else:
             await self._link.say_goodbye()
 
-    async def _give_away(self, upgrade: Callable[[AnyStream, bytes, str], Awaitable[None]]) -> None:
+    async def _detach(self) -> bytes | None:
         await self._send_rest()
         if self._reader_scope is not None:
             self._reader_scope.cancel()
             while self._has_reader:
                 await self._park()
-        await upgrade(self._link.stream, self._machine.detach(), self._peer)
+        return None if self._is_gone else self._machine.detach()
 
     # Input.
 
@@ -377,6 +379,7 @@ class HttpConnection(Parking):
         while data := self._take_output():
             self._unwritten = 0
             try:
+                data = self._link.encode(data)
                 taken = self._link.send_nowait(data)
             except (OSError, trio.ClosedResourceError):
                 self.lose()
@@ -402,7 +405,7 @@ class HttpConnection(Parking):
                 await self._link.send(self._unsent[:size])
                 self._unsent = self._unsent[size:]
                 if not self._unsent and self._exchange is not None:
-                    self._unsent = memoryview(self._take_output())
+                    self._unsent = memoryview(self._link.encode(self._take_output()))
         except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
             self.lose()
         finally:
@@ -429,7 +432,7 @@ class HttpConnection(Parking):
     def drain(self) -> None:
         """Let the exchange under way be the last one."""
         if self._machine.is_closing:
-            return  # on its way out already, or given away: then its bytes are another protocol's
+            return  # on its way out already
         self._machine.request_close()
         if self._machine.is_closing:
             self._link.end_sending()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Protocol
 from urllib.parse import unquote
 
@@ -10,7 +10,6 @@ import trio
 
 from trio_streams.transports.exchange import ExchangeConfig, ExchangeHandler, RequestHead
 from trio_streams.transports.http_access import AccessRecord
-from trio_streams.transports.http_link import AnyStream
 from trio_streams.wire.http1 import Http1Limits, Request
 
 __all__ = ["Host", "Served", "request_head", "wants_websocket"]
@@ -44,7 +43,11 @@ class Host(Protocol):
     nursery: trio.Nursery
     is_closing: bool
     on_access: Callable[[AccessRecord], None] | None
-    upgrade: Callable[[AnyStream, bytes, str], Awaitable[None]] | None
+
+    @property
+    def takes_websockets(self) -> bool:
+        """Whether requests for a WebSocket are for another protocol."""
+        ...
 
     def mark(self, connection: Served) -> None:
         """Have the connection's output written soon."""

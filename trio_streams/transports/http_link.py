@@ -2,8 +2,8 @@
 
 Trio's `SocketStream` is made for one task that awaits each write. Here one task writes for many connections, and a write
 that the kernel takes whole needs no schedule point, so a plain socket is used through its descriptor: the waiting is
-Trio's (`wait_readable`, `wait_writable`), the system calls are ours. Everything else (TLS, Windows) goes through the
-stream's own methods, one task a direction.
+Trio's (`wait_readable`, `wait_writable`), the system calls are ours. TLS is made in memory before them (`http_tls`). Only
+on Windows everything goes through the stream's own methods, one task a direction.
 
 A descriptor is a number that the kernel gives out again. Between the moment that a wait is over and the moment its task
 runs, another task may have closed the socket, so each system call looks at `_is_closed` first, and closing goes through
@@ -15,29 +15,29 @@ from __future__ import annotations
 import os
 import socket
 import struct
-import sys
 from collections.abc import Awaitable
 from contextlib import suppress
-from typing import Final, Protocol, TypeAlias
+from typing import Final, Protocol
 
 import trio
 
 from trio_streams.carrier import RECEIVE_BYTES
 
-__all__ = ["ABORT", "Link", "SocketLink", "StreamLink", "open_link"]
+__all__ = ["ABORT", "Link", "SocketLink", "StreamLink"]
 
 ABORT: Final = struct.pack("ii", 1, 0)
 """SO_LINGER on, for 0 seconds: closing drops what was not sent and resets the connection."""
-
-AnyStream: TypeAlias = "trio.SocketStream | trio.SSLStream[trio.SocketStream]"
 
 
 class Link(Protocol):
     """One connection's bytes. Every method may raise what the stream below does, or `OSError`."""
 
-    @property
-    def stream(self) -> AnyStream:
-        """What is underneath, for a protocol that takes over."""
+    def take_over(self) -> trio.abc.Stream:
+        """The connection as a stream, for another protocol; the link is not used any more."""
+        ...
+
+    def encode(self, data: bytes) -> bytes:
+        """What is to be written for `data`, which is all written before more is encoded."""
         ...
 
     async def receive(self) -> bytes:
@@ -45,7 +45,7 @@ class Link(Protocol):
         ...
 
     def send_nowait(self, data: bytes) -> int:
-        """Write what is taken without waiting; how much that is."""
+        """Write what is taken without waiting; how much that is. As for `send`, it was encoded."""
         ...
 
     async def send(self, data: memoryview) -> None:
@@ -72,18 +72,25 @@ class Link(Protocol):
 class SocketLink:
     """A plain socket, by its descriptor."""
 
-    __slots__ = ("_fd", "_is_closed", "stream")
+    __slots__ = ("_fd", "_is_closed", "_stream")
 
     def __init__(self, stream: trio.SocketStream) -> None:
-        self.stream: trio.SocketStream = stream
+        self._stream = stream
         self._fd = stream.socket.fileno()
         self._is_closed = False
+
+    def take_over(self) -> trio.abc.Stream:
+        """See `Link`."""
+        return self._stream
+
+    def encode(self, data: bytes) -> bytes:
+        """See `Link`."""
+        return data
 
     async def receive(self) -> bytes:
         """See `Link`."""
         while True:
-            self._check()
-            await trio.lowlevel.wait_readable(self._fd)
+            await self.wait_readable()
             data = self.receive_nowait()
             if data is not None:
                 return data
@@ -100,6 +107,11 @@ class SocketLink:
         """Wait for input, or for `interrupt`; it raises `ClosedResourceError` then, as for a link that was closed."""
         self._check()
         return trio.lowlevel.wait_readable(self._fd)  # noqa: ASYNC105 - a frame less for each idle connection
+
+    def wait_writable(self) -> Awaitable[None]:
+        """Wait until the kernel takes bytes."""
+        self._check()
+        return trio.lowlevel.wait_writable(self._fd)  # noqa: ASYNC105 - as above
 
     def interrupt(self) -> None:
         """End a `wait_readable`. Not for a link from which somebody receives."""
@@ -119,9 +131,8 @@ class SocketLink:
     async def send(self, data: memoryview) -> None:
         """See `Link`."""
         while data:
-            self._check()
             with suppress(trio.ClosedResourceError):  # perhaps it was but interrupted
-                await trio.lowlevel.wait_writable(self._fd)
+                await self.wait_writable()
             self._check()
             try:
                 data = data[os.write(self._fd, data) :]
@@ -137,19 +148,19 @@ class SocketLink:
         """See `Link`."""
         if not self._is_closed:
             with suppress(OSError):
-                self.stream.socket.shutdown(socket.SHUT_WR)
+                self._stream.socket.shutdown(socket.SHUT_WR)
 
     def close(self) -> None:
         """See `Link`."""
         if not self._is_closed:
             self._is_closed = True
-            self.stream.socket.close()
+            self._stream.socket.close()
 
     def abort(self) -> None:
         """See `Link`."""
         if not self._is_closed:
             with suppress(OSError):
-                self.stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, ABORT)
+                self._stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, ABORT)
             self.close()
 
     def _check(self) -> None:
@@ -158,18 +169,25 @@ class SocketLink:
 
 
 class StreamLink:
-    """TLS over a socket, or a socket where descriptors are no files: one task a direction."""
+    """Where descriptors are no files: a socket, or TLS over one, by its stream."""
 
-    __slots__ = ("_socket", "stream")
+    __slots__ = ("_socket", "_stream")
 
-    def __init__(self, stream: AnyStream) -> None:
-        self.stream: AnyStream = stream
-        inner = stream.transport_stream if isinstance(stream, trio.SSLStream) else stream
-        self._socket = SocketLink(inner)
+    def __init__(self, stream: trio.SocketStream | trio.SSLStream[trio.SocketStream]) -> None:
+        self._stream = stream
+        self._socket = SocketLink(stream.transport_stream if isinstance(stream, trio.SSLStream) else stream)
+
+    def take_over(self) -> trio.abc.Stream:
+        """See `Link`."""
+        return self._stream
+
+    def encode(self, data: bytes) -> bytes:
+        """See `Link`."""
+        return data
 
     async def receive(self) -> bytes:
         """See `Link`."""
-        return bytes(await self.stream.receive_some(RECEIVE_BYTES))
+        return bytes(await self._stream.receive_some(RECEIVE_BYTES))
 
     def send_nowait(self, data: bytes) -> int:
         """See `Link`."""
@@ -177,11 +195,11 @@ class StreamLink:
 
     async def send(self, data: memoryview) -> None:
         """See `Link`."""
-        await self.stream.send_all(data)
+        await self._stream.send_all(data)
 
     async def say_goodbye(self) -> None:
         """See `Link`."""
-        await self.stream.aclose()
+        await self._stream.aclose()
 
     def end_sending(self) -> None:
         """TLS's goodbye would have to wait: the connection is just closed later."""
@@ -193,10 +211,3 @@ class StreamLink:
     def abort(self) -> None:
         """See `Link`."""
         self._socket.abort()
-
-
-def open_link(stream: AnyStream) -> Link:
-    """The quickest link that a stream allows."""
-    if isinstance(stream, trio.SSLStream) or sys.platform == "win32":
-        return StreamLink(stream)
-    return SocketLink(stream)

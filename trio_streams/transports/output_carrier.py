@@ -10,6 +10,7 @@ import trio
 from trio_streams.carrier import RECEIVE_BYTES, next_read_bytes
 from trio_streams.errors import ConnectionLost
 from trio_streams.transports.output import Output
+from trio_streams.transports.reading import receive_some
 
 __all__ = ["OutputCarrier"]
 
@@ -104,7 +105,7 @@ class OutputCarrier(ABC):
             if self._output.is_owing:
                 await self._read_while_flushing()
             else:
-                data = await self._stream.receive_some(self._read_bytes)
+                data = await receive_some(self._stream, self._read_bytes)
                 self._read_bytes = next_read_bytes(self._read_bytes, len(data))
                 self._take(data)
         except trio.BrokenResourceError as exc:

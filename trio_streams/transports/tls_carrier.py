@@ -47,6 +47,11 @@ class TlsMachine:
         """The protocol both sides agreed on, or None."""
         return self._object.selected_alpn_protocol()
 
+    @property
+    def owed_bytes(self) -> int:
+        """How much there is to be sent."""
+        return self._outgoing.pending
+
     def feed(self, data: bytes | bytearray) -> None:
         """Take what the peer has sent; nothing for the end of it."""
         if data:

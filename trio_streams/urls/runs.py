@@ -3,18 +3,20 @@
 A drain tells each to open no more streams, and ends it once it has none and nothing is left to write. What is not over
 at the deadline is cancelled; its goodbyes then get `GOODBYE_TIMEOUT`, whatever their own configuration says, and after
 that the carrier is closed under them.
+
+Nothing here waits around a connection, and none has a scope for this: an idle one would pay for it all the time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from contextlib import contextmanager
-from typing import Final
+import logging
+from types import TracebackType
+from typing import Final, Self
 
 import trio
 
-from trio_streams.carrier import Carrier, PromptCarrier
 from trio_streams.connection import Connection
+from trio_streams.core.errors import StreamsError
 
 __all__ = ["GOODBYE_TIMEOUT", "Run", "Runs"]
 
@@ -23,41 +25,63 @@ GOODBYE_TIMEOUT: Final = 0.3
 
 _LOOK_INTERVAL: Final = 0.02
 
+_logger: Final = logging.getLogger("trio_streams")
+
 
 class Run:
-    """One accepted connection, from its handshake on.
+    """One accepted connection, from its handshake on; a context manager around what is done for it.
+
+    The fault of an accepted connection ends it and nothing else: it is told to the people who run the server. What a host
+    has accepted is its host's.
+
+    Args:
+      runs: those of its server.
+      stream: what was accepted, to be closed at the end; None where a host does that.
 
     Attributes:
-      scope: around everything that is done for it.
-      connection: once there is one.
+      connection: once there is one; where a host accepts, that is at once.
     """
 
-    def __init__(self) -> None:
-        self.scope: trio.CancelScope = trio.CancelScope()
-        self.connection: Connection | None = None
-        self._carrier: _CuttableCarrier | None = None
-        self._is_told = False
+    __slots__ = ("_is_ended", "_is_told", "_runs", "_stream", "connection")
 
-    def hold(self, carrier: Carrier) -> Carrier:
-        """The carrier to run on: one that can be cut from outside."""
-        self._carrier = _CuttableCarrier(carrier)
-        return self._carrier
+    def __init__(self, runs: set[Run], stream: trio.SocketStream | None) -> None:
+        self.connection: Connection | None = None
+        self._runs = runs
+        self._stream = stream
+        self._is_told = False
+        self._is_ended = False  # while it still shook hands
+
+    def __enter__(self) -> Self:
+        self._runs.add(self)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, _: TracebackType | None) -> bool:
+        self._runs.discard(self)
+        if self._stream is None:
+            return False
+        self._stream.socket.close()
+        if isinstance(exc, StreamsError):
+            _logger.info("a connection ended: %s", exc)
+            return True
+        return self._is_ended and isinstance(exc, trio.ClosedResourceError)
 
     def end_if_idle(self) -> None:
         """Tell the peer to open no more streams; end what has none."""
         connection = self.connection
         if connection is None:
-            self.scope.cancel()  # still shaking hands
+            self._is_ended = True
+            if self._stream is not None:
+                self._stream.socket.close()  # whoever shakes hands is told
         elif not self._is_told:
             connection.go_away("the server is going away")
             self._is_told = True
         elif not connection.streams and not connection.machine.queued_bytes:
-            self.scope.cancel()
+            connection.end(False)
 
-    async def cut(self) -> None:
-        """Close the carrier under whoever uses it. Cancellation: likewise."""
-        if self._carrier is not None:
-            await self._carrier.cut()
+    def cut(self) -> None:
+        """Close the carrier, whoever uses it."""
+        if self.connection is not None:
+            self.connection.end(True)
 
 
 class Runs:
@@ -66,16 +90,9 @@ class Runs:
     def __init__(self) -> None:
         self._runs: set[Run] = set()
 
-    @contextmanager
-    def open(self) -> Generator[Run, None, None]:
-        """Have a connection ended by a drain for the length of a block."""
-        run = Run()
-        self._runs.add(run)
-        try:
-            with run.scope:
-                yield run
-        finally:
-            self._runs.discard(run)
+    def open(self, stream: trio.SocketStream | None = None) -> Run:
+        """Have a connection ended by a drain for the length of a block; see `Run`."""
+        return Run(self._runs, stream)
 
     @property
     def streams(self) -> int:
@@ -90,37 +107,7 @@ class Runs:
             # Nobody reports that the last byte of a stream has left; for the length of a drain this is cheap.
             await trio.sleep(_LOOK_INTERVAL)
 
-    async def cut_all(self) -> None:
-        """Close the carriers under all. Cancellation: likewise."""
-        async with trio.open_nursery() as nursery:
-            for run in list(self._runs):
-                nursery.start_soon(run.cut)
-
-
-class _CuttableCarrier:
-    """A carrier whose goodbye can be ended by somebody else; everything but that is the carrier's own."""
-
-    def __init__(self, carrier: Carrier) -> None:
-        self._carrier = carrier
-        self._closing = trio.CancelScope()
-        self._is_cut = False
-        self.peer = carrier.peer
-        # The very methods: a carrier's speed is not for this to spend.
-        self.receive = carrier.receive
-        self.send = carrier.send
-        self.wait_writable = carrier.wait_writable
-        if isinstance(carrier, PromptCarrier):
-            self.is_writable = carrier.is_writable
-
-    async def aclose(self) -> None:
-        with trio.CancelScope() as self._closing:
-            if self._is_cut:
-                self._closing.cancel()
-            await self._carrier.aclose()
-
-    async def cut(self) -> None:
-        self._is_cut = True
-        self._closing.cancel()
-        with trio.CancelScope(shield=True) as scope:
-            scope.cancel()
-            await self._carrier.aclose()
+    def cut_all(self) -> None:
+        """Close the carriers under all."""
+        for run in list(self._runs):
+            run.cut()

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 import secrets
 import ssl
-from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Final, Literal, TypeAlias
 
@@ -17,7 +15,6 @@ from trio_streams.browser import with_client
 from trio_streams.carrier import Carrier
 from trio_streams.config import ConnectionConfig
 from trio_streams.connection import Connection
-from trio_streams.core.errors import StreamsError
 from trio_streams.core.mux import Mux
 from trio_streams.dashboard import Dashboard
 from trio_streams.driver import Handler, run_server
@@ -35,7 +32,7 @@ from trio_streams.service.server_config import ServerConfig
 from trio_streams.streams.wire import WireStream
 from trio_streams.transports.admission import ADMISSION, Admission
 from trio_streams.transports.bytes import ByteCarrier
-from trio_streams.transports.envelope_carrier import ResumedCarrier, as_envelopes, receive_start
+from trio_streams.transports.envelope_carrier import as_envelopes, receive_start
 from trio_streams.transports.exchange import ExchangeConfig, ExchangeHandler
 from trio_streams.transports.gate import Gate
 from trio_streams.transports.messages import accept_trio_websocket, accept_websocket
@@ -51,11 +48,10 @@ from trio_streams.wire.envelope_framing import is_envelope_start
 
 __all__ = ["Accept", "HostName", "Server"]
 
-_logger: Final = logging.getLogger("trio_streams")
-
 HostName: TypeAlias = Literal["hypercorn", "lean"]
 
-Accept = Callable[[trio.SocketStream], AbstractAsyncContextManager[Carrier]]
+Accept: TypeAlias = Callable[[trio.SocketStream], Awaitable[Carrier]]
+Secure: TypeAlias = Callable[[trio.SocketStream], Awaitable[trio.abc.Stream]]
 
 _REFUSAL: Final = (
     b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\nconnection: close\r\ncontent-type: text/plain\r\n"
@@ -135,54 +131,64 @@ class Server:
     async def run_hosted(self, transport: str, carrier: Carrier) -> None:
         """Serve a connection that a host has accepted."""
         with self._runs.open() as run:
-            await self._run(run, transport, carrier)
+            await self._serve(run, transport, carrier)
 
     async def run_accepted(self, transport: str, accept: Accept, stream: trio.SocketStream) -> None:
-        """One connection's fault ends one connection; it is told to the people who run the server."""
-        try:
-            with self._runs.open() as run:
-                async with accept(stream) as carrier:
-                    await self._run(run, transport, carrier)
-        except StreamsError as exc:
-            _logger.info("a connection ended: %s", exc)
-        finally:
-            # Shielded, or a cancellation that arrives meanwhile would take the place of what is passing through, such as
-            # KeyboardInterrupt.
-            with trio.CancelScope(shield=True):
-                await trio.aclose_forcefully(stream)
+        """Serve what a listener has accepted."""
+        with self._runs.open(stream) as run:
+            carrier, start, began_at = await accept(stream), None, trio.current_time()
+            if transport in _LOOKED_AT:
+                start = await receive_start(carrier, patience=self.config.handshake_timeout)
+            await self._serve(run, transport, carrier, start, began_at)
 
-    async def _run(self, run: Run, transport: str, carrier: Carrier) -> None:
-        def began(connection: Connection) -> None:
-            run.connection = connection
-            if self.dashboard is not None:
-                self.dashboard.connected(connection)
-            if self.on_connection is not None:
-                self.on_connection(connection)
+    async def run_trio_websocket(self, transport: str, secure: Secure | None, stream: trio.SocketStream) -> None:
+        """The same by trio-websocket, which needs tasks of its own around each connection."""
+        with self._runs.open(stream) as run:
+            under = stream if secure is None else await secure(stream)
+            async with accept_trio_websocket(under, config=self.config) as carrier:
+                await self._serve(run, transport, carrier)
 
+    def _serve(
+        self, run: Run, transport: str, carrier: Carrier, start: bytes | None = None, began_at: float = 0.0
+    ) -> Awaitable[None]:
+        """Choose a connection's dialect, and serve it.
+
+        Args:
+          run: is told when it begins.
+          transport: what carries it.
+          carrier: it belongs to whoever serves.
+          start: what was received already, where that tells the dialect; nothing from a client that says nothing.
+          began_at: since when it was waited for.
+        """
         texts = as_envelopes(carrier)
-        carrier, make_machine = run.hold(texts or carrier), None
-        is_envelopes = texts is not None
-        if transport in _LOOKED_AT:
-            began_at = trio.current_time()
-            start = await receive_start(carrier, patience=self.config.handshake_timeout)
-            is_envelopes = bool(start) and is_envelope_start(start)
-            carrier = ResumedCarrier(carrier, start)
-            if not start:
-                make_machine = partial(self._make_machine, began_at)
+        is_envelopes = texts is not None or (bool(start) and is_envelope_start(start or b""))
         choose = partial(self._prepare, transport, is_envelopes)
+        began = partial(self._began, run)
         if is_envelopes:
-            await self._envelopes.serve(
-                carrier, choose, is_text=texts is not None, transport=transport, on_connection=began
-            )
-        else:
-            await run_server(
-                carrier,
+            return self._envelopes.serve(
+                texts or carrier,
                 choose,
-                config=self.config,
+                is_text=texts is not None,
                 transport=transport,
-                make_machine=make_machine,
+                received=start or b"",
                 on_connection=began,
             )
+        return run_server(
+            carrier,
+            choose,
+            config=self.config,
+            transport=transport,
+            make_machine=partial(self._make_machine, began_at) if start == b"" else None,
+            received=start or b"",
+            on_connection=began,
+        )
+
+    def _began(self, run: Run, connection: Connection) -> None:
+        run.connection = connection
+        if self.dashboard is not None:
+            self.dashboard.connected(connection)
+        if self.on_connection is not None:
+            self.on_connection(connection)
 
     def _make_machine(self, began_at: float) -> Mux:
         """One that has waited since then for a client that says nothing."""
@@ -200,38 +206,26 @@ class Server:
         on_access = self.rules.on_access
         return handler if on_access is None else partial(record_stream, handler, transport, on_access)
 
-    @asynccontextmanager
-    async def accept_tcp(self, stream: trio.SocketStream) -> AsyncGenerator[Carrier, None]:
+    async def accept_tcp(self, stream: trio.SocketStream) -> Carrier:
         """TCP needs no handshake."""
-        yield ByteCarrier(stream, close_timeout=self.config.close_timeout)
+        return ByteCarrier(stream, close_timeout=self.config.close_timeout)
 
-    @asynccontextmanager
-    async def accept_tls(self, context: ssl.SSLContext, stream: trio.SocketStream) -> AsyncGenerator[Carrier, None]:
+    async def accept_tls(self, context: ssl.SSLContext, stream: trio.SocketStream) -> Carrier:
         """TLS."""
-        yield await accept_tls(stream, context, config=self.config)
+        return await accept_tls(stream, context, config=self.config)
 
-    @asynccontextmanager
-    async def accept_unix(self, stream: trio.SocketStream) -> AsyncGenerator[Carrier, None]:
+    async def accept_unix(self, stream: trio.SocketStream) -> Carrier:
         """A Unix socket, whose peer the kernel knows."""
-        yield ByteCarrier(stream, peer=unix_peer(stream), close_timeout=self.config.close_timeout)
+        return ByteCarrier(stream, peer=unix_peer(stream), close_timeout=self.config.close_timeout)
 
-    @asynccontextmanager
-    async def accept_websocket(self, stream: trio.abc.Stream) -> AsyncGenerator[Carrier, None]:
-        """A WebSocket, by either carrier."""
-        if self.carrier == "trio-websocket":
-            async with accept_trio_websocket(stream, config=self.config) as carrier:
-                yield carrier
-        else:
-            yield await accept_websocket(stream, config=self.config)
+    async def accept_websocket(self, secure: Secure | None, stream: trio.SocketStream) -> Carrier:
+        """A WebSocket by our own carrier, in TLS or without."""
+        under = stream if secure is None else await secure(stream)
+        return await accept_websocket(under, config=self.config)
 
-    @asynccontextmanager
-    async def accept_secure_websocket(
-        self, context: ssl.SSLContext, stream: trio.SocketStream
-    ) -> AsyncGenerator[Carrier, None]:
-        """The same in TLS."""
-        secure = await open_server_tls(stream, context, config=self.config)
-        async with self.accept_websocket(secure) as carrier:
-            yield carrier
+    async def secure(self, context: ssl.SSLContext, stream: trio.SocketStream) -> trio.abc.Stream:
+        """What is to carry a WebSocket, in TLS."""
+        return await open_server_tls(stream, context, config=self.config)
 
     def tls(self, *, alpn: str | None) -> ssl.SSLContext:
         """The context for a URL in TLS; what was given, or else made of the files."""
@@ -243,16 +237,15 @@ class Server:
 
     async def accept_all(
         self,
-        transport: str,
-        accept: Accept,
+        run: Callable[[trio.SocketStream], Awaitable[None]],
         listeners: list[trio.SocketListener],
         connections: trio.Nursery,
         started: Callable[[], None],
     ) -> None:
-        """Accept connections until a drain, which closes the listeners; those that are open go on in their nursery."""
+        """Accept connections and run them until a drain, which closes the listeners; those that are open go on in their nursery."""
         async with open_bare_nursery() as accepting:
             serve = partial(trio.serve_listeners, handler_nursery=connections)
-            await accepting.start(serve, partial(self.run_accepted, transport, accept), listeners)
+            await accepting.start(serve, run, listeners)
             started()
             await self.stopping.wait()
             accepting.cancel_scope.cancel()
@@ -273,4 +266,4 @@ class Server:
         self.drain.cut()
         scope.cancel()
         await trio.sleep(GOODBYE_TIMEOUT)
-        await self._runs.cut_all()
+        self._runs.cut_all()

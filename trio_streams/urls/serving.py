@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Final, Protocol, get_args
 
@@ -33,7 +33,7 @@ from trio_streams.transports.http import Http1Limits, serve_lean
 from trio_streams.transports.pipes import open_stdio
 from trio_streams.transports.unix import open_unix_listener
 from trio_streams.urls.address import Address, parse_address
-from trio_streams.urls.server import Accept, HostName, Server
+from trio_streams.urls.server import HostName, Server
 from trio_streams.urls.websocket import CarrierName, check_carrier
 from trio_streams.wire.envelope import EnvelopeLimits
 
@@ -44,36 +44,42 @@ _HOSTS: Final[tuple[str, ...]] = get_args(HostName)
 
 
 async def _serve_tcp(server: Server, address: Address, task_status: trio.TaskStatus[str]) -> None:
-    await _serve_sockets(server, address, server.accept_tcp, task_status)
+    await _serve_sockets(server, address, partial(server.run_accepted, "tcp", server.accept_tcp), task_status)
 
 
 async def _serve_tls(server: Server, address: Address, task_status: trio.TaskStatus[str]) -> None:
     accept = partial(server.accept_tls, server.tls(alpn="trio-streams.v1"))
-    await _serve_sockets(server, address, accept, task_status)
+    await _serve_sockets(server, address, partial(server.run_accepted, "tls", accept), task_status)
 
 
 async def _serve_ws(server: Server, address: Address, task_status: trio.TaskStatus[str]) -> None:
-    await _serve_sockets(server, address, server.accept_websocket, task_status)
+    secure = None if address.scheme == "ws" else partial(server.secure, server.tls(alpn="http/1.1"))
+    if server.carrier == "trio-websocket":
+        run = partial(server.run_trio_websocket, address.scheme, secure)
+    else:
+        run = partial(server.run_accepted, address.scheme, partial(server.accept_websocket, secure))
+    await _serve_sockets(server, address, run, task_status)
 
 
-async def _serve_wss(server: Server, address: Address, task_status: trio.TaskStatus[str]) -> None:
-    accept = partial(server.accept_secure_websocket, server.tls(alpn="http/1.1"))
-    await _serve_sockets(server, address, accept, task_status)
-
-
-async def _serve_sockets(server: Server, address: Address, accept: Accept, task_status: trio.TaskStatus[str]) -> None:
+async def _serve_sockets(
+    server: Server,
+    address: Address,
+    run: Callable[[trio.SocketStream], Awaitable[None]],
+    task_status: trio.TaskStatus[str],
+) -> None:
     listeners = await open_url_listeners("tcp", address.host, address.port)
     bound = f"{address.scheme}://{host_port(*listeners[0].socket.getsockname()[:2])}"
     started = partial(task_status.started, bound)
     async with open_bare_nursery() as connections:
-        await server.accept_all(address.scheme, accept, listeners, connections, started)
+        await server.accept_all(run, listeners, connections, started)
 
 
 async def _serve_unix(server: Server, address: Address, task_status: trio.TaskStatus[str]) -> None:
+    run = partial(server.run_accepted, "unix", server.accept_unix)
     started = partial(task_status.started, address.url)
     # The socket's file is for the next server as soon as this one accepts no more.
     async with open_bare_nursery() as connections, open_unix_listener(address.path, mode=address.mode) as listener:
-        await server.accept_all(address.scheme, server.accept_unix, [listener], connections, started)
+        await server.accept_all(run, [listener], connections, started)
 
 
 async def _serve_stdio(server: Server, address: Address, task_status: trio.TaskStatus[str]) -> None:
@@ -120,7 +126,7 @@ SCHEMES: Final[Mapping[str, _Serve]] = {
     "unix": _serve_unix,
     "stdio": _serve_stdio,
     "ws": _serve_ws,
-    "wss": _serve_wss,
+    "wss": _serve_ws,
     "http": _serve_http,
     "https": _serve_http,
 }
