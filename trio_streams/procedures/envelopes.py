@@ -26,12 +26,12 @@ from trio_streams.errors import as_rpc_error
 from trio_streams.nursery import open_bare_nursery
 from trio_streams.procedures.channels import Channels
 from trio_streams.procedures.dispatch import Found, cancelled
+from trio_streams.procedures.envelope_forms import find_form
 from trio_streams.procedures.jsonrpc import JsonRpcRunner
-from trio_streams.procedures.procedure import Kind
 from trio_streams.procedures.router import Router
 from trio_streams.service.context import Context
 from trio_streams.service.interceptor import Invocation, intercept
-from trio_streams.wire.envelope import EnvelopeLimits, EnvelopeMachine, Form
+from trio_streams.wire.envelope import EnvelopeLimits, EnvelopeMachine
 from trio_streams.wire.envelope_channels import (
     ChannelMessage,
     Publish,
@@ -41,25 +41,11 @@ from trio_streams.wire.envelope_channels import (
     encode_unsubscribed,
 )
 
-__all__ = ["EnvelopeServer", "find_form"]
-
-_FORMS: Final[Mapping[Kind, Form]] = {
-    Kind.CALL: Form.CALL,
-    Kind.EVENT: Form.EVENT,
-    Kind.SERVER: Form.STREAM,
-    Kind.CLIENT: Form.UPLOAD,
-    Kind.BIDIRECTIONAL: Form.BIDIRECTIONAL,
-}
+__all__ = ["EnvelopeServer"]
 
 _MAX_RUNNING_TEXTS: Final = 16
 
 _logger: Final = logging.getLogger("trio_streams")
-
-
-def find_form(router: Router, name: str) -> Form | None:
-    """What a client asks for by a name; None for one that no procedure has."""
-    found = router.find(name)
-    return None if found is None else _FORMS[found[0].kind]
 
 
 @attrs.frozen(kw_only=True)
