@@ -31,7 +31,7 @@ from trio_streams.procedures.jsonrpc import JsonRpcRunner
 from trio_streams.procedures.router import Router
 from trio_streams.service.context import Context
 from trio_streams.service.interceptor import Invocation, intercept
-from trio_streams.wire.envelope import EnvelopeLimits, EnvelopeMachine
+from trio_streams.wire.envelope import EnvelopeLimits, EnvelopeMachine, SignsOfLife
 from trio_streams.wire.envelope_channels import (
     ChannelMessage,
     Publish,
@@ -73,6 +73,7 @@ class EnvelopeServer:
         *,
         is_text: bool = False,
         transport: str = "",
+        signs: SignsOfLife | None = None,
         on_connection: Callable[[Connection], None] | None = None,
     ) -> None:
         """Serve one connection until it is over.
@@ -82,6 +83,7 @@ class EnvelopeServer:
           prepare: chooses what serves a stream; its items are JSON.
           is_text: whether it is a WebSocket, whose messages have a limit of their own.
           transport: what the carrier is, for people.
+          signs: of the client's life, where the carrier has such; without, a client may be silent for ever.
           on_connection: told of the connection when it begins.
 
         Cancellation: the handlers are cancelled, their streams ended, and what says so leaves within `close_timeout`.
@@ -103,7 +105,7 @@ class EnvelopeServer:
                     prepare,
                     config=self.config,
                     transport=transport,
-                    make_machine=partial(beside.make_machine, limits),
+                    make_machine=partial(beside.make_machine, limits, signs),
                     on_connection=began,
                 )
             finally:
@@ -130,7 +132,7 @@ class _Beside:
         self._requests = 0
         self._is_over = False
 
-    def make_machine(self, limits: EnvelopeLimits) -> EnvelopeMachine:
+    def make_machine(self, limits: EnvelopeLimits, signs: SignsOfLife | None) -> EnvelopeMachine:
         server, now = self._server, trio.current_time()
         self._machine = EnvelopeMachine(
             find_form=partial(find_form, server.router),
@@ -141,6 +143,7 @@ class _Beside:
             has_channels=server.channels is not None,
             has_json_rpc=True,
             on_aside=self._look,
+            signs=signs,
         )
         return self._machine
 

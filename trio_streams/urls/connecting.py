@@ -165,7 +165,7 @@ async def connect(
     """
     check_carrier(carrier)
     address = parse_address(url, SCHEMES)
-    _check_dialect(dialect, address)
+    _check_dialect(dialect, address, carrier)
     call = _Call(
         address, config or ConnectionConfig(), carrier, ssl_context, on_stderr, dialect, envelopes or EnvelopeLimits()
     )
@@ -173,10 +173,12 @@ async def connect(
         yield client
 
 
-def _check_dialect(dialect: str, address: Address) -> None:
+def _check_dialect(dialect: str, address: Address, carrier: CarrierName) -> None:
     if dialect not in _DIALECTS:
         raise LocalProtocolError(f"dialect is one of {', '.join(_DIALECTS)}, not {dialect!r}", field="dialect")
     if dialect == "envelopes" and address.scheme not in _HAVE_ENVELOPES:
         raise LocalProtocolError(
             f"can't speak envelopes on {address.url!r}: their schemes are {', '.join(_HAVE_ENVELOPES)}", field="dialect"
         )
+    if dialect == "envelopes" and carrier != "websockets" and address.scheme in {"ws", "wss"}:
+        raise LocalProtocolError(f"can't speak envelopes by {carrier}: it keeps no messages apart", field="carrier")

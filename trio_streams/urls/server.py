@@ -34,7 +34,7 @@ from trio_streams.service.record import record_stream
 from trio_streams.service.server_config import ServerConfig
 from trio_streams.streams.wire import WireStream
 from trio_streams.transports.admission import ADMISSION, Admission
-from trio_streams.transports.bytes import ByteCarrier
+from trio_streams.transports.bytes import ByteCarrier, keep_alive
 from trio_streams.transports.envelope_carrier import ResumedCarrier, as_envelopes, receive_start
 from trio_streams.transports.exchange import ExchangeConfig, ExchangeHandler
 from trio_streams.transports.gate import Gate
@@ -46,7 +46,7 @@ from trio_streams.urls.address import Address
 from trio_streams.urls.runs import GOODBYE_TIMEOUT, Run, Runs
 from trio_streams.urls.websocket import CarrierName
 from trio_streams.wire.binary import BinaryWire
-from trio_streams.wire.envelope import EnvelopeLimits
+from trio_streams.wire.envelope import EnvelopeLimits, SignsOfLife
 from trio_streams.wire.envelope_framing import is_envelope_start
 
 __all__ = ["Accept", "HostName", "Server"]
@@ -140,6 +140,7 @@ class Server:
     async def run_accepted(self, transport: str, accept: Accept, stream: trio.SocketStream) -> None:
         """One connection's fault ends one connection; it is told to the people who run the server."""
         try:
+            keep_alive(stream, self.config.idle_timeout)
             with self._runs.open() as run:
                 async with accept(stream) as carrier:
                     await self._run(run, transport, carrier)
@@ -160,6 +161,7 @@ class Server:
                 self.on_connection(connection)
 
         texts = as_envelopes(carrier)
+        signs = carrier if isinstance(carrier, SignsOfLife) else None
         carrier, make_machine = run.hold(texts or carrier), None
         is_envelopes = texts is not None
         if transport in _LOOKED_AT:
@@ -172,7 +174,12 @@ class Server:
         choose = partial(self._prepare, transport, is_envelopes)
         if is_envelopes:
             await self._envelopes.serve(
-                carrier, choose, is_text=texts is not None, transport=transport, on_connection=began
+                carrier,
+                choose,
+                is_text=texts is not None,
+                transport=transport,
+                signs=signs,
+                on_connection=began,
             )
         else:
             await run_server(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Final, Protocol, runtime_checkable
 
 from trio_streams.config import ConnectionConfig
 from trio_streams.wire.envelope_channels import ChannelMessage
@@ -21,6 +21,7 @@ __all__ = ["Envelope", "EnvelopeLimits", "EnvelopeMachine", "EnvelopeType", "For
 _DEFAULT: Final = EnvelopeLimits()
 
 
+@runtime_checkable
 class SignsOfLife(Protocol):
     """A carrier that can ask its peer for a sign of life by itself: the dialect's own clients know no ping."""
 

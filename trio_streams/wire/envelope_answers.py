@@ -95,11 +95,7 @@ class AnswerInbox(EnvelopeInbox):
                 self._take_data(envelope)
                 return
             self._flush_run()
-            handler = self._BY_TYPE.get(envelope.type)
-            if handler is None:
-                kind = envelope.type[:64]
-                raise EnvelopeFault("INVALID_TYPE", f"type is {kind!r}: no answer is of it", "", {"field": "type"})
-            handler(self, envelope)
+            self._BY_TYPE.get(envelope.type, AnswerInbox._take_unknown)(self, envelope)
         except EnvelopeFault as fault:
             self._flush_run()
             details = fault.details or {}
@@ -149,6 +145,10 @@ class AnswerInbox(EnvelopeInbox):
         return RemoteProtocolError(
             f"the server sent {envelope.type} on stream {number}, whose answer had ended", field="type", size=number
         )
+
+    def _take_unknown(self, envelope: Envelope) -> None:
+        kind = envelope.type[:64]
+        raise EnvelopeFault("INVALID_TYPE", f"type is {kind!r}: no answer is of it", "", {"field": "type"})
 
     # -- answers ----------------------------------------------------------------------------------------------
 

@@ -150,9 +150,13 @@ class EnvelopeClientMachine(EnvelopeMux):
         machine = self._streams.get(stream_id)
         if machine is not None and not self._asker.is_asked(stream_id):
             super().reset(stream_id, code, reason)
-        elif machine is not None and self._asker.form(stream_id) is Form.BIDIRECTIONAL and code is Code.OK:
-            if machine.send_state in (HalfState.OPEN, HalfState.CLOSING):
-                self._asker.cancel_at_end(stream_id)
+        elif (
+            machine is not None
+            and machine.send_state in (HalfState.OPEN, HalfState.CLOSING)
+            and self._asker.form(stream_id) is Form.BIDIRECTIONAL
+            and code is Code.OK
+        ):
+            self._asker.cancel_at_end(stream_id)
         super().stop(stream_id, code, reason)
 
     # -- signs of life ----------------------------------------------------------------------------------------
