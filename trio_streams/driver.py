@@ -353,7 +353,12 @@ class _Driver(Parking):
 
 @contextlib.asynccontextmanager
 async def run_client(
-    carrier: Carrier, *, config: ConnectionConfig | None = None, wire: Wire | None = None, transport: str = ""
+    carrier: Carrier,
+    *,
+    config: ConnectionConfig | None = None,
+    wire: Wire | None = None,
+    transport: str = "",
+    make_machine: Callable[[], Mux] | None = None,
 ) -> AsyncIterator[Connection]:
     """Run a connection as the client side for as long as the block.
 
@@ -362,6 +367,7 @@ async def run_client(
       config: limits and timeouts.
       wire: the dialect; ours by default.
       transport: what the carrier is, for people.
+      make_machine: makes the machine of a dialect that has one of its own, instead of `wire`; called once.
 
     Returns:
       The connection, after the peer's hello.
@@ -373,7 +379,15 @@ async def run_client(
     """
     config = config or ConnectionConfig()
     async with open_bare_nursery() as nursery:
-        driver = _Driver(carrier, nursery, None, config=config, wire=wire or BinaryWire(), transport=transport)
+        driver = _Driver(
+            carrier,
+            nursery,
+            None,
+            config=config,
+            wire=wire or BinaryWire(),
+            transport=transport,
+            make_machine=make_machine,
+        )
         nursery.start_soon(driver.receive_then_close)
         try:
             await driver.connection.wait_ready()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import Final
 
 import attrs
@@ -17,8 +17,9 @@ from trio_streams.procedures import Client
 from trio_streams.testing.peers import PATIENCE_SECONDS, live_tasks
 from trio_streams.transports.messages import SUBPROTOCOL
 from trio_streams.urls import CarrierName
+from trio_streams.urls.connecting import Dialect
 
-__all__ = ["FACES", "Face", "Served", "open_client", "open_server"]
+__all__ = ["FACES", "Face", "Served", "open_client", "open_connection", "open_server"]
 
 
 @attrs.frozen
@@ -29,6 +30,7 @@ class Face:
       name: as tests show it.
       scheme: of its URLs.
       carrier: of its WebSockets.
+      dialect: what the client speaks.
       is_existing: whether the server is given connections that exist already.
       max_streams: how many streams to open at once: over HTTP each takes two descriptors of this process.
     """
@@ -37,12 +39,13 @@ class Face:
     scheme: str
     carrier: CarrierName = "websockets"
     is_existing: bool = False
+    dialect: Dialect = "trio-streams"
     max_streams: int = 1_000
 
     @property
     def has_credit(self) -> bool:
         """Whether the dialect has CREDIT, so that an unread stream stops at its window exactly."""
-        return self.scheme != "http"
+        return self.scheme != "http" and self.dialect == "trio-streams"
 
     def __str__(self) -> str:
         return self.name
@@ -56,6 +59,8 @@ FACES: Final = {
         Face("trio-websocket", "ws", carrier="trio-websocket"),
         Face("serve_connection", "ws", is_existing=True),
         Face("http", "http", max_streams=100),
+        Face("envelopes-tcp", "tcp", dialect="envelopes"),
+        Face("envelopes-ws", "ws", dialect="envelopes"),
     )
 }
 
@@ -101,9 +106,16 @@ async def open_server(face: Face, app: Router, *, config: ConnectionConfig | Non
     assert live_tasks() == before
 
 
+def open_connection(
+    face: Face, url: str, *, config: ConnectionConfig | None = None
+) -> AbstractAsyncContextManager[Client]:
+    """Connect to a URL as a face does."""
+    return connect(url, config=config, carrier=face.carrier, dialect=face.dialect)
+
+
 @asynccontextmanager
 async def open_client(face: Face, app: Router, *, config: ConnectionConfig | None = None) -> AsyncIterator[Client]:
     """Serve an application and connect to it, for as long as the block."""
     async with AsyncExitStack() as stack:
         served = await stack.enter_async_context(open_server(face, app, config=config))
-        yield await stack.enter_async_context(connect(served.url, config=config, carrier=face.carrier))
+        yield await stack.enter_async_context(open_connection(face, served.url, config=config))

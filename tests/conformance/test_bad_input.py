@@ -19,7 +19,7 @@ from trio_streams.core import records
 from trio_streams.testing.peers import until
 from trio_streams.wire.binary import PREFACE
 
-SOCKET_FACES: Final = [face for face in FACES.values() if face.scheme != "http" and not face.is_existing]
+SOCKET_FACES: Final = [face for face in FACES.values() if face.has_credit and not face.is_existing]
 CONFIG: Final = ConnectionConfig(max_item_bytes=100_000)
 
 

@@ -6,13 +6,13 @@ import json
 
 import pytest
 
-from tests.wire.envelope_client import EnvelopeClient, items
+from tests.wire.envelope_client import FORMS, EnvelopeClient, items
 from trio_streams.codes import Code
 from trio_streams.config import ConnectionConfig
 from trio_streams.core import events, records
 from trio_streams.core.errors import LocalProtocolError
 from trio_streams.streams.machine import Machine
-from trio_streams.wire.envelope import EnvelopeLimits
+from trio_streams.wire.envelope import EnvelopeLimits, EnvelopeMachine
 from trio_streams.wire.envelope_channels import encode_channel_event
 from trio_streams.wire.envelope_framing import frame, split
 
@@ -193,3 +193,24 @@ def test_channel_messages_tell_their_owner() -> None:
     client.say({"id": 1, "type": "subscribe", "channel": "a"}, {"id": 2, "type": "subscribe", "channel": "b"})
     assert told == [1]
     assert client.machine.has_channel_messages
+
+
+class _Signs:
+    heard_at = 0.0
+    pings = 0
+
+    def ping_nowait(self) -> None:
+        self.pings += 1
+
+
+def test_a_silent_client_is_asked_by_its_carrier() -> None:
+    """Where there is one that can; the machine says nothing for it."""
+    signs = _Signs()
+    config = ConnectionConfig(idle_timeout=10)
+    machine = EnvelopeMachine(find_form=FORMS.get, config=config, now=0.0, signs=signs)
+    assert machine.to_send(0.0, 100) == b""
+    machine.handle_deadline(5.0)
+    assert signs.pings == 1
+    assert not machine.has_output
+    machine.handle_deadline(10.0)
+    assert machine.failure is not None

@@ -20,6 +20,7 @@ from trio_streams.core.records import NO_METADATA
 from trio_streams.errors import ConnectionLost, RpcError, StreamStopped
 from trio_streams.nursery import open_bare_nursery
 from trio_streams.procedures.coding import ACCEPT, BYTES, CONTENT_TYPE, JSON, MSGPACK, any_codec, codec_of
+from trio_streams.procedures.procedure import Kind
 from trio_streams.streams.abc import ReceiveStream, Stream
 from trio_streams.streams.wire import WireStream
 
@@ -179,6 +180,17 @@ class ConnectionClient:
         any_codec(content_type)
         self._content_type = content_type
 
+    def _open(
+        self,
+        kind: Kind,
+        name: str,
+        metadata: Mapping[str, str],
+        high_water_mark: int | None = None,
+        priority: int = 0,
+    ) -> AbstractAsyncContextManager[WireStream[bytes, bytes]]:
+        """Open a stream; our own dialect has the same words for every kind."""
+        return self.connection.open_stream(name, metadata=metadata, high_water_mark=high_water_mark, priority=priority)
+
     def _prepare(
         self, metadata: Mapping[str, str], sent: str | None, returns: type[T] | None
     ) -> tuple[Codec[object], Codec[T], Mapping[str, str]]:
@@ -204,7 +216,7 @@ class ConnectionClient:
         """Call a procedure; see `Client.call`."""
         encoder, decoder, metadata = self._prepare(metadata, _type_of(input), returns)
         payload = None if input is None else encoder.encode(input)
-        async with self.connection.open_stream(name, metadata=metadata) as stream:
+        async with self._open(Kind.CALL, name, metadata) as stream:
             if payload is not None:
                 await stream.send_last(payload)
             stream.end()
@@ -220,7 +232,7 @@ class ConnectionClient:
         """Tell of an event; see `Client.event`."""
         encoder, _, metadata = self._prepare(metadata, _type_of(input), None)
         payload = None if input is None else encoder.encode(input)
-        async with self.connection.open_stream(name, metadata=metadata) as stream:
+        async with self._open(Kind.EVENT, name, metadata) as stream:
             if payload is not None:
                 await stream.send_last(payload)
             stream.end()
@@ -244,9 +256,7 @@ class ConnectionClient:
         """Start a server stream; see `Client.stream`."""
         encoder, decoder, metadata = self._prepare(metadata, _type_of(input), returns)
         payload = None if input is None else encoder.encode(input)
-        async with self.connection.open_stream(
-            name, metadata=metadata, high_water_mark=high_water_mark, priority=priority
-        ) as stream:
+        async with self._open(Kind.SERVER, name, metadata, high_water_mark, priority) as stream:
             if payload is not None:
                 await stream.send_last(payload)
             stream.end()
@@ -264,7 +274,7 @@ class ConnectionClient:
     ) -> T:
         """Run a client stream; see `Client.upload`."""
         encoder, decoder, metadata = self._prepare(metadata, content_type, returns)
-        async with self.connection.open_stream(name, metadata=metadata, priority=priority) as stream:
+        async with self._open(Kind.CLIENT, name, metadata, None, priority) as stream:
             sender: WireStream[object, bytes] = stream.typed(encoder.encode, None)
             # A child sends, so that an answer is seen while `items` has nothing to give.
             async with open_bare_nursery() as nursery:
@@ -286,9 +296,7 @@ class ConnectionClient:
     ) -> AsyncIterator[Stream[object, R]]:
         """Start a bidirectional stream; see `Client.bidi`."""
         encoder, decoder, metadata = self._prepare(metadata, content_type, returns)
-        async with self.connection.open_stream(
-            name, metadata=metadata, high_water_mark=high_water_mark, priority=priority
-        ) as stream:
+        async with self._open(Kind.BIDIRECTIONAL, name, metadata, high_water_mark, priority) as stream:
             yield stream.typed(encoder.encode, decoder.decode)
 
 

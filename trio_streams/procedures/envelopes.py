@@ -27,12 +27,12 @@ from trio_streams.errors import as_rpc_error
 from trio_streams.nursery import open_bare_nursery
 from trio_streams.procedures.channels import Channels
 from trio_streams.procedures.dispatch import Found, cancelled
+from trio_streams.procedures.envelope_forms import find_form
 from trio_streams.procedures.jsonrpc import JsonRpcRunner
-from trio_streams.procedures.procedure import Kind
 from trio_streams.procedures.router import Router
 from trio_streams.service.context import Context
 from trio_streams.service.interceptor import Invocation, intercept
-from trio_streams.wire.envelope import EnvelopeLimits, EnvelopeMachine, Form
+from trio_streams.wire.envelope import EnvelopeLimits, EnvelopeMachine, SignsOfLife
 from trio_streams.wire.envelope_channels import (
     ChannelMessage,
     Publish,
@@ -42,25 +42,11 @@ from trio_streams.wire.envelope_channels import (
     encode_unsubscribed,
 )
 
-__all__ = ["EnvelopeServer", "find_form"]
-
-_FORMS: Final[Mapping[Kind, Form]] = {
-    Kind.CALL: Form.CALL,
-    Kind.EVENT: Form.EVENT,
-    Kind.SERVER: Form.STREAM,
-    Kind.CLIENT: Form.UPLOAD,
-    Kind.BIDIRECTIONAL: Form.BIDIRECTIONAL,
-}
+__all__ = ["EnvelopeServer"]
 
 _MAX_RUNNING_TEXTS: Final = 16
 
 _logger: Final = logging.getLogger("trio_streams")
-
-
-def find_form(router: Router, name: str) -> Form | None:
-    """What a client asks for by a name; None for one that no procedure has."""
-    found = router.find(name)
-    return None if found is None else _FORMS[found[0].kind]
 
 
 @attrs.frozen(kw_only=True)
@@ -89,6 +75,7 @@ class EnvelopeServer:
         is_text: bool = False,
         transport: str = "",
         received: bytes = b"",
+        signs: SignsOfLife | None = None,
         on_connection: Callable[[Connection], None] | None = None,
     ) -> None:
         """Serve one connection until it is over.
@@ -99,6 +86,7 @@ class EnvelopeServer:
           is_text: whether it is a WebSocket, whose messages have a limit of their own.
           transport: what the carrier is, for people.
           received: what was taken from the carrier already.
+          signs: of the client's life, where the carrier has such; without, a client may be silent for ever.
           on_connection: told of the connection when it begins.
 
         Cancellation: the handlers are cancelled, their streams ended, and what says so leaves within `close_timeout`.
@@ -120,7 +108,7 @@ class EnvelopeServer:
                     prepare,
                     config=self.config,
                     transport=transport,
-                    make_machine=partial(beside.make_machine, limits),
+                    make_machine=partial(beside.make_machine, limits, signs),
                     received=received,
                     on_connection=began,
                 )
@@ -148,7 +136,7 @@ class _Beside:
         self._requests = 0
         self._is_over = False
 
-    def make_machine(self, limits: EnvelopeLimits) -> EnvelopeMachine:
+    def make_machine(self, limits: EnvelopeLimits, signs: SignsOfLife | None) -> EnvelopeMachine:
         server, now = self._server, trio.current_time()
         self._machine = EnvelopeMachine(
             find_form=partial(find_form, server.router),
@@ -159,6 +147,7 @@ class _Beside:
             has_channels=server.channels is not None,
             has_json_rpc=True,
             on_aside=partial(_Beside._look, weakref.proxy(self)),  # we hold the machine
+            signs=signs,
         )
         return self._machine
 

@@ -7,6 +7,7 @@ What the kernel is told, and why:
   counts as writable only while less than 16 KiB of it are unsent.
 - `TCP_USER_TIMEOUT`, if asked for: how long sent data may stay unacknowledged before the kernel gives the peer up. It
   bounds what a peer that vanished, or never reads, can delay.
+- `SO_KEEPALIVE`, on a server: a peer that vanished in a silence is noticed, whatever its dialect.
 
 A close lingers. Closing a socket that holds unread bytes makes the kernel send RST, and RST may destroy the last bytes
 that we sent. So the goodbye is: end our side, then discard what still arrives until the peer ends its own side.
@@ -15,6 +16,7 @@ that we sent. So the goodbye is: end our side, then discard what still arrives u
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import select
 import socket as stdlib_socket
@@ -36,6 +38,7 @@ __all__ = [
     "ByteCarrier",
     "ListenError",
     "connect_tcp",
+    "keep_alive",
     "open_tcp_listeners",
     "open_tcp_stream",
     "open_url_listeners",
@@ -48,6 +51,9 @@ NOTSENT_LOWAT_BYTES: Final = 16_384
 _TCP_NOTSENT_LOWAT: Final[int | None] = getattr(
     stdlib_socket, "TCP_NOTSENT_LOWAT", 0x201 if sys.platform == "darwin" else None
 )
+_PROBES: Final = 4  # unanswered ones after which the kernel gives a silent peer up
+_LONGEST_KEEPALIVE: Final = 32_767  # seconds; Linux takes no more
+
 _TCP_USER_TIMEOUT: Final[int | None] = getattr(stdlib_socket, "TCP_USER_TIMEOUT", None)
 
 
@@ -327,6 +333,26 @@ def tune_stream(stream: trio.abc.Stream) -> None:
         stream.setsockopt(trio.socket.IPPROTO_TCP, trio.socket.TCP_NODELAY, 1)
         if _TCP_NOTSENT_LOWAT is not None:
             stream.setsockopt(trio.socket.IPPROTO_TCP, _TCP_NOTSENT_LOWAT, NOTSENT_LOWAT_BYTES)
+
+
+def keep_alive(stream: trio.SocketStream, idle_timeout: float | None) -> None:
+    """Have the kernel notice that a silent peer's machine is gone, for dialects that have no ping; TCP only.
+
+    It asks after half of the time, and the connection breaks after about all of it; whole seconds are the finest it knows.
+
+    Args:
+      stream: connected.
+      idle_timeout: seconds; None leaves the socket as it is.
+    """
+    if idle_timeout is None:
+        return
+    socket = trio.socket
+    values = {"TCP_KEEPIDLE": idle_timeout / 2, "TCP_KEEPINTVL": idle_timeout / (2 * _PROBES), "TCP_KEEPCNT": _PROBES}
+    with contextlib.suppress(OSError):  # a Unix socket has no such options
+        stream.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for name, value in values.items():
+            if (option := getattr(socket, name, None)) is not None:
+                stream.setsockopt(socket.IPPROTO_TCP, option, min(max(1, math.ceil(value)), _LONGEST_KEEPALIVE))
 
 
 def takes_bytes(stream: trio.abc.Stream) -> bool:

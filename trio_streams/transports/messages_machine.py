@@ -329,6 +329,12 @@ class WebSocketMachine:
                 machine.send_binary(message)
         return [*machine.data_to_send()]
 
+    def send_ping(self) -> None:
+        """Ask for a sign of life; `answers` has the frame. A WebSocket that is closing is not asked."""
+        machine = self.complete()
+        if machine.state is OPEN:
+            machine.send_ping(b"")
+
     def send_close(self, code: int, reason: str) -> None:
         """Say goodbye; `answers` has the frame."""
         self.complete().send_close(code, reason)

@@ -68,6 +68,7 @@ class WebSocketCarrier(OutputCarrier):
     __slots__ = (
         "_begun",
         "_failure",
+        "_heard_at",
         "_is_ended",
         "_machine",
         "_max_control_bytes",
@@ -95,6 +96,7 @@ class WebSocketCarrier(OutputCarrier):
         self._is_ended = False
         self._failure: StreamsError | None = None  # why it ended; None where the peer said goodbye
         self._receiver_left: trio.Event | None = None  # for `aclose`, which waits for it
+        self._heard_at = trio.current_time()
         self._feed(unfed)  # frames may have arrived with the handshake
 
     @property
@@ -106,6 +108,19 @@ class WebSocketCarrier(OutputCarrier):
     def subprotocol(self) -> str | None:
         """The subprotocol both sides agreed on, or None."""
         return self._machine.subprotocol
+
+    @property
+    def heard_at(self) -> float:
+        """When anything last came from the peer, pongs too, on Trio's clock."""
+        return self._heard_at
+
+    def ping_nowait(self) -> None:
+        """Ask the peer for a sign of life; the ping leaves with the next call that receives or sends.
+
+        Spec: RFC 6455 §5.5.2.
+        """
+        self._machine.send_ping()
+        self._output.owe(self._machine.answers())
 
     async def receive(self) -> bytes:
         """Take the payload of the binary messages that have arrived, joined, waiting until there is some.
@@ -229,6 +244,7 @@ class WebSocketCarrier(OutputCarrier):
                 self._receiver_left.set()
 
     def _take(self, data: bytes | bytearray) -> None:
+        self._heard_at = trio.current_time()
         if data:
             self._feed(bytes(data))  # no copy where it is bytes already
         else:

@@ -6,16 +6,19 @@ import contextlib
 import ssl
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
-from typing import Final
+from typing import Final, Literal, TypeAlias, get_args
 
 import attrs
 
 from trio_streams.carrier import Carrier
 from trio_streams.config import ConnectionConfig
+from trio_streams.core.errors import LocalProtocolError
 from trio_streams.driver import run_client
 from trio_streams.procedures.client import Client, ConnectionClient
+from trio_streams.procedures.envelope_client import open_envelope_client
 from trio_streams.procedures.http_client import HttpProcedureClient
 from trio_streams.transports.bytes import connect_tcp
+from trio_streams.transports.envelope_carrier import as_envelopes
 from trio_streams.transports.http_client import HttpClient, HttpClientConfig
 from trio_streams.transports.messages import connect_trio_websocket, connect_websocket
 from trio_streams.transports.process import open_process
@@ -23,8 +26,15 @@ from trio_streams.transports.tls import connect_tls
 from trio_streams.transports.unix import connect_unix
 from trio_streams.urls.address import Address, parse_address
 from trio_streams.urls.websocket import CarrierName, check_carrier
+from trio_streams.wire.binary import PROTOCOL
+from trio_streams.wire.envelope_limits import EnvelopeLimits
 
-__all__ = ["SCHEMES", "connect"]
+__all__ = ["SCHEMES", "Dialect", "connect"]
+
+Dialect: TypeAlias = Literal["trio-streams", "envelopes"]
+
+_DIALECTS: Final[tuple[str, ...]] = get_args(Dialect)
+_HAVE_ENVELOPES: Final = ("tcp", "tls", "unix", "ws", "wss")
 
 
 @attrs.frozen
@@ -36,18 +46,35 @@ class _Call:
     carrier: CarrierName
     ssl_context: ssl.SSLContext | None
     on_stderr: Callable[[bytes], None] | None
+    dialect: Dialect
+    envelopes: EnvelopeLimits
+
+    @property
+    def subprotocols(self) -> tuple[str, ...]:
+        """What a WebSocket offers; none asks for envelopes."""
+        return (PROTOCOL,) if self.dialect == "trio-streams" else ()
 
 
 def _on(open_carrier: Callable[[_Call], AbstractAsyncContextManager[Carrier]]) -> _Open:
-    """A client of our own dialect, on a carrier."""
+    """A client on a carrier, of the dialect that is asked for."""
 
     @contextlib.asynccontextmanager
     async def open_client(call: _Call) -> AsyncGenerator[Client, None]:
-        async with (
-            open_carrier(call) as carrier,
-            run_client(carrier, config=call.config, transport=call.address.scheme) as connection,
-        ):
-            yield ConnectionClient(connection)
+        transport = call.address.scheme
+        async with open_carrier(call) as carrier:
+            if call.dialect == "envelopes":
+                texts = as_envelopes(carrier)
+                async with open_envelope_client(
+                    texts or carrier,
+                    config=call.config,
+                    limits=call.envelopes,
+                    is_text=texts is not None,
+                    transport=transport,
+                ) as client:
+                    yield client
+            else:
+                async with run_client(carrier, config=call.config, transport=transport) as connection:
+                    yield ConnectionClient(connection)
 
     return open_client
 
@@ -73,12 +100,12 @@ def _open_process(call: _Call) -> AbstractAsyncContextManager[Carrier]:
 
 @contextlib.asynccontextmanager
 async def _open_websocket(call: _Call) -> AsyncGenerator[Carrier, None]:
-    url = call.address.url
+    url, config, context, offered = call.address.url, call.config, call.ssl_context, call.subprotocols
     if call.carrier == "trio-websocket":
-        async with connect_trio_websocket(url, config=call.config, ssl_context=call.ssl_context) as carrier:
+        async with connect_trio_websocket(url, config=config, ssl_context=context, subprotocols=offered) as carrier:
             yield carrier
     else:
-        yield await connect_websocket(url, config=call.config, ssl_context=call.ssl_context)
+        yield await connect_websocket(url, config=config, ssl_context=context, subprotocols=offered)
 
 
 @contextlib.asynccontextmanager
@@ -111,6 +138,8 @@ async def connect(
     carrier: CarrierName = "websockets",
     ssl_context: ssl.SSLContext | None = None,
     on_stderr: Callable[[bytes], None] | None = None,
+    dialect: Dialect = "trio-streams",
+    envelopes: EnvelopeLimits | None = None,
 ) -> AsyncGenerator[Client, None]:
     """Connect to a server for as long as the block.
 
@@ -121,6 +150,8 @@ async def connect(
       carrier: what carries WebSockets: our adapter over `websockets`, or `trio-websocket`.
       ssl_context: for `tls://`, `wss://` and `https://`; None trusts what the system trusts.
       on_stderr: told what a `process:` writes to its standard error, as it comes; it must not wait.
+      dialect: what is spoken: ours, or `envelopes` for a server of Raffel's, on WebSockets and byte streams.
+      envelopes: limits of that dialect.
 
     Yields:
       The client. Over HTTP it carries calls and server streams only.
@@ -128,12 +159,26 @@ async def connect(
     Raises:
       ConnectionLost: nobody listens there, or it broke before the hello; one line that names the URL.
       RemoteProtocolError: who listens there speaks something else, or its certificate was refused.
-      LocalProtocolError: the URL or the carrier's name can't be used.
+      LocalProtocolError: the URL, the carrier's name or the dialect can't be used.
 
     Cancellation: streams are reset, and the resets leave within `close_timeout`.
     """
     check_carrier(carrier)
     address = parse_address(url, SCHEMES)
-    call = _Call(address, config or ConnectionConfig(), carrier, ssl_context, on_stderr)
+    _check_dialect(dialect, address, carrier)
+    call = _Call(
+        address, config or ConnectionConfig(), carrier, ssl_context, on_stderr, dialect, envelopes or EnvelopeLimits()
+    )
     async with SCHEMES[address.scheme](call) as client:
         yield client
+
+
+def _check_dialect(dialect: str, address: Address, carrier: CarrierName) -> None:
+    if dialect not in _DIALECTS:
+        raise LocalProtocolError(f"dialect is one of {', '.join(_DIALECTS)}, not {dialect!r}", field="dialect")
+    if dialect == "envelopes" and address.scheme not in _HAVE_ENVELOPES:
+        raise LocalProtocolError(
+            f"can't speak envelopes on {address.url!r}: their schemes are {', '.join(_HAVE_ENVELOPES)}", field="dialect"
+        )
+    if dialect == "envelopes" and carrier != "websockets" and address.scheme in {"ws", "wss"}:
+        raise LocalProtocolError(f"can't speak envelopes by {carrier}: it keeps no messages apart", field="carrier")

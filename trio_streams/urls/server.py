@@ -31,7 +31,7 @@ from trio_streams.service.record import record_stream
 from trio_streams.service.server_config import ServerConfig
 from trio_streams.streams.wire import WireStream
 from trio_streams.transports.admission import ADMISSION, Admission
-from trio_streams.transports.bytes import ByteCarrier
+from trio_streams.transports.bytes import ByteCarrier, keep_alive
 from trio_streams.transports.envelope_carrier import as_envelopes, receive_start
 from trio_streams.transports.exchange import ExchangeConfig, ExchangeHandler
 from trio_streams.transports.gate import Gate
@@ -43,7 +43,7 @@ from trio_streams.urls.address import Address
 from trio_streams.urls.runs import GOODBYE_TIMEOUT, Run, Runs
 from trio_streams.urls.websocket import CarrierName
 from trio_streams.wire.binary import BinaryWire
-from trio_streams.wire.envelope import EnvelopeLimits
+from trio_streams.wire.envelope import EnvelopeLimits, SignsOfLife
 from trio_streams.wire.envelope_framing import is_envelope_start
 
 __all__ = ["Accept", "HostName", "Server"]
@@ -135,6 +135,7 @@ class Server:
 
     async def run_accepted(self, transport: str, accept: Accept, stream: trio.SocketStream) -> None:
         """Serve what a listener has accepted."""
+        keep_alive(stream, self.config.idle_timeout)
         with self._runs.open(stream) as run:
             carrier, start, began_at = await accept(stream), None, trio.current_time()
             if transport in _LOOKED_AT:
@@ -161,6 +162,7 @@ class Server:
           began_at: since when it was waited for.
         """
         texts = as_envelopes(carrier)
+        signs = carrier if isinstance(carrier, SignsOfLife) else None
         is_envelopes = texts is not None or (bool(start) and is_envelope_start(start or b""))
         choose = partial(self._prepare, transport, is_envelopes)
         began = partial(self._began, run)
@@ -171,6 +173,7 @@ class Server:
                 is_text=texts is not None,
                 transport=transport,
                 received=start or b"",
+                signs=signs,
                 on_connection=began,
             )
         return run_server(

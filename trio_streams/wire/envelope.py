@@ -1,52 +1,54 @@
-"""The machine of a connection that speaks Raffel's JSON envelopes: the server's side, on TCP and on WebSockets.
-
-Everything that is not the dialect is the multiplexer's own: streams, their halves, the order in which they send, what a
-command means. Three things differ, and are files of their own:
-
-- what comes in (`envelope_inbox`): messages instead of frames, ids that the client chooses, no credit;
-- what goes out (`envelope_writer`): items and ends as envelopes;
-- what bounds a client that reads or is read slowly: windows of our own (`envelope_limits`).
-
-Both ways messages have their length in front (`envelope_framing`): that is the format on TCP, and a carrier of
-WebSocket messages takes it off and puts it on.
-"""
+"""The machine of a connection whose other side asks in Raffel's JSON envelopes: the server's role of `envelope_mux`."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Protocol, runtime_checkable
 
 from trio_streams.config import ConnectionConfig
-from trio_streams.core.mux import Mux
 from trio_streams.wire.envelope_channels import ChannelMessage
 from trio_streams.wire.envelope_framing import frame
-from trio_streams.wire.envelope_inbox import EnvelopeInbox
 from trio_streams.wire.envelope_limits import EnvelopeLimits
+from trio_streams.wire.envelope_mux import EnvelopeMux
 from trio_streams.wire.envelope_records import Envelope as Envelope
 from trio_streams.wire.envelope_records import EnvelopeType as EnvelopeType
+from trio_streams.wire.envelope_requests import RequestInbox
 from trio_streams.wire.envelope_writer import EnvelopeWriter
 from trio_streams.wire.envelope_writer import Form as Form
 
-__all__ = ["Envelope", "EnvelopeLimits", "EnvelopeMachine", "EnvelopeType", "Form"]
-
-_UNLIMITED: Final = 1 << 62
+__all__ = ["Envelope", "EnvelopeLimits", "EnvelopeMachine", "EnvelopeType", "Form", "SignsOfLife"]
 
 _DEFAULT: Final = EnvelopeLimits()
 
 
-class EnvelopeMachine(Mux):
+@runtime_checkable
+class SignsOfLife(Protocol):
+    """A carrier that can ask its peer for a sign of life by itself: the dialect's own clients know no ping."""
+
+    @property
+    def heard_at(self) -> float:
+        """When anything last came from the peer, on the machine's clock."""
+        ...
+
+    def ping_nowait(self) -> None:
+        """Ask; what comes of it moves `heard_at`."""
+        ...
+
+
+class EnvelopeMachine(EnvelopeMux):
     """The machine of one client that speaks envelopes. It opens no streams of its own.
 
     Args:
       find_form: what is asked for by a name; None for a name that nothing has, which is answered NOT_FOUND. What takes
         no items is given the payload of its start as the only one.
-      config: limits and timeouts that every dialect has; `idle_timeout` is the carrier's business here.
+      config: limits and timeouts that every dialect has.
       limits: this dialect's own.
       now: seconds, on the clock that every later call uses.
       epoch: the time of day, in seconds since 1970, when that clock was 0: deadlines travel as times of day.
       has_channels: whether the owner takes messages about channels; without, they are answered UNIMPLEMENTED.
       has_json_rpc: whether the owner takes JSON-RPC texts, which share a WebSocket with envelopes.
       on_aside: called, without waiting, when either is there to be taken.
+      signs: of the client's life, for `idle_timeout`; None where silence is the carrier's business.
     """
 
     def __init__(
@@ -60,12 +62,14 @@ class EnvelopeMachine(Mux):
         has_channels: bool = False,
         has_json_rpc: bool = False,
         on_aside: Callable[[], None] | None = None,
+        signs: SignsOfLife | None = None,
     ) -> None:
         self._on_aside = on_aside
+        self._signs = signs
         writer = EnvelopeWriter()
-        super().__init__(writer, is_client=False, config=config, session_id="", now=now)
-        self._out.raise_credit(_UNLIMITED)
-        self._in: EnvelopeInbox = EnvelopeInbox(
+        idle_timeout = None if signs is None else config.idle_timeout
+        super().__init__(writer, is_client=False, config=config, idle_timeout=idle_timeout, now=now)
+        self._in: RequestInbox = RequestInbox(
             writer,
             self._streams,
             self._out,
@@ -85,18 +89,12 @@ class EnvelopeMachine(Mux):
             self._on_aside()
 
     @property
-    def wants_input(self) -> bool:
-        """Whether to go on reading; not while too much is unread, here or of what we owe."""
-        return super().wants_input and not self._in.is_full
+    def _last_heard_at(self) -> float:
+        return self._heard_at if self._signs is None else self._signs.heard_at
 
-    def next_deadline(self) -> float | None:
-        """When `handle_deadline` wants to be called, if ever."""
-        return None if self._in.failure else self._in.deadline
-
-    def handle_deadline(self, now: float) -> None:
-        """End what has held up reading for too long, or a client whose message never ends."""
-        if self._in.failure is None:
-            self._in.check(now)
+    def _ask_for_life(self, number: int) -> None:
+        assert self._signs is not None  # there is no `idle_timeout` otherwise
+        self._signs.ping_nowait()
 
     @property
     def has_channel_messages(self) -> bool:

@@ -1,16 +1,39 @@
-"""A stream of envelopes: its items are messages, so none is ever cut."""
+"""A stream of envelopes: its items are messages, so none is ever cut, and nobody grants credit for them."""
 
 from __future__ import annotations
 
-from trio_streams.core.stream_machine import Pulled, StreamMachine
+from typing import Final
 
-__all__ = ["EnvelopeStream"]
+from trio_streams.core.flow import ReceiveCredit, SendCredit
+from trio_streams.core.stream_machine import Pulled, StreamMachine
+from trio_streams.wire.envelope_limits import EnvelopeLimits
+
+__all__ = ["MAX_FRAME_BYTES", "UNLIMITED", "EnvelopeStream"]
+
+MAX_FRAME_BYTES: Final = 1 << 40
+"""An item is never cut: the dialect has no pieces. Its length is bounded by `max_item_bytes`."""
+
+UNLIMITED: Final = 1 << 62
+"""A limit that is never reached: the dialect's peers neither grant nor heed credit."""
 
 
 class EnvelopeStream(StreamMachine):
-    """A stream whose items may be larger than a turn of the scheduler."""
+    """A stream whose items may be larger than a turn of the scheduler.
+
+    Args:
+      limits: how much may wait for the carrier.
+      priority: higher goes first.
+    """
 
     __slots__ = ()
+
+    def __init__(self, limits: EnvelopeLimits, *, priority: int = 0) -> None:
+        super().__init__(
+            SendCredit(limits.send_window_items, limits.send_window_bytes),
+            ReceiveCredit(UNLIMITED, UNLIMITED),
+            priority=priority,
+            max_frame_bytes=MAX_FRAME_BYTES,
+        )
 
     def pull(self, max_bytes: int, connection_room: int) -> Pulled | None:
         """The next content; a single item may pass `max_bytes`."""

@@ -1,4 +1,4 @@
-"""Answers as envelopes: what a `Wire` is to our own dialect, for one that names streams by strings.
+"""A server's answers as envelopes: what a `Wire` is to our own dialect, for one that names streams by strings.
 
 It remembers of each stream what its envelopes repeat (id and procedure, as JSON), and which form its answer has: a
 single `response`, or `stream:data` and an end. Items are JSON text already and are put in as they are; no item is
@@ -19,16 +19,11 @@ import msgspec
 
 from trio_streams.codes import Code
 from trio_streams.core import records
-from trio_streams.core.assembly import Piece
-from trio_streams.core.errors import LocalProtocolError
-from trio_streams.core.wire import Frame
 from trio_streams.wire.envelope_framing import frame
 from trio_streams.wire.envelope_records import EnvelopeFault, error_body, quote
+from trio_streams.wire.envelope_wire import EnvelopeWire
 
 __all__ = ["EnvelopeWriter", "Form"]
-
-_MAX_FRAME_BYTES: Final = 1 << 40
-"""An item is never cut: the dialect has no pieces. Its length is bounded by `max_item_bytes`."""
 
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -74,11 +69,8 @@ class _Answer:
     metadata: bytes = b"{}"
 
 
-class EnvelopeWriter:
-    """Encodes what one connection's streams answer; a `core.wire.Wire` of which only the encoding side is used."""
-
-    preface = b""
-    max_frame_bytes = _MAX_FRAME_BYTES
+class EnvelopeWriter(EnvelopeWire):
+    """Encodes what one connection's streams answer."""
 
     def __init__(self) -> None:
         self._answers: dict[int, _Answer] = {}
@@ -100,27 +92,18 @@ class EnvelopeWriter:
 
     # -- what the outbox asks ---------------------------------------------------------------------------------
 
-    def encode(self, stream_id: int, record: records.Record) -> bytes:
-        """A record as a whole frame; empty for one that this dialect has no word for.
-
-        Raises:
-          LocalProtocolError: it holds what JSON can't express.
-        """
+    def _encode_record(self, stream_id: int, record: records.Record) -> bytes:
         answer = self._answers.get(stream_id)
-        try:
-            if isinstance(record, records.GoAway) and record.code is not Code.OK:
-                return self.encode_fault(EnvelopeFault(record.code.name, record.reason))
-            if answer is None:
-                return b""
-            if isinstance(record, records.Header):
-                answer.metadata = _encode(dict(record.metadata))
-            elif isinstance(record, records.End):
-                return self._end(answer, record)
-            elif isinstance(record, records.Reset):
-                return self._error(answer, records.Status(record.code.name, record.reason), b"{}")
-        except (TypeError, ValueError, OverflowError, RecursionError) as exc:
-            field = type(record).__name__.upper()
-            raise LocalProtocolError(f"{field} can't be encoded: {exc}", field=field) from exc
+        if isinstance(record, records.GoAway) and record.code is not Code.OK:
+            return self.encode_fault(EnvelopeFault(record.code.name, record.reason))
+        if answer is None:
+            return b""
+        if isinstance(record, records.Header):
+            answer.metadata = _encode(dict(record.metadata))
+        elif isinstance(record, records.End):
+            return self._end(answer, record)
+        elif isinstance(record, records.Reset):
+            return self._error(answer, records.Status(record.code.name, record.reason), b"{}")
         return b""
 
     def encode_run(self, stream_id: int, items: Sequence[bytes]) -> bytes:
@@ -133,14 +116,6 @@ class EnvelopeWriter:
         if answer.form is Form.EVENT or number:
             return b""  # there is one answer, and it has been given
         return _envelope(answer, b":response", b"response", items[0] or b"null", answer.metadata)
-
-    def encode_piece(self, stream_id: int, piece: Piece) -> list[bytes]:
-        """Not in this dialect: an item is one message."""
-        raise LocalProtocolError("an envelope can't hold a piece of an item", field="piece")
-
-    def decode(self, chunk: bytes) -> list[tuple[int, Frame]]:
-        """Not here: messages are parsed by `envelope_records`."""
-        return []
 
     # -- envelopes --------------------------------------------------------------------------------------------
 
