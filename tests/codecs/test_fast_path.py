@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import collections.abc
 import datetime as dt
 import decimal
 import enum
 import json
+import math
 import typing
 import uuid
 
@@ -143,3 +145,46 @@ def test_the_fast_path_encodes_as_the_converter_does(data: st.DataObject) -> Non
     assert results[0] == results[1]
     if isinstance(results[0], bytes):
         assert json_codec(type_).decode(results[0]) == value
+
+
+_UNTYPED = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**53), 2**53)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=5)
+    | st.sampled_from([Level.LOW, Point(1, 2), decimal.Decimal("1.50"), dt.date(2024, 1, 2), b"x"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3) | st.integers(), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(st.dictionaries(st.text(max_size=3) | st.integers(0, 9), _UNTYPED, max_size=4))
+@pytest.mark.parametrize("type_", [dict[str, object], dict[str, typing.Any]])
+def test_an_untyped_object_is_encoded_as_a_mapping_is(type_: object, value: dict[str, object]) -> None:
+    """The pass of our own for `dict[str, object]` makes what cattrs makes of a mapping of the same items."""
+    mapping: Codec[object] = json_codec(collections.abc.Mapping[str, object])
+    own: Codec[object] = json_codec(type_)
+    assert own.encode(value) == mapping.encode(value)
+
+
+@pytest.mark.parametrize("value", [[1], 1, None, {"a": math.nan}, {"a": [math.inf]}, {"a": object()}])
+def test_an_untyped_object_refuses_what_a_mapping_does(value: object) -> None:
+    """What is no object, and numbers that are not finite, are refused there, too."""
+    codec: Codec[object] = json_codec(dict[str, object])
+    with pytest.raises(CodecError):
+        codec.encode(value)
+
+
+@pytest.mark.parametrize(("depth", "is_refused"), [(64, False), (65, True)])
+def test_the_depth_of_an_untyped_object_is_counted(depth: int, is_refused: bool) -> None:
+    """A short text is not searched for depth, and none that nests too deeply is short enough for that."""
+    value: object = []
+    for _ in range(depth - 2):
+        value = [value]
+    codec: Codec[object] = json_codec(dict[str, object], max_depth=64)
+    if is_refused:
+        with pytest.raises(CodecError, match="nested deeper than 64"):
+            codec.encode({"": value})
+    else:
+        assert codec.encode({"": value}).count(b"[") == depth - 1

@@ -79,6 +79,7 @@ def make_converter(*, forbid_extra_keys: bool = False) -> cattrs.Converter:
     converter.register_unstructure_hook_factory(is_typed_dict, _typed_dict_unstructure_factory)
     converter.register_unstructure_hook(decimal.Decimal, _unstructure_decimal)
     converter.register_unstructure_hook_func(_is_untyped, functools.partial(_tree, converter))
+    converter.register_unstructure_hook_func(_is_untyped_object, functools.partial(_object, converter))
     register_unions(converter)
     return converter
 
@@ -102,6 +103,10 @@ def _is_literal(type_: object) -> bool:
 
 def _is_untyped(type_: object) -> bool:
     return type_ in (object, Any)
+
+
+def _is_untyped_object(type_: object) -> bool:
+    return typing.get_origin(type_) is dict and typing.get_args(type_) in ((str, object), (str, Any))
 
 
 def _is_enum(type_: object) -> bool:
@@ -350,3 +355,8 @@ def _tree(converter: cattrs.Converter, value: Any) -> object:
     if isinstance(value, (enum.Enum, decimal.Decimal)):
         return converter.unstructure(value)
     return typing.cast(object, value)
+
+
+def _object(converter: cattrs.Converter, value: dict[str, Any]) -> dict[str, object]:
+    """What `dict[str, object]` encodes: what cattrs would make, in one pass and without a call for each scalar."""
+    return {key: item if type(item) in _JSON_SCALARS else _tree(converter, item) for key, item in value.items()}

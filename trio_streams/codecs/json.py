@@ -111,7 +111,7 @@ class JsonCodec(Generic[T]):
             raise
         except Exception as exc:
             raise encode_error(exc, value) from exc
-        if not self._has_bounded_depth:
+        if not self._has_bounded_depth and len(data) > 2 * self._max_depth:  # as in `decode`
             check_depth(data, self._max_depth)
         return data
 

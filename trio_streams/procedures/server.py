@@ -55,8 +55,9 @@ def prepare(
     stream.stop_policy = _POLICIES[found.procedure.kind]
 
     async def serve(stream: WireStream[bytes, bytes]) -> None:
-        types = (JSON, JSON) if is_json else asked_for(stream.metadata)
-        coded = attrs.evolve(found, procedure=found.procedure.coded(*types))
+        coded = found
+        if not is_json and (types := asked_for(stream.metadata)) != (JSON, JSON):
+            coded = attrs.evolve(found, procedure=found.procedure.coded(*types))
         context = _context(coded, stream)
         if coded.procedure.kind is Kind.EVENT:
             await run_event(coded, context, await _receive_input(stream), background)
@@ -104,6 +105,14 @@ async def _serve(found: Found, context: Context, stream: WireStream[bytes, bytes
 
 
 async def _receive_input(stream: WireStream[bytes, bytes]) -> bytes | None:
+    # It is nearly always here, and the handler's task has just begun, which was a schedule point.
+    await trio.lowlevel.checkpoint_if_cancelled()
+    try:
+        return stream.receive_nowait()
+    except trio.EndOfChannel:
+        return None
+    except trio.WouldBlock:
+        pass
     try:
         return await stream.receive()
     except trio.EndOfChannel:

@@ -36,6 +36,6 @@ class EnvelopeLimits:
     overflow_bytes: int = attrs.field(default=1_048_576, validator=positive)
     stall_timeout: float = attrs.field(default=10.0, validator=positive)
     message_timeout: float | None = attrs.field(default=60.0, validator=positive)
-    send_window_items: int = attrs.field(default=256, validator=positive)
+    send_window_items: int = attrs.field(default=128, validator=positive)
     send_window_bytes: int = attrs.field(default=65_536, validator=positive)
     max_channel_messages: int = attrs.field(default=1_024, validator=positive)

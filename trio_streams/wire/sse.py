@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from functools import partial
+from functools import lru_cache, partial
 from itertools import repeat
 from typing import Final, NamedTuple
 
@@ -86,7 +86,9 @@ def encode_event(data: bytes, *, event: str | None = None, id: str | None = None
     Raises:
       LocalProtocolError: `event` or `id` holds a line end, or `id` a NUL, which would forge or lose a field.
     """
-    head = _field("event", event) + _field("id", id)
+    head = _event_field(event)
+    if id is not None:
+        head += _field("id", id)
     if b"\n" in data or b"\r" in data:
         data = b"\ndata: ".join(data.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n"))
     return head + b"data: " + data + b"\n\n"
@@ -104,7 +106,7 @@ def encode_events(items: Sequence[bytes], *, event: str | None = None) -> bytes:
     """
     if not items:
         return b""
-    prefix = _field("event", event) + b"data: "
+    prefix = _event_field(event) + b"data: "
     separator = b"\n\n" + prefix
     joined = separator.join(items)
     # The separators' own line ends are known, so any other count means that a payload has some.
@@ -134,9 +136,13 @@ def encode_retry(milliseconds: int) -> bytes:
     return b"retry: " + digits.encode() + b"\n\n"
 
 
-def _field(name: str, value: str | None) -> bytes:
-    if value is None:
-        return b""
+@lru_cache(maxsize=64)
+def _event_field(event: str | None) -> bytes:
+    """Remembered: a stream has few types, and to make the line again costs half of an event."""
+    return b"" if event is None else _field("event", event)
+
+
+def _field(name: str, value: str) -> bytes:
     return f"{name}: ".encode() + _checked(name, value, "\r\n\0" if name == "id" else "\r\n") + b"\n"
 
 
