@@ -14,7 +14,7 @@ from trio_streams.carrier import Carrier
 from trio_streams.config import ConnectionConfig
 from trio_streams.driver import run_client
 from trio_streams.procedures.client import Client, ConnectionClient
-from trio_streams.procedures.http_client import HttpProcedureClient
+from trio_streams.procedures.http_client import RECONNECT, HttpProcedureClient
 from trio_streams.transports.bytes import connect_tcp
 from trio_streams.transports.http_client import HttpClient, HttpClientConfig
 from trio_streams.transports.messages import connect_trio_websocket, connect_websocket
@@ -23,6 +23,7 @@ from trio_streams.transports.tls import connect_tls
 from trio_streams.transports.unix import connect_unix
 from trio_streams.urls.address import Address, parse_address
 from trio_streams.urls.websocket import CarrierName, check_carrier
+from trio_streams.wire.event_source import EventSourceConfig
 
 __all__ = ["SCHEMES", "connect"]
 
@@ -36,6 +37,7 @@ class _Call:
     carrier: CarrierName
     ssl_context: ssl.SSLContext | None
     on_stderr: Callable[[bytes], None] | None
+    event_source: EventSourceConfig
 
 
 def _on(open_carrier: Callable[[_Call], AbstractAsyncContextManager[Carrier]]) -> _Open:
@@ -85,7 +87,7 @@ async def _open_websocket(call: _Call) -> AsyncGenerator[Carrier, None]:
 async def _open_http(call: _Call) -> AsyncGenerator[Client, None]:
     config = HttpClientConfig(connect_timeout=call.config.connect_timeout)
     async with HttpClient(config, tls=call.ssl_context) as http:
-        yield HttpProcedureClient(call.address.url, http)
+        yield HttpProcedureClient(call.address.url, http, reconnect=call.event_source)
 
 
 _Open = Callable[[_Call], AbstractAsyncContextManager[Client]]
@@ -111,6 +113,7 @@ async def connect(
     carrier: CarrierName = "websockets",
     ssl_context: ssl.SSLContext | None = None,
     on_stderr: Callable[[bytes], None] | None = None,
+    event_source: EventSourceConfig | None = None,
 ) -> AsyncGenerator[Client, None]:
     """Connect to a server for as long as the block.
 
@@ -121,6 +124,8 @@ async def connect(
       carrier: what carries WebSockets: our adapter over `websockets`, or `trio-websocket`.
       ssl_context: for `tls://`, `wss://` and `https://`; None trusts what the system trusts.
       on_stderr: told what a `process:` writes to its standard error, as it comes; it must not wait.
+      event_source: how streams over `http://` and `https://` whose items have ids come back after a loss; None for
+        the defaults, without an `idle_timeout`.
 
     Yields:
       The client. Over HTTP it carries calls and server streams only.
@@ -134,6 +139,6 @@ async def connect(
     """
     check_carrier(carrier)
     address = parse_address(url, SCHEMES)
-    call = _Call(address, config or ConnectionConfig(), carrier, ssl_context, on_stderr)
+    call = _Call(address, config or ConnectionConfig(), carrier, ssl_context, on_stderr, event_source or RECONNECT)
     async with SCHEMES[address.scheme](call) as client:
         yield client
