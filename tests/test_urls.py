@@ -314,6 +314,79 @@ async def test_asgi_app() -> None:
     assert b"".join(cast("bytes", message.get("body", b"")) for message in sent) == b"3"
 
 
+@pytest.mark.parametrize("kind", ["http", "websocket"])
+@pytest.mark.parametrize(
+    ("hosts", "origins", "host", "origin", "status"),
+    [
+        (None, None, "evil.example", "http://evil.example", 200),
+        (None, None, "a.example", "http://evil.example", 200),
+        (("a.example",), None, "a.example", None, 200),
+        (("a.example",), None, "evil.example", None, 421),
+        (("a.example",), None, "a.example", "http://evil.example", 403),
+        (("*.example",), ("https://app.test",), "b.example:80", "https://app.test", 200),
+        (None, (), "whatever", None, 200),
+        (None, (), "whatever", "http://whatever", 200),
+        (None, (), "whatever", "http://evil.example", 403),
+        (None, ("*",), "whatever", "http://evil.example", 200),
+    ],
+)
+async def test_whom_an_asgi_app_lets_in(
+    kind: str,
+    hosts: tuple[str, ...] | None,
+    origins: tuple[str, ...] | None,
+    host: str,
+    origin: str | None,
+    status: int,
+) -> None:
+    """Everybody by default; with a tuple, whom `serve` would, by HTTP and by WebSocket alike."""
+    headers = [(b"host", host.encode()), *([(b"origin", origin.encode())] if origin else [])]
+    scope: MutableMapping[str, object] = {
+        "type": kind,
+        "method": "POST",
+        "path": "/add",
+        "query_string": b"",
+        "headers": headers,
+        "http_version": "1.1",
+        "scheme": "http",
+        "client": ("127.0.0.1", 1),
+        "subprotocols": ["trio-streams.v1"],
+        "extensions": {"websocket.http.response": {}},
+    }
+    messages: list[MutableMapping[str, object]] = [{"type": "http.request", "body": b"[1, 2]", "more_body": False}]
+    if kind == "websocket":
+        messages = [{"type": "websocket.connect"}, {"type": "websocket.disconnect", "code": 1000}]
+    sent: list[MutableMapping[str, object]] = []
+
+    async def receive() -> MutableMapping[str, object]:
+        await trio.lowlevel.checkpoint()
+        if not messages:
+            await trio.sleep_forever()
+        return messages.pop(0)
+
+    async def send(message: MutableMapping[str, object]) -> None:
+        await trio.lowlevel.checkpoint()
+        sent.append(message)
+
+    served = asgi_app(
+        Application().router,
+        connection_config=ConnectionConfig(close_timeout=0.1),
+        allowed_hosts=hosts,
+        allowed_origins=origins,
+    )
+    with trio.fail_after(30):
+        await served(scope, receive, send)
+    if kind == "websocket" and status == 200:
+        assert sent[0] == {"type": "websocket.accept", "subprotocol": "trio-streams.v1"}
+    else:
+        assert sent[0]["status"] == status
+
+
+def test_what_an_asgi_app_can_not_check() -> None:
+    """One string would be taken for its letters."""
+    with pytest.raises(ValueError, match="allowed_hosts is a tuple of names"):
+        asgi_app(Application().router, allowed_hosts="a.example")  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("scheme", ["tcp", "ws"])
 async def test_a_name_with_several_addresses(scheme: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the system chooses the port, a name with several addresses is served on the one that the URL names."""

@@ -16,10 +16,11 @@ from trio_streams.procedures import Router
 from trio_streams.procedures.http_client import NEVER, HttpProcedureClient
 from trio_streams.procedures.http_server import http_handler
 from trio_streams.service.context import Context
-from trio_streams.service.exchange import RequestHead
+from trio_streams.service.exchange import Exchange, RequestHead
 from trio_streams.service.sse import END_ID, SseConfig
 from trio_streams.transports.http import serve_lean
 from trio_streams.transports.http_client import HttpClient
+from trio_streams.urls import connect
 from trio_streams.wire.event_source import EventSourceConfig
 
 
@@ -102,6 +103,33 @@ async def test_a_stream_that_can_not_or_must_not_be_resumed(has_id: bool, reconn
         with pytest.raises(ConnectionLost, match="ended before the stream's end"):
             await items.receive()
     assert len(site.requests) == 1
+
+
+@pytest.mark.parametrize(("event_source", "requests"), [(NEVER, 1), (EventSourceConfig(retry_delay=0.001), 2)])
+async def test_connect_says_how_streams_come_back(event_source: EventSourceConfig, requests: int) -> None:
+    """What is given to `connect` is what its client goes by."""
+    asked: list[str] = []
+
+    async def answer(exchange: Exchange) -> None:
+        asked.append(dict(exchange.request.headers).get("last-event-id", ""))
+        await exchange.send_head(200, [("content-type", EVENTS)])
+        await exchange.send(b"id: 1\ndata: 1\n\n" if len(asked) == 1 else b"id: 2\ndata: 2\n\nevent: end\ndata: {}\n\n")
+
+    with trio.fail_after(60):
+        async with trio.open_nursery() as nursery:
+            url = await nursery.start(partial(serve_lean, answer, "127.0.0.1", 0))
+            async with (
+                connect(url, event_source=event_source) as client,
+                client.stream("numbers", returns=int) as numbers,
+            ):
+                assert await numbers.receive() == 1
+                if requests == 2:
+                    assert await numbers.receive() == 2
+                else:
+                    with pytest.raises(ConnectionLost):
+                        await numbers.receive()
+            nursery.cancel_scope.cancel()
+    assert asked == ["", "1"][:requests]
 
 
 async def test_an_answer_that_is_no_event_stream() -> None:

@@ -36,12 +36,12 @@ from trio_streams.transports.http_get import HttpGet
 from trio_streams.wire.event_source import EventSourceConfig, EventSourceMachine
 from trio_streams.wire.sse import Event
 
-__all__ = ["NEVER", "HttpProcedureClient"]
+__all__ = ["NEVER", "RECONNECT", "HttpProcedureClient"]
 
 T = TypeVar("T", default=object)
 R = TypeVar("R", default=object)
 
-_RECONNECT: Final = EventSourceConfig(idle_timeout=None)
+RECONNECT: Final = EventSourceConfig(idle_timeout=None)
 """A server that sends no heartbeats may be silent for good reasons; who knows that it does sets a time."""
 
 _CHUNK_BYTES: Final = 16_384
@@ -59,7 +59,7 @@ class HttpProcedureClient:
       reconnect: how streams whose items have ids are resumed; `NEVER` for one connection to each.
     """
 
-    def __init__(self, base_url: str, http: HttpClient, *, reconnect: EventSourceConfig = _RECONNECT) -> None:
+    def __init__(self, base_url: str, http: HttpClient, *, reconnect: EventSourceConfig = RECONNECT) -> None:
         self._base_url = base_url.rstrip("/")
         self._http = http
         # A procedure is where it is: an answer that leads elsewhere is an error, as it is for calls.

@@ -59,7 +59,8 @@ async def _check_window(make: MakeCarriers, item: bytes, limits: StreamLimits, e
                     await until(lambda stream=stream: stream.statistics().tasks_waiting_send == 1)  # type: ignore[misc]
                 await peers.check_alive()
                 assert (served.statistics().items_sent, up.statistics().items_sent) == (expected, expected)
-                # Taking items moves the window by exactly as many, once a grant was due.
+                # Taking items moves the window by exactly as many, once a grant was due; where all are here, all are granted.
+                await until(lambda: down.statistics().buffered_items == expected)
                 taken = [await down.receive() for _ in range(expected)]
                 assert taken == [item] * expected
                 await until(lambda: served.statistics().items_sent == 2 * expected)

@@ -32,6 +32,7 @@ from hypercorn.typing import ASGIFramework, ConnectionState, LifespanState
 
 from trio_streams.errors import unwrap_group
 from trio_streams.nursery import open_bare_nursery
+from trio_streams.transports.admission import CheckRequest
 from trio_streams.transports.answer import run_handler
 from trio_streams.transports.asgi_hypercorn import abort, carrier_of, drained, held, let_go
 from trio_streams.transports.asgi_types import Message as Message
@@ -59,11 +60,16 @@ class AsgiApp:
     """An ASGI 3 application that runs a handler for each HTTP request, and one for each WebSocket. See `asgi_app`."""
 
     def __init__(
-        self, handler: ExchangeHandler, config: ExchangeConfig, websocket: WebSocketHandler | None = None
+        self,
+        handler: ExchangeHandler,
+        config: ExchangeConfig,
+        websocket: WebSocketHandler | None = None,
+        check_request: CheckRequest | None = None,
     ) -> None:
         self._handler = handler
         self._config = config
         self._websocket = websocket
+        self._check_request = check_request
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI scope."""
@@ -77,7 +83,10 @@ class AsgiApp:
                 await _lifespan(receive, send)
             case "websocket" if self._websocket is not None:
                 timeout = self._config.close_timeout
-                await serve_asgi_websocket(scope, receive, send, self._websocket, close_timeout=timeout)
+                check = self._check_request
+                await serve_asgi_websocket(
+                    scope, receive, send, self._websocket, close_timeout=timeout, check_request=check
+                )
             case "websocket":
                 await receive()
                 # Before the handshake is accepted, this is answered with HTTP 403.
@@ -87,7 +96,11 @@ class AsgiApp:
 
 
 def asgi_app(
-    handler: ExchangeHandler, *, config: ExchangeConfig = _DEFAULT, websocket: WebSocketHandler | None = None
+    handler: ExchangeHandler,
+    *,
+    config: ExchangeConfig = _DEFAULT,
+    websocket: WebSocketHandler | None = None,
+    check_request: CheckRequest | None = None,
 ) -> AsgiApp:
     """An ASGI 3 application (HTTP, WebSocket and lifespan) that runs `handler` for each request.
 
@@ -98,8 +111,9 @@ def asgi_app(
       handler: one for all requests; a `service.exchange.Routes`, usually.
       config: limits and timeouts.
       websocket: runs each WebSocket that offers our subprotocol; None refuses them all.
+      check_request: judges the opening requests of WebSockets; see `messages.accept_websocket`.
     """
-    return AsgiApp(handler, config, websocket)
+    return AsgiApp(handler, config, websocket, check_request)
 
 
 class _Host:

@@ -16,7 +16,7 @@ from trio_streams.core.errors import LocalProtocolError
 from trio_streams.driver import run_client
 from trio_streams.procedures.client import Client, ConnectionClient
 from trio_streams.procedures.envelope_client import open_envelope_client
-from trio_streams.procedures.http_client import HttpProcedureClient
+from trio_streams.procedures.http_client import RECONNECT, HttpProcedureClient
 from trio_streams.transports.bytes import connect_tcp
 from trio_streams.transports.envelope_carrier import as_envelopes
 from trio_streams.transports.http_client import HttpClient, HttpClientConfig
@@ -28,6 +28,7 @@ from trio_streams.urls.address import Address, parse_address
 from trio_streams.urls.websocket import CarrierName, check_carrier
 from trio_streams.wire.binary import PROTOCOL
 from trio_streams.wire.envelope_limits import EnvelopeLimits
+from trio_streams.wire.event_source import EventSourceConfig
 
 __all__ = ["SCHEMES", "Dialect", "connect"]
 
@@ -48,6 +49,7 @@ class _Call:
     on_stderr: Callable[[bytes], None] | None
     dialect: Dialect
     envelopes: EnvelopeLimits
+    event_source: EventSourceConfig
 
     @property
     def subprotocols(self) -> tuple[str, ...]:
@@ -112,7 +114,7 @@ async def _open_websocket(call: _Call) -> AsyncGenerator[Carrier, None]:
 async def _open_http(call: _Call) -> AsyncGenerator[Client, None]:
     config = HttpClientConfig(connect_timeout=call.config.connect_timeout)
     async with HttpClient(config, tls=call.ssl_context) as http:
-        yield HttpProcedureClient(call.address.url, http)
+        yield HttpProcedureClient(call.address.url, http, reconnect=call.event_source)
 
 
 _Open = Callable[[_Call], AbstractAsyncContextManager[Client]]
@@ -140,6 +142,7 @@ async def connect(
     on_stderr: Callable[[bytes], None] | None = None,
     dialect: Dialect = "trio-streams",
     envelopes: EnvelopeLimits | None = None,
+    event_source: EventSourceConfig | None = None,
 ) -> AsyncGenerator[Client, None]:
     """Connect to a server for as long as the block.
 
@@ -152,6 +155,8 @@ async def connect(
       on_stderr: told what a `process:` writes to its standard error, as it comes; it must not wait.
       dialect: what is spoken: ours, or `envelopes` for a server of Raffel's, on WebSockets and byte streams.
       envelopes: limits of that dialect.
+      event_source: how streams over `http://` and `https://` whose items have ids come back after a loss; None for
+        the defaults, without an `idle_timeout`.
 
     Yields:
       The client. Over HTTP it carries calls and server streams only.
@@ -167,7 +172,14 @@ async def connect(
     address = parse_address(url, SCHEMES)
     _check_dialect(dialect, address, carrier)
     call = _Call(
-        address, config or ConnectionConfig(), carrier, ssl_context, on_stderr, dialect, envelopes or EnvelopeLimits()
+        address,
+        config or ConnectionConfig(),
+        carrier,
+        ssl_context,
+        on_stderr,
+        dialect,
+        envelopes or EnvelopeLimits(),
+        event_source or RECONNECT,
     )
     async with SCHEMES[address.scheme](call) as client:
         yield client

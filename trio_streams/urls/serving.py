@@ -23,6 +23,7 @@ from trio_streams.procedures.router import Router
 from trio_streams.procedures.server import prepare
 from trio_streams.service.background import Background
 from trio_streams.service.drain import Drain
+from trio_streams.service.front import admitted
 from trio_streams.service.server_config import ServerConfig
 from trio_streams.transports.asgi import AsgiApp, serve_hypercorn
 from trio_streams.transports.asgi import asgi_app as make_asgi_app
@@ -30,6 +31,7 @@ from trio_streams.transports.bytes import host_port, open_url_listeners
 from trio_streams.transports.exchange import ExchangeConfig
 from trio_streams.transports.gate import Gate
 from trio_streams.transports.http import Http1Limits, serve_lean
+from trio_streams.transports.origin import OriginPolicy
 from trio_streams.transports.pipes import open_stdio
 from trio_streams.transports.unix import open_unix_listener
 from trio_streams.urls.address import Address, parse_address
@@ -134,23 +136,41 @@ SCHEMES: Final[Mapping[str, _Serve]] = {
 
 
 def asgi_app(
-    app: Router, *, config: ExchangeConfig | None = None, connection_config: ConnectionConfig | None = None
+    app: Router,
+    *,
+    config: ExchangeConfig | None = None,
+    connection_config: ConnectionConfig | None = None,
+    allowed_hosts: tuple[str, ...] | None = None,
+    allowed_origins: tuple[str, ...] | None = None,
 ) -> AsgiApp:
     """An application as an ASGI 3 application, to be mounted in another one or run by any host on Trio.
 
-    It answers HTTP requests, and WebSockets that offer the subprotocol `trio-streams.v1`, on whatever path.
+    It answers HTTP requests, and WebSockets that offer the subprotocol `trio-streams.v1`, on whatever path. Unlike `serve`
+    it lets all of them in by default, as it can't know where it is served; to give one of the two tuples has `Host` and
+    `Origin` checked as there.
 
     Args:
       app: the procedures.
       config: limits and timeouts of exchanges.
       connection_config: limits and timeouts of connections, which WebSockets carry.
+      allowed_hosts: names to answer to, without ports; see `transports.origin.OriginPolicy`. Others are answered 421. None,
+        or an empty tuple, for every name.
+      allowed_origins: origins whose pages may use it besides its own; others are answered 403.
+
+    Raises:
+      ValueError: one of the tuples is none, or holds what is no name.
     """
     connections = connection_config or ConnectionConfig()
 
     async def serve_websocket(carrier: Carrier) -> None:
         await run_server(carrier, partial(prepare, app), config=connections)
 
-    return make_asgi_app(with_client(http_handler(app)), config=config or ExchangeConfig(), websocket=serve_websocket)
+    handler, check = with_client(http_handler(app)), None
+    if allowed_hosts is not None or allowed_origins is not None:
+        rules = ServerConfig(allowed_hosts=allowed_hosts or (), allowed_origins=allowed_origins or ())
+        policy = OriginPolicy(allowed_hosts=rules.allowed_hosts, allowed_origins=rules.allowed_origins)
+        handler, check = admitted(handler, policy, None), policy.refusal
+    return make_asgi_app(handler, config=config or ExchangeConfig(), websocket=serve_websocket, check_request=check)
 
 
 async def serve(
