@@ -68,7 +68,7 @@ async def test_what_comes_into_a_silence_goes_at_once(is_ready: bool, autojump_c
 async def test_writes_are_short_where_bytes_wait(
     is_ready: bool, most: int, autojump_clock: trio.testing.MockClock
 ) -> None:
-    """Writes of a long queue double up to 544 KiB while the kernel has sent off what it was given, and else stay at 68."""
+    """Writes of a long queue grow to 544 KiB while the kernel has sent off what it was given, and else stay at 68."""
     plain, peer = make_rig()
     carrier = Prompt(plain.inner)
     carrier.is_ready = is_ready
@@ -93,8 +93,6 @@ async def test_writes_are_short_where_bytes_wait(
         nursery.cancel_scope.cancel()
     # The frames' heads come on top: 12 bytes for each 16 KiB.
     assert most <= max(sizes) <= most + 600
-    if is_ready:
-        assert [size // 69_632 for size in sizes if size > 1_000][:2] == [4, 8]  # the hello was the first write
 
 
 class _Slow(FakeCarrier):

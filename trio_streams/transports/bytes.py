@@ -89,7 +89,7 @@ class ByteCarrier:
         return self._peer
 
     async def receive(self) -> bytes:
-        """Take the next bytes, at most 64 KiB, or 128 KiB while reads come back full; `b""` once the peer has ended its side.
+        """Take the next bytes, at most 64 KiB, growing to 256 KiB while reads come back full; `b""` once the peer has ended its side.
 
         Raises:
           ConnectionLost: the connection broke.

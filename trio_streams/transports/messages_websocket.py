@@ -6,7 +6,7 @@ bytes, which either task can write without tearing the other's frame. So a ping 
 sent, while a send is blocked (right after its frame: nothing may come between the bytes of one), and while an
 application reads nothing, since the driver goes on receiving.
 
-Bounds. A read is 64 KiB, or 128 KiB while reads come back full, and the machine ends a call early where a peer sends only frames that cost much, so that it takes
+Bounds. A read is 64 KiB, growing to 256 KiB while reads come back full, and the machine ends a call early where a peer sends only frames that cost much, so that it takes
 some milliseconds between two schedule points, not hundreds. Pongs are owed up to `max_control_bytes`: past them nothing is read
 until some were written. A message is at most `max_message_bytes` long, whether in one frame or in many.
 """
