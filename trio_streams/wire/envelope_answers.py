@@ -84,7 +84,7 @@ class AnswerInbox(EnvelopeInbox):
         self.open_limit += 1
         if self.wants_to_open:
             self._allow_streams()
-            self.owes_grant = self.failure is None  # the driver is to tell those who wait
+            self._wake_driver()  # which tells those who wait
 
     # -- messages ---------------------------------------------------------------------------------------------
 
@@ -229,7 +229,7 @@ class AnswerInbox(EnvelopeInbox):
         """A question never leaves: nobody will answer it."""
         if self._streams[stream_id].receive_reset():
             self._events.append(events.Reset(stream_id, code, reason))
-            self.owes_grant = self.failure is None  # the driver is to tell
+            self._wake_driver()  # which tells whoever waits
 
     # -- signs of life ----------------------------------------------------------------------------------------
 
