@@ -163,6 +163,14 @@ def test_an_answer_that_nobody_asked_for_ends_the_connection(kind: str, id_: str
     assert ("PARSE_ERROR: Invalid JSON" in str(error)) == ("error" in kind)
 
 
+def test_an_answer_before_the_question_ends_the_connection() -> None:
+    """A guess, however good."""
+    asking = Asking()
+    asking.ask(Form.CALL)
+    asking.answer({"id": "1", "type": "response", "payload": 1})
+    assert failure(asking).field == "id"
+
+
 @pytest.mark.parametrize("kind", ["response", "stream:data", "stream:end", "stream:error"])
 def test_an_answer_that_had_ended_does_not_go_on(kind: str) -> None:
     """While its item is unread the stream is known, and a second end or item is the server's fault."""

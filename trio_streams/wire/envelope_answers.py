@@ -84,7 +84,7 @@ class AnswerInbox(EnvelopeInbox):
         self.open_limit += 1
         if self.wants_to_open:
             self._allow_streams()
-            self.owes_grant = self.failure is None  # the driver is to tell those who wait
+            self._wake_driver()  # which tells those who wait
 
     # -- messages ---------------------------------------------------------------------------------------------
 
@@ -110,13 +110,14 @@ class AnswerInbox(EnvelopeInbox):
         text = id_text(envelope.id)
         key = text.partition(":")[0]
         number = int(key) if key.isascii() and key.isdigit() and len(key) <= _MAX_DIGITS else 0
-        if not self._has_been(number):
+        machine = self._streams.get(number)
+        if not self._has_been(number) or (machine is not None and not self._asker.is_asked(number)):
             raise RemoteProtocolError(
                 f"the server answered with {envelope.type} to {text[:64]!r}, which was never asked",
                 field="id",
                 size=number or None,
             )
-        return number, self._streams.get(number)
+        return number, machine
 
     def _take_data(self, envelope: Envelope) -> None:
         item = bytes(envelope.payload) or b"null"
@@ -226,10 +227,9 @@ class AnswerInbox(EnvelopeInbox):
 
     def abandon(self, stream_id: int, code: Code, reason: str) -> None:
         """A question never leaves: nobody will answer it."""
-        machine = self._streams[stream_id]
-        if machine.receive_reset():
+        if self._streams[stream_id].receive_reset():
             self._events.append(events.Reset(stream_id, code, reason))
-            self.owes_grant = self.failure is None  # the driver is to tell
+            self._wake_driver()  # which tells whoever waits
 
     # -- signs of life ----------------------------------------------------------------------------------------
 

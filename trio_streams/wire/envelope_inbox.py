@@ -167,9 +167,12 @@ class EnvelopeInbox(Inbox):
         if self.full_since is None or self.is_full:
             return
         self.full_since = None
-        self.owes_grant = self.failure is None
+        self._wake_driver()
         if self._message_began is not None:
             self._message_began = self._now  # the pause was ours
+
+    def _wake_driver(self) -> None:
+        self.owes_grant = self.failure is None
 
     def remove_if_over(self, stream_id: int, machine: StreamMachine) -> None:
         """Forget a stream that is over, and let one that has sent go on queueing."""
