@@ -251,7 +251,9 @@ class _Driver:
                 await self._send_all(scope)
             if scope.cancelled_caught and self._may_send:
                 limit, patience = self._patience
-                raise ConnectionLost(f"{self.connection.peer} took no bytes for {limit} of {patience:g} s")
+                error = ConnectionLost(f"{self.connection.peer} took no bytes for {limit} of {patience:g} s")
+                if not self._machine.outlives(error):
+                    raise error
             is_broken = False
         except StreamsError as exc:
             self._may_send = False
@@ -329,12 +331,17 @@ class _Driver:
 
     @property
     def _is_flushed(self) -> bool:
-        return not self._is_sending and not self._machine.has_output and not self._machine.queued_bytes
+        return not self._is_sending and self._machine.is_flushed
 
 
 @contextlib.asynccontextmanager
 async def run_client(
-    carrier: Carrier, *, config: ConnectionConfig | None = None, wire: Wire | None = None, transport: str = ""
+    carrier: Carrier,
+    *,
+    config: ConnectionConfig | None = None,
+    wire: Wire | None = None,
+    transport: str = "",
+    make_machine: Callable[[], Mux] | None = None,
 ) -> AsyncIterator[Connection]:
     """Run a connection as the client side for as long as the block.
 
@@ -343,6 +350,7 @@ async def run_client(
       config: limits and timeouts.
       wire: the dialect; ours by default.
       transport: what the carrier is, for people.
+      make_machine: makes the machine, instead of `wire`; called once.
 
     Returns:
       The connection, after the peer's hello.
@@ -354,7 +362,10 @@ async def run_client(
     """
     config = config or ConnectionConfig()
     async with open_bare_nursery() as nursery:
-        driver = _Driver(carrier, nursery, None, config=config, wire=wire or BinaryWire(), transport=transport)
+        wire = wire or BinaryWire()
+        driver = _Driver(
+            carrier, nursery, None, config=config, wire=wire, transport=transport, make_machine=make_machine
+        )
         nursery.start_soon(driver.receive_then_close)
         try:
             await driver.connection.wait_ready()
