@@ -6,15 +6,19 @@ import contextlib
 import ssl
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 from typing import Final
 
 import attrs
 
 from trio_streams.carrier import Carrier
-from trio_streams.config import ConnectionConfig
+from trio_streams.config import ConnectionConfig, ReconnectOptions, ResumeOptions
+from trio_streams.core.errors import LocalProtocolError
 from trio_streams.driver import run_client
 from trio_streams.procedures.client import Client, ConnectionClient
 from trio_streams.procedures.http_client import HttpProcedureClient
+from trio_streams.resuming.client import run_resuming_client
+from trio_streams.resuming.sessions import resume_options
 from trio_streams.transports.bytes import connect_tcp
 from trio_streams.transports.http_client import HttpClient, HttpClientConfig
 from trio_streams.transports.messages import connect_trio_websocket, connect_websocket
@@ -36,6 +40,8 @@ class _Call:
     carrier: CarrierName
     ssl_context: ssl.SSLContext | None
     on_stderr: Callable[[bytes], None] | None
+    resume: ResumeOptions | None = None
+    reconnect: ReconnectOptions | None = None
 
 
 def _on(open_carrier: Callable[[_Call], AbstractAsyncContextManager[Carrier]]) -> _Open:
@@ -43,6 +49,16 @@ def _on(open_carrier: Callable[[_Call], AbstractAsyncContextManager[Carrier]]) -
 
     @contextlib.asynccontextmanager
     async def open_client(call: _Call) -> AsyncGenerator[Client, None]:
+        if call.resume is not None:
+            async with run_resuming_client(
+                partial(open_carrier, call),
+                config=call.config,
+                resume=call.resume,
+                reconnect=call.reconnect,
+                transport=call.address.scheme,
+            ) as connection:
+                yield ConnectionClient(connection)
+            return
         async with (
             open_carrier(call) as carrier,
             run_client(carrier, config=call.config, transport=call.address.scheme) as connection,
@@ -102,6 +118,9 @@ SCHEMES: Final[Mapping[str, _Open]] = {
 }
 """What opens a client for each scheme."""
 
+_RESUMABLE: Final = frozenset({"tcp", "tls", "unix", "ws", "wss"})
+_REASON: Final = "a process that has ended can't be joined again, and an exchange has no session"
+
 
 @contextlib.asynccontextmanager
 async def connect(
@@ -111,6 +130,8 @@ async def connect(
     carrier: CarrierName = "websockets",
     ssl_context: ssl.SSLContext | None = None,
     on_stderr: Callable[[bytes], None] | None = None,
+    resume: ResumeOptions | bool | None = None,
+    reconnect: ReconnectOptions | None = None,
 ) -> AsyncGenerator[Client, None]:
     """Connect to a server for as long as the block.
 
@@ -121,6 +142,9 @@ async def connect(
       carrier: what carries WebSockets: our adapter over `websockets`, or `trio-websocket`.
       ssl_context: for `tls://`, `wss://` and `https://`; None trusts what the system trusts.
       on_stderr: told what a `process:` writes to its standard error, as it comes; it must not wait.
+      resume: whether streams and calls outlive their connection, and the limits of that; True for the defaults, None for
+        whether `reconnect` is given. A server that does not offer it makes no difference until the connection is lost.
+      reconnect: how to look for another connection then; None for the defaults.
 
     Yields:
       The client. Over HTTP it carries calls and server streams only.
@@ -134,6 +158,11 @@ async def connect(
     """
     check_carrier(carrier)
     address = parse_address(url, SCHEMES)
-    call = _Call(address, config or ConnectionConfig(), carrier, ssl_context, on_stderr)
+    options = resume_options(reconnect is not None if resume is None else resume)
+    if options is None and reconnect is not None:
+        raise LocalProtocolError("can't reconnect without resume", field="reconnect")
+    if options is not None and address.scheme not in _RESUMABLE:
+        raise LocalProtocolError(f"can't resume over {address.scheme}: {_REASON}", field="resume")
+    call = _Call(address, config or ConnectionConfig(), carrier, ssl_context, on_stderr, options, reconnect)
     async with SCHEMES[address.scheme](call) as client:
         yield client

@@ -77,6 +77,10 @@ class Runs:
         finally:
             self._runs.discard(run)
 
+    def forget(self, run: Run) -> None:
+        """Leave a connection alone: a session has taken it, which has a run of its own."""
+        self._runs.discard(run)
+
     @property
     def streams(self) -> int:
         """How many streams are open."""

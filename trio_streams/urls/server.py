@@ -27,6 +27,8 @@ from trio_streams.procedures.envelopes import EnvelopeServer
 from trio_streams.procedures.jsonrpc import JsonRpcRunner
 from trio_streams.procedures.router import Router
 from trio_streams.procedures.server import prepare
+from trio_streams.resuming.carrier import ResumingCarrier
+from trio_streams.resuming.sessions import Sessions
 from trio_streams.service.background import Background
 from trio_streams.service.drain import Drain
 from trio_streams.service.front import admitted, logged, probed
@@ -38,6 +40,7 @@ from trio_streams.transports.bytes import ByteCarrier
 from trio_streams.transports.envelope_carrier import ResumedCarrier, as_envelopes, receive_start
 from trio_streams.transports.exchange import ExchangeConfig, ExchangeHandler
 from trio_streams.transports.gate import Gate
+from trio_streams.transports.identity import Identify, identify_peer
 from trio_streams.transports.messages import accept_trio_websocket, accept_websocket
 from trio_streams.transports.origin import OriginPolicy
 from trio_streams.transports.tls import accept_tls, open_server_tls, server_context
@@ -86,6 +89,8 @@ class Server:
     dashboard: Dashboard | None = None
     channels: Channels | None = None
     envelopes: EnvelopeLimits = attrs.field(factory=EnvelopeLimits)
+    sessions: Sessions | None = None
+    identify: Identify = identify_peer
     urls: list[str] = attrs.field(factory=list[str])
     stopping: trio.Event = attrs.field(factory=trio.Event)
     _runs: Runs = attrs.field(factory=Runs)
@@ -152,16 +157,12 @@ class Server:
                 await trio.aclose_forcefully(stream)
 
     async def _run(self, run: Run, transport: str, carrier: Carrier) -> None:
-        def began(connection: Connection) -> None:
-            run.connection = connection
-            if self.dashboard is not None:
-                self.dashboard.connected(connection)
-            if self.on_connection is not None:
-                self.on_connection(connection)
-
         texts = as_envelopes(carrier)
+        principal = None if self.sessions is None else self.identify(carrier)
         carrier, make_machine = run.hold(texts or carrier), None
         is_envelopes = texts is not None
+        began = partial(self._began, run)
+        start = None
         if transport in _LOOKED_AT:
             began_at = trio.current_time()
             start = await receive_start(carrier, patience=self.config.handshake_timeout)
@@ -169,6 +170,13 @@ class Server:
             carrier = ResumedCarrier(carrier, start)
             if not start:
                 make_machine = partial(self._make_machine, began_at)
+        if self.sessions is not None and not is_envelopes and start != b"":
+            offered = await self.sessions.receive_offer(carrier)
+            if offered.hello is not None:
+                self._runs.forget(run)
+                await self.sessions.serve(carrier, offered, principal, partial(self._run_session, transport))
+                return
+            carrier = ResumedCarrier(carrier, offered.received)
         choose = partial(self._prepare, transport, is_envelopes)
         if is_envelopes:
             await self._envelopes.serve(
@@ -181,6 +189,28 @@ class Server:
                 config=self.config,
                 transport=transport,
                 make_machine=make_machine,
+                on_connection=began,
+            )
+
+    def _began(self, run: Run, connection: Connection) -> None:
+        run.connection = connection
+        if self.dashboard is not None:
+            self.dashboard.connected(connection)
+        if self.on_connection is not None:
+            self.on_connection(connection)
+
+    async def _run_session(self, transport: str, carrier: ResumingCarrier) -> None:
+        def began(connection: Connection) -> None:
+            carrier.drive(connection.kick)
+            self._began(run, connection)
+
+        with self._runs.open() as run:
+            await run_server(
+                run.hold(carrier),
+                partial(self._prepare, transport, False),
+                config=self.config,
+                transport=transport,
+                make_machine=lambda: carrier.machine,
                 on_connection=began,
             )
 
