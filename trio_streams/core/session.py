@@ -106,6 +106,9 @@ class Session(Mux):
         "_acknowledged",
         "_extra_bytes",
         "_greeting",
+        "_is_full",
+        "_is_steady",
+        "_owes_ack",
         "_replay",
         "_retention",
         "_session_id",
@@ -133,7 +136,10 @@ class Session(Mux):
         self._replay: deque[bytes] = deque()
         self._acknowledged = 0
         self._unacknowledged_bytes = 0
+        self._owes_ack = False
         self._extra_bytes = 0  # control that was written while the retention was full
+        self._is_full = False
+        self._is_steady = False  # nothing stands between the streams and a carrier
         self.is_attached: bool = True
         self.carrier_fault: StreamsError | None = None
         self.resumes: int = 0
@@ -143,7 +149,8 @@ class Session(Mux):
         self._in.session_hello = None
         self._in.on_hello = self._on_hello
         self._in.on_ack = self._on_ack
-        self._greeting = self._greet()
+        self._greeting = b""
+        self._greet()
 
     # -- carriers ---------------------------------------------------------------------------------------------
 
@@ -168,6 +175,7 @@ class Session(Mux):
         if not self.can_outlive:
             return False
         self.carrier_fault = fault
+        self._is_steady = False
         return True
 
     def detach(self) -> None:
@@ -178,7 +186,7 @@ class Session(Mux):
         """
         if not self.can_outlive:
             raise LocalProtocolError("can't detach a session that can't be resumed")
-        self.is_attached = False
+        self.is_attached = self._is_steady = False
         self.carrier_fault = None
         self._in.hello = None
         self._greeting = b""
@@ -196,18 +204,22 @@ class Session(Mux):
         if self.is_attached:
             raise LocalProtocolError("can't attach a session that is attached")
         self.is_attached = True
-        self._greeting = self._greet()
+        self._greet()
         self._liveness.restart(now)
 
-    def _greet(self) -> bytes:
+    def _greet(self) -> None:
         hello = attrs.evolve(
             make_hello(self._config, self._session_id),
             frames_received=self._in.frames,
             features=frozenset({RESUME}),
         )
+        self._greeting = self._wire.preface + self._wire.encode(0, hello)
+        self._note_acknowledged()
+
+    def _note_acknowledged(self) -> None:
         self._acknowledged = self._in.frames
         self._unacknowledged_bytes = 0
-        return self._wire.preface + self._wire.encode(0, hello)
+        self._owes_ack = False
 
     def _on_hello(self, hello: records.Hello) -> None:
         is_first = hello is self._in.session_hello
@@ -223,11 +235,18 @@ class Session(Mux):
             self._retention = None
         elif self._retention is not None:
             self._replay = deque(self._retention.replay(hello.frames_received))
+            self._is_full = self._retention.is_full
             self.resumes += not is_first
+        self._look_whether_steady()
+
+    def _look_whether_steady(self) -> None:
+        is_greeted = self.is_greeted or self._in.session_hello is None
+        self._is_steady = is_greeted and not self._greeting and not self._replay
 
     def _on_ack(self, frames: int) -> None:
         if self._retention is not None:
             self._retention.acknowledge(frames)
+            self._is_full = self._retention.is_full
 
     # -- what the driver asks ---------------------------------------------------------------------------------
 
@@ -244,33 +263,32 @@ class Session(Mux):
     @property
     def has_output(self) -> bool:
         """Whether `to_send` has something to give."""
+        if self._is_steady:
+            return self._owes_ack or (self._has_control if self._is_full else super().has_output)
         if not self.is_attached or self.carrier_fault is not None:
             return False
-        if self._greeting or self._in.hello is None:
-            return bool(self._greeting) or (self._in.failure is not None and self._out.control_bytes > 0)
-        if self._replay or self._owes_ack:
-            return True
-        if self._retention is not None and self._retention.is_full:
-            return self._out.control_bytes > 0 or bool(self._granted_streams) or self._in.owes_grant
-        return super().has_output
+        if self._in.failure is not None:
+            return bool(self._greeting) or super().has_output
+        return bool(self._greeting or self._replay)
+
+    @property
+    def _has_control(self) -> bool:
+        return self._out.control_bytes > 0 or bool(self._granted_streams) or self._in.owes_grant
 
     @property
     def is_flushed(self) -> bool:
         """Whether everything was given to a carrier that lives."""
-        if self.is_attached and self.carrier_fault is None:
+        if self._is_steady:
             return super().is_flushed
-        return not (self._out.queued_bytes or self._out.control_bytes or self.retained_bytes)
-
-    @property
-    def _owes_ack(self) -> bool:
-        owed = self._in.frames - self._acknowledged
-        is_due = owed >= _ACKNOWLEDGE_FRAMES or (owed > 0 and self._unacknowledged_bytes >= _ACKNOWLEDGE_BYTES)
-        return is_due and self._retention is not None and self._in.failure is None
+        return not (self._greeting or self._out.queued_bytes or self._out.control_bytes or self.retained_bytes)
 
     def receive(self, data: bytes, now: float) -> None:
         """Take bytes from the carrier. Never raises for the peer's fault: `Failed` is the last event then."""
-        self._unacknowledged_bytes += len(data)
         super().receive(data, now)
+        self._unacknowledged_bytes += len(data)
+        owed = self._in.frames - self._acknowledged
+        if owed >= _ACKNOWLEDGE_FRAMES or (owed and self._unacknowledged_bytes >= _ACKNOWLEDGE_BYTES):
+            self._owes_ack = self._retention is not None and self._in.failure is None
 
     def next_deadline(self) -> float | None:
         """When `handle_deadline` wants to be called, if ever; long ago where the carrier is of no use."""
@@ -281,7 +299,7 @@ class Session(Mux):
         if self.can_outlive and self.carrier_fault is None:
             error = self._liveness.check(now, greeted=self._in.hello is not None)
             if error is not None:
-                self.carrier_fault = error
+                self.outlives(error)
         if self.carrier_fault is None:
             super().handle_deadline(now)
 
@@ -292,29 +310,38 @@ class Session(Mux):
           now: seconds.
           max_bytes: when to stop adding data frames; control and the last turn may exceed it.
         """
+        if not self._is_steady:
+            return self._take_opening(now, max_bytes)
+        retention = self._retention
+        if retention is None or self._in.failure is not None:
+            self._owes_ack = False
+            return super().to_send(now, max_bytes)
+        if self._in.frames > self._acknowledged:
+            self._note_acknowledged()
+            self._out.put_record(0, records.Ack(self._acknowledged))
+        if self._is_full:
+            data = super().to_send(now, 0)
+            self._extra_bytes += len(data)
+        else:
+            self._extra_bytes = 0
+            data = super().to_send(now, max_bytes)
+        retention.keep(data)
+        self._is_full = retention.is_full
+        if self._extra_bytes > self._config.max_control_bytes:
+            self._in.fail(self._unacknowledged())
+        return data
+
+    def _take_opening(self, now: float, max_bytes: int) -> bytes:
+        """What goes first on a carrier: the greeting, and once the peer has greeted what it lacks."""
         if not self.has_output:
             return b""
         if self._greeting:
             data, self._greeting = self._greeting, b""
-            return data
-        if self._in.failure is None and self._replay:
-            return self._take_replay(max_bytes)
-        retention = self._retention
-        if retention is None or self._in.failure is not None:
-            return super().to_send(now, max_bytes)
-        if self._in.frames > self._acknowledged:
-            self._acknowledged = self._in.frames
-            self._unacknowledged_bytes = 0
-            self._out.put_record(0, records.Ack(self._acknowledged))
-        if not retention.is_full:
-            self._extra_bytes = 0
+        elif self._in.failure is not None:
             data = super().to_send(now, max_bytes)
         else:
-            data = super().to_send(now, 0)
-            self._extra_bytes += len(data)
-        retention.keep(data)
-        if self._extra_bytes > self._config.max_control_bytes:
-            self._in.fail(self._unacknowledged())
+            data = self._take_replay(max_bytes)
+        self._look_whether_steady()
         return data
 
     def _take_replay(self, max_bytes: int) -> bytes:

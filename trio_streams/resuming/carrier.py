@@ -27,6 +27,10 @@ def _ignore() -> None:
     """Nobody wants to know."""
 
 
+def _unknown() -> bool:
+    return False
+
+
 def _closed_here() -> trio.ClosedResourceError:
     return trio.ClosedResourceError("this session was closed here")
 
@@ -39,10 +43,11 @@ class Link:
       received: what was taken from it already; it comes first.
     """
 
-    __slots__ = ("_done", "carrier", "received")
+    __slots__ = ("_done", "carrier", "is_writable", "received")
 
     def __init__(self, carrier: Carrier, received: bytes = b"") -> None:
         self.carrier: Final = carrier
+        self.is_writable: Callable[[], bool] = carrier.is_writable if isinstance(carrier, PromptCarrier) else _unknown
         self.received: bytes = received
         self._done = trio.Event()
 
@@ -255,8 +260,7 @@ class ResumingCarrier:
 
     def is_writable(self) -> bool:
         """Whether `wait_writable` would return at once. False where that is not known."""
-        carrier = None if self._link is None else self._link.carrier
-        return isinstance(carrier, PromptCarrier) and carrier.is_writable()
+        return self._link is not None and self._link.is_writable()
 
     async def aclose(self) -> None:
         """Say goodbye on the carrier, if there is one, and take no other. Idempotent.
