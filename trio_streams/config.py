@@ -129,8 +129,9 @@ class ReconnectOptions:
       seed: for the jitter; None for a different one each time.
     """
 
-    initial_delay: float = attrs.field(default=1.0, validator=_at_least(0))
-    max_delay: float = attrs.field(default=30.0, validator=_at_least(0))
+    # Nothing at all would stay nothing however often it is multiplied.
+    initial_delay: float = attrs.field(default=1.0, validator=_at_least(0.001))
+    max_delay: float = attrs.field(default=30.0, validator=_at_least(0.001))
     factor: float = attrs.field(default=2.0, validator=_at_least(1))
     max_attempts: int | None = attrs.field(default=None, validator=attrs.validators.optional(_at_least(1)))
     retries_first: bool = False

@@ -156,7 +156,7 @@ async def _calls(carriers: str, name: str, port: int, count: int) -> float:
 async def _come_back(port: int, count: int) -> float:
     """Seconds from the loss of all connections until each client has had an answer."""
     opened: list[FragileCarrier] = []
-    at_once = ReconnectOptions(initial_delay=0.0, max_delay=0.0)
+    at_once = ReconnectOptions(initial_delay=0.001)
     async with trio.open_nursery() as nursery:
 
         async def run(task_status: trio.TaskStatus[Connection] = trio.TASK_STATUS_IGNORED) -> None:

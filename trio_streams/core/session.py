@@ -107,6 +107,7 @@ class Session(Mux):
         "_extra_bytes",
         "_greeting",
         "_is_full",
+        "_is_given_up",
         "_is_steady",
         "_owes_ack",
         "_replay",
@@ -139,6 +140,7 @@ class Session(Mux):
         self._owes_ack = False
         self._extra_bytes = 0  # control that was written while the retention was full
         self._is_full = False
+        self._is_given_up = False
         self._is_steady = False  # nothing stands between the streams and a carrier
         self.is_attached: bool = True
         self.carrier_fault: StreamsError | None = None
@@ -195,6 +197,12 @@ class Session(Mux):
         self._out.keep_control(self._wire.find_counted)
         self._liveness.pause()
 
+    def give_up(self) -> None:
+        """There will be no other carrier: what was kept for one goes."""
+        self._retention = None
+        self._replay.clear()
+        self._is_given_up = True
+
     def attach(self, now: float) -> None:
         """There is another carrier: greet on it.
 
@@ -231,9 +239,9 @@ class Session(Mux):
                 size=hello.frames_received,
                 limit=0,
             )
-        if is_first and RESUME not in hello.features:
+        if self._retention is None or (is_first and RESUME not in hello.features):
             self._retention = None
-        elif self._retention is not None:
+        else:
             self._replay = deque(self._retention.replay(hello.frames_received))
             self._is_full = self._retention.is_full
             self.resumes += not is_first
@@ -280,7 +288,9 @@ class Session(Mux):
         """Whether everything was given to a carrier that lives."""
         if self._is_steady:
             return super().is_flushed
-        return not (self._greeting or self._out.queued_bytes or self._out.control_bytes or self.retained_bytes)
+        return self._is_given_up or not (
+            self._greeting or self._out.queued_bytes or self._out.control_bytes or self.retained_bytes
+        )
 
     def receive(self, data: bytes, now: float) -> None:
         """Take bytes from the carrier. Never raises for the peer's fault: `Failed` is the last event then."""

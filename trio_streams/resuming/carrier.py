@@ -148,6 +148,8 @@ class ResumingCarrier:
     def _finish(self, error: Exception) -> None:
         if self._end is None:
             self._end = error
+            if self._link is None:
+                self.machine.give_up()
             self._wake()
 
     def _detach(self, fault: Exception) -> None:
