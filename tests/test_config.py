@@ -7,7 +7,7 @@ import math
 import attrs
 import pytest
 
-from trio_streams.config import ConnectionConfig, StreamLimits
+from trio_streams.config import ConnectionConfig, ReconnectOptions, ResumeOptions, StreamLimits
 
 BYTES_AND_COUNTS = ["connection_window_bytes", "max_streams", "max_item_bytes", "max_send_buffer_bytes"]
 
@@ -44,6 +44,24 @@ def test_wrong_limits_are_refused(field: str, value: float) -> None:
     """What could never work fails when the configuration is made, by name."""
     with pytest.raises(ValueError, match=field):
         ConnectionConfig(**{field: value})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("kind", "field", "value"),
+    [
+        (ResumeOptions, "max_retained_bytes", 131_071),
+        (ResumeOptions, "max_session_age", -1.0),
+        (ResumeOptions, "max_detached_sessions", 0),
+        (ReconnectOptions, "initial_delay", math.nan),
+        (ReconnectOptions, "max_delay", -1.0),
+        (ReconnectOptions, "factor", 0.5),
+        (ReconnectOptions, "max_attempts", 0),
+    ],
+)
+def test_wrong_limits_of_sessions_are_refused(kind: type, field: str, value: float) -> None:
+    """Likewise; a retention that is smaller than what a peer may leave unacknowledged would stop its streams."""
+    with pytest.raises(ValueError, match=field):
+        kind(**{field: value})
 
 
 def test_no_idle_timeout_is_a_choice() -> None:

@@ -26,7 +26,7 @@ LEVELS: Final[tuple[tuple[str, ...], ...]] = (
     ("codes", "config", "core"),
     ("wire", "errors", "nursery"),
     ("codecs", "streams", "carrier", "connection"),
-    ("driver",),
+    ("driver", "resuming"),
     ("transports",),
     ("service",),
     (*SYSTEMS, "testing"),

@@ -11,7 +11,15 @@ from typing import Any, Final
 
 import attrs
 
-__all__ = ["ITEM_OVERHEAD_BYTES", "MAX_FRAME_PAYLOAD_BYTES", "ConnectionConfig", "StreamLimits", "positive"]
+__all__ = [
+    "ITEM_OVERHEAD_BYTES",
+    "MAX_FRAME_PAYLOAD_BYTES",
+    "ConnectionConfig",
+    "ReconnectOptions",
+    "ResumeOptions",
+    "StreamLimits",
+    "positive",
+]
 
 ITEM_OVERHEAD_BYTES: Final = 64
 """What an item costs beyond its bytes: CPython spends 33 bytes on a `bytes` object and up to 31 around it.
@@ -85,3 +93,46 @@ class ConnectionConfig:
         validator=attrs.validators.optional(_at_least(0.001)),  # type: ignore[arg-type]
     )
     close_timeout: float = attrs.field(default=2.0, validator=_at_least(0))
+
+
+@attrs.frozen(kw_only=True)
+class ResumeOptions:
+    """How a session outlives its carrier.
+
+    Attributes:
+      max_retained_bytes: of what this side has written and the peer has not acknowledged; a write costs its length plus
+        64. While so much is retained, senders wait.
+      max_session_age: seconds after the loss of a carrier in which another one has to take its place.
+      max_detached_sessions: on a server, sessions that wait for their clients; one more ends the one that has waited
+        longest.
+    """
+
+    # A peer acknowledges after 32 KiB or 256 frames at the latest; less than a few times that would stop the stream.
+    max_retained_bytes: int = attrs.field(default=1_048_576, validator=_at_least(131_072))
+    max_session_age: float = attrs.field(default=60.0, validator=_at_least(0))
+    max_detached_sessions: int = attrs.field(default=1_024, validator=_at_least(1))
+
+
+@attrs.frozen(kw_only=True)
+class ReconnectOptions:
+    """How a client looks for another carrier: with exponential backoff and full jitter.
+
+    The n-th attempt comes after a random time between 0 and `initial_delay * factor ** (n - 1)`, but no more than
+    `max_delay`: clients that lose a server together so come back one by one.
+
+    Attributes:
+      initial_delay: seconds at most before the first attempt.
+      max_delay: seconds at most before any.
+      factor: how much longer the next one may take.
+      max_attempts: in a row; None for as many as fit into the session's age.
+      retries_first: whether the first connection is tried again, too, as often and as long.
+      seed: for the jitter; None for a different one each time.
+    """
+
+    # Nothing at all would stay nothing however often it is multiplied.
+    initial_delay: float = attrs.field(default=1.0, validator=_at_least(0.001))
+    max_delay: float = attrs.field(default=30.0, validator=_at_least(0.001))
+    factor: float = attrs.field(default=2.0, validator=_at_least(1))
+    max_attempts: int | None = attrs.field(default=None, validator=attrs.validators.optional(_at_least(1)))
+    retries_first: bool = False
+    seed: int | None = None

@@ -19,6 +19,7 @@ from trio_streams.config import ConnectionConfig
 from trio_streams.core import events, records
 from trio_streams.core.errors import LocalProtocolError
 from trio_streams.core.mux import Mux
+from trio_streams.core.session import Session
 from trio_streams.errors import ConnectionLost, forget_frames
 from trio_streams.streams.abc import StreamStatistics
 from trio_streams.streams.wire import WireStream
@@ -42,6 +43,9 @@ class ConnectionStatistics:
       bytes_sent: bytes handed to the carrier.
       bytes_received: bytes taken from it.
       round_trip: seconds that the last ping took; None before the first.
+      is_attached: whether there is a carrier; False while a session waits for another one.
+      resumes: how often the session went on with another carrier.
+      retained_bytes: bytes that were written and that the peer has not acknowledged; 0 where nothing is to be resumed.
     """
 
     peer: str
@@ -55,6 +59,9 @@ class ConnectionStatistics:
     bytes_sent: int
     bytes_received: int
     round_trip: float | None
+    is_attached: bool = True
+    resumes: int = 0
+    retained_bytes: int = 0
 
 
 _Stream = WireStream[bytes, bytes]
@@ -292,6 +299,7 @@ class Connection:
     def statistics(self) -> ConnectionStatistics:
         """A snapshot of the connection and its streams."""
         machine = self.machine
+        session = machine if isinstance(machine, Session) else None
         return ConnectionStatistics(
             peer=self.peer,
             transport=self.transport,
@@ -304,6 +312,9 @@ class Connection:
             bytes_sent=self.bytes_sent,
             bytes_received=self.bytes_received,
             round_trip=machine.round_trip,
+            is_attached=session is None or session.is_attached,
+            resumes=0 if session is None else session.resumes,
+            retained_bytes=0 if session is None else session.retained_bytes,
         )
 
     @property

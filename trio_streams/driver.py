@@ -245,7 +245,9 @@ class _Driver(Parking):
                 await self._send_all(scope)
             if scope.cancelled_caught and self._may_send:
                 limit, patience = self._patience
-                raise ConnectionLost(f"{self.connection.peer} took no bytes for {limit} of {patience:g} s")
+                error = ConnectionLost(f"{self.connection.peer} took no bytes for {limit} of {patience:g} s")
+                if not self._machine.outlives(error):
+                    raise error
             is_broken = False
         except StreamsError as exc:
             self._may_send = False
@@ -348,7 +350,7 @@ class _Driver(Parking):
 
     @property
     def _is_flushed(self) -> bool:
-        return not self._is_sending and not self._machine.has_output and not self._machine.queued_bytes
+        return not self._is_sending and self._machine.is_flushed
 
 
 @contextlib.asynccontextmanager

@@ -94,3 +94,19 @@ def test_pings_that_never_come_back_are_forgotten() -> None:
     numbers = [liveness.start_ping(0.0) for _ in range(65)]
     assert liveness.finish_ping(numbers[0], 1.0) is None
     assert liveness.finish_ping(numbers[1], 1.0) == 1.0
+
+
+def test_between_two_carriers_time_stands_still() -> None:
+    """Nobody can be heard then; on the next carrier the hello has its time again, and old pings are forgotten."""
+    liveness = Liveness(5.0, 10.0, 0.0)
+    liveness.greeted()
+    number = liveness.start_ping(1.0)
+    liveness.pause()
+    assert liveness.deadline is None
+    assert liveness.check(1e9, greeted=False) is None
+    liveness.restart(100.0)
+    assert liveness.deadline == 105.0
+    assert liveness.finish_ping(number, 101.0) is None
+    liveness.heard(102.0)
+    liveness.greeted()
+    assert liveness.deadline == 107.0

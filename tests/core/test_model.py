@@ -90,12 +90,15 @@ class Model(RuleBasedStateMachine):
         self, config: ConnectionConfig, other: ConnectionConfig, seed: int, max_chunk: int | None, max_bytes: int
     ) -> None:
         self.configs = (config, other)
-        self.muxes = (make_mux(is_client=True, config=config), make_mux(is_client=False, config=other))
+        self.muxes = (self.make(True, config), self.make(False, other))
         link = Link(seed, latency=(0.0, 0.01), max_chunk=max_chunk)
         self.pair: Pair[events.Event] = Pair(*self.muxes, link, max_bytes=max_bytes)
         self.settle()
         for side in (CLIENT, SERVER, CLIENT):
             self.open(side, 0, None)
+
+    def make(self, is_client: bool, config: ConnectionConfig) -> Mux:
+        return make_mux(is_client=is_client, config=config)
 
     # -- what happens -----------------------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ from tests.core.support import CONFIG, Muxes, consume, greeted, items, make_mux,
 from trio_streams.codes import Code
 from trio_streams.config import ConnectionConfig, StreamLimits
 from trio_streams.core import events, records
-from trio_streams.core.errors import LocalProtocolError
+from trio_streams.core.errors import LocalProtocolError, StreamsError
 from trio_streams.core.states import StreamState
 from trio_streams.testing import Link, Pair
 from trio_streams.wire.binary import PREFACE, BinaryWire
@@ -442,3 +442,17 @@ def test_nothing_leaks_over_thousands_of_streams() -> None:
         assert mine._out.credit.bytes == theirs._in.credit.bytes
         assert (mine._out._starved, mine._out._waiting_for_room, mine._granted_streams) == ({}, {}, {})
         assert len(mine._out._scheduler) == 0
+
+
+def test_a_plain_connection_ends_with_its_carrier() -> None:
+    """It is flushed when everything was given to the carrier, and nothing outlives that."""
+    mux = greeted(is_client=True)
+    assert mux.is_flushed
+    stream_id = mux.open("s")
+    assert not mux.is_flushed
+    mux.send(stream_id, [b"x"])
+    while mux.has_output:
+        assert not mux.is_flushed
+        mux.to_send(0.0, 1)
+    assert mux.is_flushed
+    assert not mux.outlives(StreamsError("gone"))

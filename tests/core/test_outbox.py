@@ -182,3 +182,16 @@ def test_after_a_failure_only_queued_control_goes() -> None:
     assert sender.take() == [(0, records.GoAway(Code.INTERNAL))]
     assert not sender.out.has_output
     assert sender.out.writable() == []
+
+
+def test_control_can_be_sorted_out() -> None:
+    """What belongs to a carrier that is gone is dropped, or all; what is left counts."""
+    sender = Sender()
+    sender.out.put_record(0, records.Ping(1))
+    sender.out.put_record(1, records.Stop())
+    sender.out.keep_control(BinaryWire().find_counted)
+    assert sender.out.control_bytes == len(BinaryWire().encode(1, records.Stop()))
+    assert sender.take() == [(1, records.Stop())]
+    sender.out.put_record(0, records.Ping(2))
+    sender.out.drop_control()
+    assert (sender.out.control_bytes, sender.take()) == (0, [])

@@ -325,6 +325,28 @@ def test_a_frame_that_never_completes_costs_its_own_size() -> None:
         assert len(wire._buffer) < 16_396 + 100
 
 
+def test_frames_of_a_session_are_told_from_those_of_a_carrier() -> None:
+    """HELLO, PING, PONG and ACK belong to a carrier; all others count, and are found where they are."""
+    data = b"".join(data for _, data, _, _ in VECTORS)
+    kinds = [data[start] for start, _ in BinaryWire().find_counted(data)]
+    assert kinds == [vector[0] for _, vector, _, _ in VECTORS if vector[0] not in {0x01, 0x09, 0x0A, 0x0B}]
+    assert b"".join(data[start:end] for start, end in BinaryWire().find_counted(data)) == b"".join(
+        vector for _, vector, _, _ in VECTORS if vector[0] not in {0x01, 0x09, 0x0A, 0x0B}
+    )
+    assert BinaryWire().find_counted(b"") == []
+
+
+def test_input_begins_anew_on_another_carrier() -> None:
+    """Half a frame, a fault and the preface are forgotten."""
+    wire = BinaryWire()
+    wire.decode(PREFACE + frame(9, 0, bytes(8))[:-1])
+    wire.reset_input()
+    assert wire.decode(PREFACE + frame(9, 0, bytes(8))) == [(0, records.Ping(0))]
+    assert isinstance(wire.decode(frame(99))[0][1], RemoteProtocolError)
+    wire.reset_input()
+    assert wire.decode(PREFACE + frame(9, 0, bytes(8))) == [(0, records.Ping(0))]
+
+
 def test_neither_wire_nor_core_needs_trio() -> None:
     """The machines import and talk where `trio` is blocked; the package's own `__init__` is the users' face."""
     package = list(trio_streams.__path__)

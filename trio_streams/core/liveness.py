@@ -52,6 +52,17 @@ class Liveness:
         """The peer's hello arrived: from now on only silence counts."""
         self.deadline = None if self._idle_timeout is None else self._last_heard + self._idle_timeout / 2
 
+    def pause(self) -> None:
+        """There is nobody to be heard: the carrier is gone, and the pings on it."""
+        self.deadline = None
+        self._pings.clear()
+        self._is_probing = False
+
+    def restart(self, now: float) -> None:
+        """There is another carrier, on which the peer has to greet again."""
+        self._last_heard = now
+        self.deadline = now + self._handshake_timeout
+
     def check(self, now: float, *, greeted: bool) -> ProtocolError | None:
         """Look whether the peer is to be given up.
 

@@ -19,7 +19,7 @@ from typing import Final
 from trio_streams.codes import Code
 from trio_streams.config import ConnectionConfig
 from trio_streams.core import events, records
-from trio_streams.core.errors import LocalProtocolError, ProtocolError
+from trio_streams.core.errors import LocalProtocolError, ProtocolError, StreamsError
 from trio_streams.core.flow import ReceiveCredit, SendCredit
 from trio_streams.core.inbox import Inbox
 from trio_streams.core.liveness import Liveness
@@ -28,7 +28,7 @@ from trio_streams.core.states import HalfState, StreamState, project
 from trio_streams.core.stream_machine import StreamMachine
 from trio_streams.core.wire import Wire
 
-__all__ = ["Mux"]
+__all__ = ["Mux", "make_hello"]
 
 _LONGEST_MS: Final = (1 << 53) - 1
 """The longest deadline that travels: what JSON numbers hold everywhere, and 285,000 years."""
@@ -70,7 +70,7 @@ class Mux:
         self._opened = 0
         self._granted_streams: dict[int, None] = {}
         self._out.put(wire.preface)
-        self._out.put_record(0, _hello(config, session_id))
+        self._out.put_record(0, make_hello(config, session_id))
 
     # -- what the driver asks ---------------------------------------------------------------------------------
 
@@ -93,6 +93,15 @@ class Mux:
     def has_output(self) -> bool:
         """Whether `to_send` has something to give."""
         return self._out.has_output or bool(self._granted_streams) or self._in.owes_grant
+
+    @property
+    def is_flushed(self) -> bool:
+        """Whether everything was given to the carrier."""
+        return not self.has_output and not self._out.queued_bytes
+
+    def outlives(self, fault: StreamsError) -> bool:
+        """Tell the machine that its carrier is of no further use; whether another one may take its place."""
+        return False
 
     @property
     def frames_received(self) -> int:
@@ -424,7 +433,8 @@ class Mux:
             self._in.remove_if_over(stream_id, machine)
 
 
-def _hello(config: ConnectionConfig, session_id: str) -> records.Hello:
+def make_hello(config: ConnectionConfig, session_id: str) -> records.Hello:
+    """The first record that a side says."""
     return records.Hello(
         session_id=session_id,
         window_items=config.stream.window_items,

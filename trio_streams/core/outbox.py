@@ -7,7 +7,7 @@ lasts; a stream that could go on but for that credit is parked as starved.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from trio_streams.core import records
 from trio_streams.core.assembly import Piece
@@ -74,6 +74,16 @@ class Outbox:
         """Queue a record as control; not once the connection has failed."""
         if not self.is_closed:
             self.put(self._wire.encode(stream_id, record))
+
+    def keep_control(self, is_kept: Callable[[bytes], object]) -> None:
+        """Drop what is queued as control and is not to be kept; it is asked for each whole frame."""
+        self._control = list(filter(is_kept, self._control))
+        self.control_bytes = sum(map(len, self._control))
+
+    def drop_control(self) -> None:
+        """Drop all that is queued as control."""
+        self._control = []
+        self.control_bytes = 0
 
     def schedule(self, stream_id: int, machine: StreamMachine) -> None:
         """A stream has something to send. A starved one stays parked: what it has stands behind an item."""

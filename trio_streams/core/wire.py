@@ -9,7 +9,7 @@ from trio_streams.core.assembly import Piece
 from trio_streams.core.errors import ProtocolError
 from trio_streams.core.records import Record
 
-__all__ = ["Frame", "Wire"]
+__all__ = ["Frame", "ResumableWire", "Wire"]
 
 Frame: TypeAlias = "list[bytes] | Piece | Record | ProtocolError"
 """A run of whole items, a piece of a large one, a record, or, as the last of all, what is wrong with the input."""
@@ -43,4 +43,16 @@ class Wire(Protocol):
 
         It never raises for the peer's fault: the error comes last in the list, and nothing is decoded after it.
         """
+        ...
+
+
+class ResumableWire(Wire, Protocol):
+    """A wire whose sessions can go on with another carrier."""
+
+    def reset_input(self) -> None:
+        """Forget what was decoded: a preface comes next. Half a frame is dropped."""
+        ...
+
+    def find_counted(self, data: bytes) -> list[tuple[int, int]]:
+        """Where in some whole frames those begin and end that belong to the session, not to one carrier."""
         ...

@@ -52,6 +52,11 @@ class TlsMachine:
         """How much there is to be sent."""
         return self._outgoing.pending
 
+    @property
+    def peer_certificate(self) -> bytes | None:
+        """What the peer showed and was checked, as DER; None if it was not asked."""
+        return self._object.getpeercert(binary_form=True)
+
     def feed(self, data: bytes | bytearray) -> None:
         """Take what the peer has sent; nothing for the end of it."""
         if data:
@@ -145,6 +150,11 @@ class TlsCarrier(OutputCarrier):
     def alpn(self) -> str | None:
         """The application protocol both sides agreed on, or None where the peer names none."""
         return self._machine.alpn
+
+    @property
+    def peer_certificate(self) -> bytes | None:
+        """What the peer showed and was checked, as DER; None if it was not asked."""
+        return self._machine.peer_certificate
 
     async def receive(self) -> bytes:
         """Take the bytes that have arrived, all records of one read of 64 KiB; `b""` once the peer has said goodbye.

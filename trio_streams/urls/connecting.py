@@ -6,17 +6,20 @@ import contextlib
 import ssl
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 from typing import Final, Literal, TypeAlias, get_args
 
 import attrs
 
 from trio_streams.carrier import Carrier
-from trio_streams.config import ConnectionConfig
+from trio_streams.config import ConnectionConfig, ReconnectOptions, ResumeOptions
 from trio_streams.core.errors import LocalProtocolError
 from trio_streams.driver import run_client
 from trio_streams.procedures.client import Client, ConnectionClient
 from trio_streams.procedures.envelope_client import open_envelope_client
 from trio_streams.procedures.http_client import RECONNECT, HttpProcedureClient
+from trio_streams.resuming.client import run_resuming_client
+from trio_streams.resuming.sessions import resume_options
 from trio_streams.transports.bytes import connect_tcp
 from trio_streams.transports.envelope_carrier import as_envelopes
 from trio_streams.transports.http_client import HttpClient, HttpClientConfig
@@ -50,6 +53,8 @@ class _Call:
     dialect: Dialect
     envelopes: EnvelopeLimits
     event_source: EventSourceConfig
+    resume: ResumeOptions | None = None
+    reconnect: ReconnectOptions | None = None
 
     @property
     def subprotocols(self) -> tuple[str, ...]:
@@ -63,6 +68,16 @@ def _on(open_carrier: Callable[[_Call], AbstractAsyncContextManager[Carrier]]) -
     @contextlib.asynccontextmanager
     async def open_client(call: _Call) -> AsyncGenerator[Client, None]:
         transport = call.address.scheme
+        if call.resume is not None:
+            async with run_resuming_client(
+                partial(open_carrier, call),
+                config=call.config,
+                resume=call.resume,
+                reconnect=call.reconnect,
+                transport=transport,
+            ) as connection:
+                yield ConnectionClient(connection)
+            return
         async with open_carrier(call) as carrier:
             if call.dialect == "envelopes":
                 texts = as_envelopes(carrier)
@@ -131,6 +146,9 @@ SCHEMES: Final[Mapping[str, _Open]] = {
 }
 """What opens a client for each scheme."""
 
+_RESUMABLE: Final = frozenset({"tcp", "tls", "unix", "ws", "wss"})
+_REASON: Final = "a process that has ended can't be joined again, and an exchange has no session"
+
 
 @contextlib.asynccontextmanager
 async def connect(
@@ -143,6 +161,8 @@ async def connect(
     dialect: Dialect = "trio-streams",
     envelopes: EnvelopeLimits | None = None,
     event_source: EventSourceConfig | None = None,
+    resume: ResumeOptions | bool | None = None,
+    reconnect: ReconnectOptions | None = None,
 ) -> AsyncGenerator[Client, None]:
     """Connect to a server for as long as the block.
 
@@ -157,6 +177,9 @@ async def connect(
       envelopes: limits of that dialect.
       event_source: how streams over `http://` and `https://` whose items have ids come back after a loss; None for
         the defaults, without an `idle_timeout`.
+      resume: whether streams and calls outlive their connection, and the limits of that; True for the defaults, None for
+        whether `reconnect` is given. A server that does not offer it makes no difference until the connection is lost.
+      reconnect: how to look for another connection then; None for the defaults.
 
     Yields:
       The client. Over HTTP it carries calls and server streams only.
@@ -180,6 +203,8 @@ async def connect(
         dialect,
         envelopes or EnvelopeLimits(),
         event_source or RECONNECT,
+        _check_resume(resume, reconnect, address, dialect),
+        reconnect,
     )
     async with SCHEMES[address.scheme](call) as client:
         yield client
@@ -194,3 +219,16 @@ def _check_dialect(dialect: str, address: Address, carrier: CarrierName) -> None
         )
     if dialect == "envelopes" and carrier != "websockets" and address.scheme in {"ws", "wss"}:
         raise LocalProtocolError(f"can't speak envelopes by {carrier}: it keeps no messages apart", field="carrier")
+
+
+def _check_resume(
+    resume: ResumeOptions | bool | None, reconnect: ReconnectOptions | None, address: Address, dialect: Dialect
+) -> ResumeOptions | None:
+    options = resume_options(reconnect is not None if resume is None else resume)
+    if options is None and reconnect is not None:
+        raise LocalProtocolError("can't reconnect without resume", field="reconnect")
+    if options is not None and address.scheme not in _RESUMABLE:
+        raise LocalProtocolError(f"can't resume over {address.scheme}: {_REASON}", field="resume")
+    if options is not None and dialect != "trio-streams":
+        raise LocalProtocolError(f"can't resume in {dialect}: the dialect has no sessions", field="resume")
+    return options

@@ -94,6 +94,10 @@ class Runs:
         """Have a connection ended by a drain for the length of a block; see `Run`."""
         return Run(self._runs, stream)
 
+    def forget(self, run: Run) -> None:
+        """Leave a connection alone: a session has taken it, which has a run of its own."""
+        self._runs.discard(run)
+
     @property
     def streams(self) -> int:
         """How many streams are open."""

@@ -24,6 +24,8 @@ from trio_streams.procedures.envelopes import EnvelopeServer
 from trio_streams.procedures.jsonrpc import JsonRpcRunner
 from trio_streams.procedures.router import Router
 from trio_streams.procedures.server import prepare
+from trio_streams.resuming.carrier import ResumingCarrier
+from trio_streams.resuming.sessions import Sessions
 from trio_streams.service.background import Background
 from trio_streams.service.drain import Drain
 from trio_streams.service.front import admitted, logged, probed
@@ -35,6 +37,7 @@ from trio_streams.transports.bytes import ByteCarrier, keep_alive
 from trio_streams.transports.envelope_carrier import as_envelopes, receive_start
 from trio_streams.transports.exchange import ExchangeConfig, ExchangeHandler
 from trio_streams.transports.gate import Gate
+from trio_streams.transports.identity import Identify, identify_peer
 from trio_streams.transports.messages import accept_trio_websocket, accept_websocket
 from trio_streams.transports.origin import OriginPolicy
 from trio_streams.transports.tls import accept_tls, open_server_tls, server_context
@@ -82,6 +85,8 @@ class Server:
     dashboard: Dashboard | None = None
     channels: Channels | None = None
     envelopes: EnvelopeLimits = attrs.field(factory=EnvelopeLimits)
+    sessions: Sessions | None = None
+    identify: Identify = identify_peer
     urls: list[str] = attrs.field(factory=list[str])
     stopping: trio.Event = attrs.field(factory=trio.Event)
     _runs: Runs = attrs.field(factory=Runs)
@@ -164,6 +169,8 @@ class Server:
         texts = as_envelopes(carrier)
         signs = carrier if isinstance(carrier, SignsOfLife) else None
         is_envelopes = texts is not None or (bool(start) and is_envelope_start(start or b""))
+        if self.sessions is not None and not is_envelopes and start != b"":
+            return self._serve_resumable(self.sessions, run, transport, carrier, start or b"")
         choose = partial(self._prepare, transport, is_envelopes)
         began = partial(self._began, run)
         if is_envelopes:
@@ -192,6 +199,39 @@ class Server:
             self.dashboard.connected(connection)
         if self.on_connection is not None:
             self.on_connection(connection)
+
+    async def _serve_resumable(
+        self, sessions: Sessions, run: Run, transport: str, carrier: Carrier, start: bytes
+    ) -> None:
+        principal = self.identify(carrier)
+        offer = await sessions.receive_offer(carrier, start)
+        if offer.hello is not None:
+            self._runs.forget(run)
+            await sessions.serve(carrier, offer, principal, partial(self._run_session, transport))
+            return
+        await run_server(
+            carrier,
+            partial(self._prepare, transport, False),
+            config=self.config,
+            transport=transport,
+            received=offer.received,
+            on_connection=partial(self._began, run),
+        )
+
+    async def _run_session(self, transport: str, carrier: ResumingCarrier) -> None:
+        def began(connection: Connection) -> None:
+            carrier.drive(connection.kick)
+            self._began(run, connection)
+
+        with self._runs.open() as run:
+            await run_server(
+                carrier,
+                partial(self._prepare, transport, False),
+                config=self.config,
+                transport=transport,
+                make_machine=lambda: carrier.machine,
+                on_connection=began,
+            )
 
     def _make_machine(self, began_at: float) -> Mux:
         """One that has waited since then for a client that says nothing."""

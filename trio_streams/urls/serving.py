@@ -11,7 +11,7 @@ import trio
 
 from trio_streams.browser import with_client
 from trio_streams.carrier import Carrier
-from trio_streams.config import ConnectionConfig
+from trio_streams.config import ConnectionConfig, ResumeOptions
 from trio_streams.connection import Connection
 from trio_streams.core.errors import LocalProtocolError
 from trio_streams.dashboard import Dashboard
@@ -21,6 +21,7 @@ from trio_streams.procedures.channels import Channels
 from trio_streams.procedures.http_server import http_handler
 from trio_streams.procedures.router import Router
 from trio_streams.procedures.server import prepare
+from trio_streams.resuming.sessions import Sessions, resume_options
 from trio_streams.service.background import Background
 from trio_streams.service.drain import Drain
 from trio_streams.service.front import admitted
@@ -31,6 +32,7 @@ from trio_streams.transports.bytes import host_port, open_url_listeners
 from trio_streams.transports.exchange import ExchangeConfig
 from trio_streams.transports.gate import Gate
 from trio_streams.transports.http import Http1Limits, serve_lean
+from trio_streams.transports.identity import Identify, identify_peer
 from trio_streams.transports.origin import OriginPolicy
 from trio_streams.transports.pipes import open_stdio
 from trio_streams.transports.unix import open_unix_listener
@@ -188,6 +190,8 @@ async def serve(
     dashboard: bool | Dashboard = False,
     channels: Channels | None = None,
     envelopes: EnvelopeLimits | None = None,
+    resume: ResumeOptions | bool | None = None,
+    identify: Identify | None = None,
     task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve an application until cancelled or drained: `urls = await nursery.start(serve, app, "tcp://127.0.0.1:0")`.
@@ -209,6 +213,10 @@ async def serve(
       dashboard: whether `http://` and `https://` URLs have a live page at `/dashboard/`; see `Dashboard`.
       channels: what clients of JSON envelopes may listen to and speak on; None for no channels.
       envelopes: limits of such clients; None for the defaults.
+      resume: whether clients of our own dialect may go on with their sessions on another connection, and the limits of
+        that; True for the defaults.
+      identify: who a client is: only the same principal may go on with its session. None for what its carrier vouches
+        for: a certificate, a user of this machine; where there is neither, the session's id is all that it takes.
       task_status: started with the bound URLs, in the order of `urls`.
 
     Raises:
@@ -237,6 +245,8 @@ async def serve(
                 dashboard=Dashboard(app) if dashboard is True else dashboard or None,
                 channels=channels,
                 envelopes=envelopes or EnvelopeLimits(),
+                sessions=_sessions(resume, config, work),
+                identify=identify or identify_peer,
             )
             await _serve_all(shared, addresses, nursery, work.cancel_scope, task_status)
         nursery.cancel_scope.cancel()
@@ -253,6 +263,13 @@ def _parse(urls: Sequence[str], carrier: str, host: str) -> list[Address]:
 
 def _gate(nursery: trio.Nursery, rules: ServerConfig) -> Gate:
     return Gate(nursery, max_connections=rules.max_connections, max_connections_per_host=rules.max_connections_per_host)
+
+
+def _sessions(
+    resume: ResumeOptions | bool | None, config: ConnectionConfig | None, nursery: trio.Nursery
+) -> Sessions | None:
+    options = resume_options(resume)
+    return None if options is None else Sessions(options, config or ConnectionConfig(), nursery)
 
 
 async def _serve_all(

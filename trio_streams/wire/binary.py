@@ -38,8 +38,8 @@ from trio_streams.core.assembly import Piece
 from trio_streams.core.buffer import FrameBuffer
 from trio_streams.core.errors import LocalProtocolError, ProtocolError, RemoteProtocolError
 from trio_streams.core.wire import Frame
+from trio_streams.wire.binary_records import CARRIER_KINDS, NAMES, decode_record, encode_record
 from trio_streams.wire.binary_records import DATA as _DATA
-from trio_streams.wire.binary_records import NAMES, decode_record, encode_record
 
 __all__ = ["PREFACE", "PROTOCOL", "BinaryWire"]
 
@@ -65,6 +65,10 @@ class BinaryWire:
     __slots__ = ("_buffer", "_has_preface", "_is_broken")
 
     def __init__(self) -> None:
+        self.reset_input()
+
+    def reset_input(self) -> None:
+        """Forget what was decoded: a preface comes next. Half a frame is dropped."""
         self._buffer = FrameBuffer(_HEADER.size + MAX_FRAME_PAYLOAD_BYTES, "max_frame_bytes")
         self._has_preface = False
         self._is_broken = False
@@ -119,6 +123,18 @@ class BinaryWire:
             chunks.append(_HEADER.pack(_DATA, _PIECE, len(part), stream_id))
             chunks.append(part)
         return chunks
+
+    def find_counted(self, data: bytes) -> list[tuple[int, int]]:
+        """Where in some whole frames those begin and end that belong to the session, not to one carrier."""
+        spans: list[tuple[int, int]] = []
+        position, size = 0, len(data)
+        unpack = _HEADER.unpack_from
+        while position < size:
+            kind, _, length, _ = unpack(data, position)
+            start, position = position, position + 12 + length
+            if kind not in CARRIER_KINDS:
+                spans.append((start, position))
+        return spans
 
     # -- in ---------------------------------------------------------------------------------------------------
 

@@ -17,7 +17,7 @@ from trio_streams.codes import Code
 from trio_streams.core import records
 from trio_streams.core.errors import LocalProtocolError, RemoteProtocolError
 
-__all__ = ["DATA", "NAMES", "decode_record", "encode_record"]
+__all__ = ["CARRIER_KINDS", "DATA", "NAMES", "decode_record", "encode_record"]
 
 NAMES: Final = (
     "",
@@ -39,6 +39,9 @@ NAMES: Final = (
 _HELLO, _OPEN, _HEAD, DATA, _END, _RESET, _STOP, _CREDIT, _PING, _PONG, _ACK, _GOAWAY = range(1, len(NAMES))
 _CHECKED_KINDS: Final = frozenset({_OPEN, _HEAD, _END})
 _CONNECTION_KINDS: Final = frozenset({_HELLO, _PING, _PONG, _ACK, _GOAWAY})
+
+CARRIER_KINDS: Final = _CONNECTION_KINDS - {_GOAWAY}
+"""The types of frames that belong to a carrier, not to the session: they are not counted, and a replay leaves them out."""
 
 _U32: Final = struct.Struct(">I")
 _U64: Final = struct.Struct(">Q")
