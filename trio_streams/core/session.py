@@ -313,28 +313,35 @@ class Session(Mux):
         if self.carrier_fault is None:
             super().handle_deadline(now)
 
-    def to_send(self, now: float, max_bytes: int) -> bytes:
+    def chunks_to_send(self, now: float, max_bytes: int) -> list[bytes | memoryview]:
         """Whole frames to write now: what greets, then what the peer lacks, then control, then data by priority.
 
         Args:
           now: seconds.
           max_bytes: when to stop adding data frames; control and the last turn may exceed it.
+
+        Returns:
+          One chunk at most, since what is retained is kept as it was written.
         """
+        data = self._take(now, max_bytes)
+        return [data] if data else []
+
+    def _take(self, now: float, max_bytes: int) -> bytes:
         if not self._is_steady:
             return self._take_opening(now, max_bytes)
         retention = self._retention
         if retention is None or self._in.failure is not None:
             self._owes_ack = False
-            return super().to_send(now, max_bytes)
+            return b"".join(super().chunks_to_send(now, max_bytes))
         if self._in.frames > self._acknowledged:
             self._note_acknowledged()
             self._out.put_record(0, records.Ack(self._acknowledged))
         if self._is_full:
-            data = super().to_send(now, 0)
+            data = b"".join(super().chunks_to_send(now, 0))
             self._extra_bytes += len(data)
         else:
             self._extra_bytes = 0
-            data = super().to_send(now, max_bytes)
+            data = b"".join(super().chunks_to_send(now, max_bytes))
         retention.keep(data)
         self._is_full = retention.is_full
         if self._extra_bytes > self._config.max_control_bytes:
@@ -348,7 +355,7 @@ class Session(Mux):
         if self._greeting:
             data, self._greeting = self._greeting, b""
         elif self._in.failure is not None:
-            data = super().to_send(now, max_bytes)
+            data = b"".join(super().chunks_to_send(now, max_bytes))
         else:
             data = self._take_replay(max_bytes)
         self._look_whether_steady()
