@@ -358,7 +358,7 @@ class _Bug(Exception):
     pass
 
 
-@pytest.mark.parametrize("method", ["receive", "to_send", "events"])
+@pytest.mark.parametrize("method", ["receive", "chunks_to_send", "events"])
 async def test_a_bug_in_the_machine_surfaces(
     autojump_clock: trio.testing.MockClock, method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

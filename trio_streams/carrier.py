@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from typing import Final, Protocol, runtime_checkable
 
-__all__ = ["MOST_RECEIVE_BYTES", "RECEIVE_BYTES", "Carrier", "PromptCarrier", "next_read_bytes"]
+__all__ = ["MOST_RECEIVE_BYTES", "RECEIVE_BYTES", "Carrier", "GatheringCarrier", "PromptCarrier", "next_read_bytes"]
 
 RECEIVE_BYTES: Final = 65_536
 """What one read of a socket takes: enough for whoever sends little, and a larger buffer would only be allocated to stay
 empty."""
 
-MOST_RECEIVE_BYTES: Final = 131_072
-"""What a read grows to while reads come back full; what is made of one is made without a schedule point."""
+MOST_RECEIVE_BYTES: Final = 262_144
+"""What a read grows to, doubling, while reads come back full; what is made of one is made without a schedule point."""
 
 
 def next_read_bytes(asked: int, received: int) -> int:
@@ -26,10 +26,10 @@ def next_read_bytes(asked: int, received: int) -> int:
       received: what it got.
 
     Returns:
-      The most after a full read, the least after one that the least would have held, else the same.
+      Twice as much after a full read, at most `MOST_RECEIVE_BYTES`; the least after one that the least would have held, else the same.
     """
     if received >= asked:
-        return MOST_RECEIVE_BYTES
+        return min(2 * asked, MOST_RECEIVE_BYTES)
     return asked if received > RECEIVE_BYTES else RECEIVE_BYTES
 
 
@@ -102,4 +102,21 @@ class PromptCarrier(Carrier, Protocol):
 
     def is_writable(self) -> bool:
         """Whether `wait_writable` would return at once. False where that is not known."""
+        ...
+
+
+@runtime_checkable
+class GatheringCarrier(Carrier, Protocol):
+    """A carrier that takes what lies in several places; a long write so spares the copy into one."""
+
+    async def send_chunks(self, chunks: list[bytes | memoryview]) -> None:
+        """Send all of `chunks`, in order, as `send` would send them joined.
+
+        Args:
+          chunks: none of them empty; the list is the carrier's from now on.
+
+        Raises:
+          Exception: as `send`.
+        Cancellation: as `send`.
+        """
         ...

@@ -24,7 +24,7 @@ from typing import Final
 
 import trio
 
-from trio_streams.carrier import Carrier, PromptCarrier
+from trio_streams.carrier import Carrier, GatheringCarrier, PromptCarrier
 from trio_streams.config import ConnectionConfig
 from trio_streams.connection import Connection
 from trio_streams.core.mux import Mux
@@ -40,9 +40,9 @@ _WRITE_BYTES: Final = 69_632
 """What one write takes from the machine: enough to make the system call cheap, little enough to change one's mind, and an
 item of 64 KiB with its frames' heads, as that is how most cut what is large."""
 
-_MOST_WRITE_BYTES: Final = 2 * _WRITE_BYTES
-"""What it takes where the kernel has sent off all that it was given; larger ones cost more in fresh memory than they save in
-calls."""
+_MOST_WRITE_BYTES: Final = 8 * _WRITE_BYTES
+"""What it grows to, doubling, while the kernel has sent off all that it was given: what is urgent waits a write at most, and
+of a fast link that is little. One that has to wait for the kernel is half as long again."""
 
 _logger: Final = logging.getLogger("trio_streams")
 
@@ -71,6 +71,7 @@ class _Driver:
     __slots__ = (
         "_carrier",
         "_config",
+        "_gathering",
         "_idle",
         "_is_closing",
         "_is_over",
@@ -104,6 +105,7 @@ class _Driver:
         self._machine = _make_mux(wire, is_client, config) if make_machine is None else make_machine()
         self._carrier = carrier
         self._is_writable: Callable[[], bool] = carrier.is_writable if isinstance(carrier, PromptCarrier) else _unknown
+        self._gathering = carrier if isinstance(carrier, GatheringCarrier) else None
         self._config = config
         self._nursery = nursery
         self._prepare = prepare
@@ -271,22 +273,30 @@ class _Driver:
         machine, carrier = self._machine, self._carrier
         # Into a silence what comes first goes at once; while there is traffic, the wait lets more of it come together.
         is_at_once = self._is_writable()
+        most = _WRITE_BYTES
         while self._may_send and machine.has_output:
             scope.deadline = trio.current_time() + self._patience[1]
             # With a whole write at hand there is nothing to be gained by waiting.
             if is_at_once or (machine.queued_bytes >= _WRITE_BYTES and self._is_writable()):
-                most = _MOST_WRITE_BYTES
+                most = min(2 * most, _MOST_WRITE_BYTES)
             else:
-                most = _WRITE_BYTES
+                most = max(_WRITE_BYTES, most >> 1)
                 await carrier.wait_writable()
             is_at_once = False
-            data = machine.to_send(trio.current_time(), most)
+            chunks = machine.chunks_to_send(trio.current_time(), most)
             self.connection.dispatch()
-            if data:
-                await carrier.send(data)
-                self.connection.bytes_sent += len(data)
+            if chunks:
+                await self._write(chunks)
             self._idle.unpark_all()
             self._keep_deadline()
+
+    async def _write(self, chunks: list[bytes | memoryview]) -> None:
+        size = sum(map(len, chunks))
+        if self._gathering is not None:
+            await self._gathering.send_chunks(chunks)
+        else:
+            await self._carrier.send(b"".join(chunks))
+        self.connection.bytes_sent += size
 
     @property
     def _patience(self) -> tuple[str, float]:

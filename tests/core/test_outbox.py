@@ -37,7 +37,7 @@ class Sender:
         return taken
 
     def take(self, max_bytes: int = 10**9, grants: list[bytes] | None = None) -> list[tuple[int, object]]:
-        return list(self._decoder.decode(self.out.take(grants or [], max_bytes)[0]))
+        return list(self._decoder.decode(b"".join(self.out.take(grants or [], max_bytes)[0])))
 
 
 def test_control_goes_first_then_grants_then_data() -> None:
@@ -91,7 +91,7 @@ def test_head_and_end_cost_no_turn() -> None:
     machine.end(records.OK, {})
     data, served = sender.out.take([], 1)
     assert served == [1]
-    frames = sender._decoder.decode(data)
+    frames = sender._decoder.decode(b"".join(data))
     assert [frame for _, frame in frames] == [records.Header({"a": "b"}), [b"x"], records.End()]
 
 

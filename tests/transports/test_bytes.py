@@ -14,6 +14,7 @@ import trio.testing
 
 from tests.transports.carrier_checks import CHECKS, Check, Link, Maker, check_backpressure, open_socket_pair, reset, two
 from tests.transports.stream_view import ReceiveView, SendView
+from trio_streams.carrier import GatheringCarrier
 from trio_streams.config import ConnectionConfig
 from trio_streams.core.errors import StreamsError
 from trio_streams.errors import ConnectionLost
@@ -133,14 +134,54 @@ async def test_receives_64_kib_at_once() -> None:
 
 
 async def test_reads_grow_while_they_come_back_full() -> None:
-    """After a full read the next asks for 128 KiB, until one gets what 64 KiB would have held."""
+    """After a full read the next asks for twice as much, up to 256 KiB, until one gets what 64 KiB would have held."""
     left, right = trio.testing.memory_stream_pair()
     sender, receiver = ByteCarrier(left, close_timeout=0), ByteCarrier(right, close_timeout=0)
     sizes = []
-    for sent, reads in ((300_000, 3), (100_000, 1), (100_000, 1), (10, 1), (100_000, 2)):
+    for sent, reads in ((800_000, 5), (100_000, 1), (100_000, 1), (10, 1), (100_000, 2)):
         await sender.send(b"x" * sent)
         sizes.append([len(await receiver.receive()) for _ in range(reads)])
-    assert sizes == [[65_536, 131_072, 103_392], [100_000], [100_000], [10], [65_536, 34_464]]
+    assert sizes == [[65_536, 131_072, 262_144, 262_144, 79_104], [100_000], [100_000], [10], [65_536, 34_464]]
+
+
+async def test_chunks_arrive_joined() -> None:
+    """Chunks of any number and length arrive as their bytes in order, on a socket that takes them in parts and elsewhere."""
+    sizes = [3, 1_000_000, *[40] * 2_000, 5_000_000, 1]
+    chunks: list[bytes | memoryview] = [bytes([n % 251]) * size for n, size in enumerate(sizes)]
+    chunks[1] = memoryview(chunks[1])
+    whole = b"".join(chunks)
+    memory = trio.testing.memory_stream_pair()
+    async with open_socket_pair() as sockets:
+        runs: list[list[bytes | memoryview]] = [chunks, [b"ab", b"c"], [b"d"]]
+        for left, right in (sockets, memory):
+            sender, receiver = ByteCarrier(left, close_timeout=0), ByteCarrier(right, close_timeout=0)
+            assert isinstance(sender, GatheringCarrier)
+            for run in runs:
+                sent = list(run)
+                expected = len(b"".join(sent))
+                arrived = bytearray()
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(sender.send_chunks, sent)
+                    while len(arrived) < expected:
+                        arrived += await receiver.receive()
+                assert arrived in (whole, b"abc", b"d")
+                assert len(arrived) == expected
+
+
+async def test_chunks_into_a_broken_connection() -> None:
+    """The world's fault is `ConnectionLost`, our own close is `ClosedResourceError`; a cancelled call only stops."""
+    async with open_socket_pair() as (left, right):
+        carrier = ByteCarrier(left, close_timeout=0)
+        with trio.move_on_after(0.05) as scope:
+            await carrier.send_chunks([bytes(1 << 24), b"x"])
+        assert scope.cancelled_caught
+        await trio.aclose_forcefully(right)
+        with pytest.raises(ConnectionLost, match="lost: "):
+            while True:
+                await carrier.send_chunks([bytes(20_000), b"x"])
+        await trio.aclose_forcefully(left)
+        with pytest.raises(trio.ClosedResourceError):
+            await carrier.send_chunks([b"x"])
 
 
 async def test_close_lingers_for_the_last_bytes() -> None:

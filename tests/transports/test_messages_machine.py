@@ -197,16 +197,30 @@ def test_byte_by_byte(side: Side) -> None:
 def test_what_is_sent_is_what_websockets_reads(side: Side) -> None:
     """Messages of every length of head leave as frames that `websockets` reads as the same messages."""
     messages: list[str | bytes] = ["", b"", "grün", b"x" * 125, b"x" * 126, b"x" * 65_535, b"x" * 65_536, "y" * 66_000]
-    sent = machine_of(side).send(messages)
+    sent = b"".join(machine_of(side).send(messages))
     expected = [(1, one.encode()) if isinstance(one, str) else (2, one) for one in messages]
     assert unmasked(side, sent) == expected
     if side is Side.CLIENT:
-        assert sent != machine_of(side).send(messages), "masks are drawn anew"
+        assert sent != b"".join(machine_of(side).send(messages)), "masks are drawn anew"
+
+
+@pytest.mark.parametrize("side", [Side.CLIENT, Side.SERVER])
+def test_chunks_leave_as_one_message(side: Side) -> None:
+    """However a payload is cut, `websockets` reads one binary message; a server's chunks are not copied."""
+    for sizes in ((5,), (1, 2, 3, 4, 5), (12, 16_384, 12, 50_001, 7)):
+        payload: list[bytes | memoryview] = [memoryview(bytes([n + 65]) * size) for n, size in enumerate(sizes)]
+        sent = machine_of(side).send_chunks(list(payload))
+        assert unmasked(side, b"".join(sent)) == [(2, b"".join(payload))]
+        assert (sent[1:] == payload) == (side is Side.SERVER)
+    machine = machine_of(side)
+    machine.send_close(1000, "")
+    with pytest.raises(InvalidState, match="closing"):
+        machine.send_chunks([b"x"])
 
 
 def test_masks_differ_within_one_run() -> None:
     """Each frame of a run has a mask of its own (RFC 6455 §5.3)."""
-    sent = machine_of(Side.CLIENT).send([bytes(4)] * 64)
+    sent = b"".join(machine_of(Side.CLIENT).send([bytes(4)] * 64))
     assert len({sent[n + 6 : n + 10] for n in range(0, len(sent), 10)}) > 32
 
 
@@ -273,7 +287,7 @@ def test_a_compressed_websocket_is_theirs_alone() -> None:
     take_all(ours, first + second)
     assert joined(ours.parts) == [(1, b"a" * 1_000), (2, b"b" * 40_000)]
     assert ours.complete() is server
-    sent = ours.send(["c" * 1_000, b"d"])
+    sent = b"".join(ours.send(["c" * 1_000, b"d"]))
     assert len(sent) < 100
     client.receive_data(sent)
     assert [bytes(one.data) for one in client.events_received() if isinstance(one, Frame)] == [b"c" * 1_000, b"d"]

@@ -47,6 +47,26 @@ class FrameBuffer:
         tail.clear()
         return whole
 
+    def complete(self, chunk: bytes, start: int) -> tuple[bytes | None, int]:
+        """Put what the kept frame lacks behind it, and leave the rest of a chunk alone: a long one is not copied for the
+        sake of a frame that began in the one before.
+
+        Args:
+          chunk: what arrived.
+          start: where in it the frame goes on.
+
+        Returns:
+          What was kept, as long as was needed, or None while it is incomplete; and where the rest of the chunk begins.
+        """
+        tail = self._tail
+        end = start + self._needed - len(tail)
+        tail += chunk[start:end]
+        if end > len(chunk):
+            return None, len(chunk)
+        whole = bytes(tail)
+        tail.clear()
+        return whole, end
+
     def keep(self, rest: bytes, needed: int) -> None:
         """Keep an incomplete frame.
 

@@ -156,18 +156,25 @@ class Mux:
             self._out.put_record(0, records.Ping(number))
 
     def to_send(self, now: float, max_bytes: int) -> bytes:
+        """Whole frames to write now; see `chunks_to_send`."""
+        return b"".join(self.chunks_to_send(now, max_bytes))
+
+    def chunks_to_send(self, now: float, max_bytes: int) -> list[bytes | memoryview]:
         """Whole frames to write now: control first, then data by priority.
 
         Args:
           now: seconds.
           max_bytes: when to stop adding data frames; control and the last turn may exceed it.
+
+        Returns:
+          Their bytes in chunks, none of them empty. What a large item's are is not copied: the chunks look into it.
         """
-        data, served = self._out.take(self._encode_grants(), max_bytes)
+        chunks, served = self._out.take(self._encode_grants(), max_bytes)
         for stream_id in served:
             self._remove_if_finished(stream_id)
         for stream_id in self._out.writable():
             self._in.wake(stream_id)
-        return data
+        return chunks
 
     def _encode_grants(self) -> list[bytes]:
         grants: list[bytes] = []

@@ -105,7 +105,7 @@ class Outbox:
             for stream_id in starved:
                 self._scheduler.push(stream_id, self._streams[stream_id].priority)
 
-    def take(self, grants: list[bytes], max_bytes: int) -> tuple[bytes, list[int]]:
+    def take(self, grants: list[bytes], max_bytes: int) -> tuple[list[bytes | memoryview], list[int]]:
         """Whole frames to write now.
 
         Args:
@@ -113,7 +113,7 @@ class Outbox:
           max_bytes: when to stop adding data.
 
         Returns:
-          The bytes, and the streams that were served: they may be finished now.
+          Their bytes in chunks, and the streams that were served: they may be finished now.
         """
         chunks: list[bytes | memoryview] = [*self._control, *grants]
         self._control = []
@@ -123,7 +123,7 @@ class Outbox:
             stream_id, size_of_turn = self._serve_turn(max_bytes - size, chunks)
             served.append(stream_id)
             size += size_of_turn
-        return b"".join(chunks), served
+        return chunks, served
 
     def _serve_turn(self, most: int, chunks: list[bytes | memoryview]) -> tuple[int, int]:
         """Let the next stream add its chunks; which it was, and how many bytes they are."""

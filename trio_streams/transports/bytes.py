@@ -29,6 +29,7 @@ from trio_streams.config import ConnectionConfig
 from trio_streams.core.errors import StreamsError
 from trio_streams.errors import ConnectionLost
 from trio_streams.transports.admission import guard_listeners
+from trio_streams.transports.gather import Chunk, send_some
 
 __all__ = [
     "ByteCarrier",
@@ -81,7 +82,7 @@ class ByteCarrier:
         return self._peer
 
     async def receive(self) -> bytes:
-        """Take the next bytes, at most 64 KiB, or 128 KiB while reads come back full; `b""` once the peer has ended its side.
+        """Take the next bytes, at most 64 KiB, growing to 256 KiB while reads come back full; `b""` once the peer has ended its side.
 
         Raises:
           ConnectionLost: the connection broke.
@@ -113,6 +114,26 @@ class ByteCarrier:
         try:
             await self._stream.send_all(data)
         except trio.BrokenResourceError as exc:
+            raise ConnectionLost(f"connection to {self._peer} lost: {describe_fault(exc)}") from exc
+
+    async def send_chunks(self, chunks: list[Chunk]) -> None:
+        """Send all of `chunks`; of many bytes a socket needs no copy.
+
+        Raises:
+          ConnectionLost: the connection broke.
+          trio.ClosedResourceError: this side was closed.
+        Cancellation: as `send`.
+        """
+        stream = self._stream
+        if not isinstance(stream, trio.SocketStream):
+            await self.send(b"".join(chunks))
+            return
+        try:
+            while chunks:
+                await send_some(stream.socket, chunks)
+        except OSError as exc:
+            if stream.socket.fileno() == -1:
+                raise trio.ClosedResourceError("this side of the connection was closed") from exc
             raise ConnectionLost(f"connection to {self._peer} lost: {describe_fault(exc)}") from exc
 
     async def wait_writable(self) -> None:

@@ -11,7 +11,7 @@ from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import trio
 
-from trio_streams.carrier import Carrier, PromptCarrier
+from trio_streams.carrier import Carrier, GatheringCarrier, PromptCarrier
 from trio_streams.wire.envelope_framing import frame, split
 
 __all__ = ["EnvelopeCarrier", "MessageCarrier", "ResumedCarrier", "as_envelopes", "receive_start"]
@@ -106,7 +106,7 @@ class ResumedCarrier:
       received: what was taken; nothing where the peer has ended its side.
     """
 
-    __slots__ = ("_carrier", "_received", "aclose", "is_writable", "peer", "send", "wait_writable")
+    __slots__ = ("_carrier", "_received", "aclose", "is_writable", "peer", "send", "send_chunks", "wait_writable")
 
     def __init__(self, carrier: Carrier, received: bytes) -> None:
         self._carrier = carrier
@@ -114,9 +114,15 @@ class ResumedCarrier:
         self.peer: str = carrier.peer
         # The very methods: a carrier's speed is not for this to spend.
         self.send: Callable[[bytes], Coroutine[Any, Any, None]] = carrier.send
+        self.send_chunks: Callable[[list[bytes | memoryview]], Coroutine[Any, Any, None]] = (
+            carrier.send_chunks if isinstance(carrier, GatheringCarrier) else self._send_joined
+        )
         self.wait_writable: _Wait = carrier.wait_writable
         self.aclose: _Wait = carrier.aclose
         self.is_writable: Callable[[], bool] = carrier.is_writable if isinstance(carrier, PromptCarrier) else _unknown
+
+    async def _send_joined(self, chunks: list[bytes | memoryview]) -> None:
+        await self.send(b"".join(chunks))
 
     async def receive(self) -> bytes:
         """Take the next bytes, as the carrier below. Cancellation: atomic."""

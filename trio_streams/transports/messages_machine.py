@@ -24,6 +24,7 @@ from websockets.frames import Close, CloseCode, Frame, Opcode
 from websockets.protocol import OPEN, Protocol, Side, State
 
 from trio_streams.core.buffer import FrameBuffer
+from trio_streams.transports.gather import Chunk
 
 try:
     from websockets.speedups import apply_mask  # in C, where the wheel has it
@@ -275,35 +276,49 @@ class WebSocketMachine:
             self._machine = None
         return owed
 
-    def send(self, messages: Sequence[str | bytes]) -> bytes:
-        """Each message as a frame of its own.
+    def send(self, messages: Sequence[str | bytes]) -> list[Chunk]:
+        """Each message as a frame of its own, in chunks.
 
         Raises:
           InvalidState: the WebSocket is closing.
         """
         if self._is_all_odd:
             return self._send_odd(messages)
-        chunks: list[bytes] = []
+        chunks: list[Chunk] = []
         # Nobody may foretell a mask (RFC 6455 §5.3), but one draw is enough for all of them.
         masks = secrets.token_bytes(4 * len(messages)) if self._is_client else b""
         mask_bit = 0x80 if masks else 0
         for index, message in enumerate(messages):
             first, payload = (_TEXT, message.encode()) if isinstance(message, str) else (_BINARY, message)
-            size = len(payload)
-            if size < 126:
-                chunks.append(bytes((first, mask_bit | size)))
-            elif size < 65_536:
-                chunks.append(_MEDIUM_HEAD.pack(first, mask_bit | 126, size))
-            else:
-                chunks.append(_LARGE_HEAD.pack(first, mask_bit | 127, size))
+            chunks.append(_head(first, mask_bit, len(payload)))
             if masks:
                 mask = masks[4 * index : 4 * index + 4]
                 chunks.append(mask)
                 payload = apply_mask(payload, mask)
-            chunks.append(payload)
-        return b"".join(chunks)
+            if payload:
+                chunks.append(payload)
+        return chunks
 
-    def _send_odd(self, messages: Sequence[str | bytes]) -> bytes:
+    def send_chunks(self, payload: list[Chunk]) -> list[Chunk]:
+        """Chunks as one binary message, which is not copied where it is not masked.
+
+        Raises:
+          InvalidState: the WebSocket is closing.
+        """
+        if self._is_all_odd:
+            return self._send_odd([b"".join(payload)])
+        size = sum(map(len, payload))
+        if not self._is_client:
+            return [_head(_BINARY, 0, size), *payload]
+        mask = secrets.token_bytes(4)
+        chunks: list[Chunk] = [_head(_BINARY, 0x80, size), mask]
+        for chunk in payload:
+            chunks.append(apply_mask(chunk, mask))
+            turned = len(chunk) % 4
+            mask = mask[turned:] + mask[:turned]
+        return chunks
+
+    def _send_odd(self, messages: Sequence[str | bytes]) -> list[Chunk]:
         machine = self.complete()
         if machine.state is not OPEN:
             raise InvalidState(f"connection is {machine.state.name.lower()}")
@@ -312,7 +327,7 @@ class WebSocketMachine:
                 machine.send_text(message.encode())
             else:
                 machine.send_binary(message)
-        return b"".join(machine.data_to_send())
+        return [*machine.data_to_send()]
 
     def send_close(self, code: int, reason: str) -> None:
         """Say goodbye; `answers` has the frame."""
@@ -321,3 +336,11 @@ class WebSocketMachine:
     def fail(self, code: CloseCode, reason: str) -> None:
         """Give up because of what a well-formed frame holds; `answers` has the close frame."""
         self.complete().fail(code, reason)
+
+
+def _head(first: int, mask_bit: int, size: int) -> bytes:
+    if size < 126:
+        return bytes((first, mask_bit | size))
+    if size < 65_536:
+        return _MEDIUM_HEAD.pack(first, mask_bit | 126, size)
+    return _LARGE_HEAD.pack(first, mask_bit | 127, size)

@@ -6,7 +6,7 @@ bytes, which either task can write without tearing the other's frame. So a ping 
 sent, while a send is blocked (right after its frame: nothing may come between the bytes of one), and while an
 application reads nothing, since the driver goes on receiving.
 
-Bounds. A read is 64 KiB, or 128 KiB while reads come back full, and the machine ends a call early where a peer sends only frames that cost much, so that it takes
+Bounds. A read is 64 KiB, growing to 256 KiB while reads come back full, and the machine ends a call early where a peer sends only frames that cost much, so that it takes
 some milliseconds between two schedule points, not hundreds. Pongs are owed up to `max_control_bytes`: past them nothing is read
 until some were written. A message is at most `max_message_bytes` long, whether in one frame or in many.
 """
@@ -14,7 +14,7 @@ until some were written. A message is at most `max_message_bytes` long, whether 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final
 
@@ -29,6 +29,7 @@ from trio_streams.config import ConnectionConfig
 from trio_streams.errors import ConnectionLost, RemoteProtocolError, StreamsError
 from trio_streams.transports.bytes import describe_fault
 from trio_streams.transports.carrier import RECEIVE_BYTES
+from trio_streams.transports.gather import Chunk
 from trio_streams.transports.messages_close import CLEAN_CLOSE_CODES, describe_close, end_sending
 from trio_streams.transports.messages_machine import WebSocketMachine
 from trio_streams.transports.output_carrier import OutputCarrier
@@ -162,7 +163,17 @@ class WebSocketCarrier(OutputCarrier):
         Cancellation: on a socket, `data` has been sent whole or will be before anything else is, or not at all; the
           WebSocket stays usable. On other streams a write that is cancelled half-way ends the connection.
         """
-        await self._send([data] if data else [])
+        await self._send(partial(self._machine.send, [data] if data else []))
+
+    async def send_chunks(self, chunks: list[Chunk]) -> None:
+        """Send `chunks` as one binary message, without a copy where it is not masked and goes to a socket.
+
+        Raises:
+          ConnectionLost: TCP broke, or the peer has closed.
+          trio.ClosedResourceError: this side was closed.
+        Cancellation: as `send`.
+        """
+        await self._send(partial(self._machine.send_chunks, chunks))
 
     async def send_messages(self, messages: Sequence[str | bytes]) -> None:
         """Send each message in a frame of its own, all in one write if the kernel takes them.
@@ -172,7 +183,7 @@ class WebSocketCarrier(OutputCarrier):
           trio.ClosedResourceError: this side was closed.
         Cancellation: as `send`, for the whole run.
         """
-        await self._send(messages)
+        await self._send(partial(self._machine.send, messages))
 
     async def aclose(self, code: int = CloseCode.NORMAL_CLOSURE, reason: str = "") -> None:
         """Do the closing handshake, wait at most `close_timeout` seconds for the peer's part of it, and close.
@@ -320,9 +331,9 @@ class WebSocketCarrier(OutputCarrier):
 
     # Sending
 
-    async def _send(self, messages: Sequence[str | bytes]) -> None:
+    async def _send(self, make: Callable[[], list[Chunk]]) -> None:
         try:
-            await self._write(partial(self._machine.send, messages))
+            await self._write(make)
         except InvalidState as exc:
             raise ConnectionLost(self._why_not_sending()) from exc
 

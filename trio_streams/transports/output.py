@@ -20,6 +20,7 @@ import trio
 
 from trio_streams.errors import ConnectionLost
 from trio_streams.transports.bytes import describe_fault, takes_bytes
+from trio_streams.transports.gather import Chunk, send_some
 
 __all__ = ["Output"]
 
@@ -47,7 +48,7 @@ class Output:
         self._is_taken = False  # the turn
         self._waiting: trio.lowlevel.ParkingLot | None = None  # for it
         self._owed: list[bytes] = []
-        self._rest: bytes | memoryview = b""  # of the run being written
+        self._rest: list[Chunk] | None = None  # of the run being written
         self._failure: str | None = None
 
     @property
@@ -84,19 +85,19 @@ class Output:
         else:
             self._is_taken = False
 
-    async def write(self, data: bytes) -> None:
-        """Write what is owed, then `data`, then what has come to be owed meanwhile. Needs the turn.
+    async def write(self, chunks: list[Chunk]) -> None:
+        """Write what is owed, then `chunks`, then what has come to be owed meanwhile. Needs the turn.
 
         Raises:
           ConnectionLost: the connection broke, now or before.
           trio.ClosedResourceError: the stream was closed on this side.
         Cancellation: on a socket, the rest is written by the next writer; elsewhere nothing can be written any more.
         """
-        self._queue(data)
+        self._queue(chunks)
         while self._rest:
-            await self._write_some()
+            await self._write_some(self._rest)
             if not self._rest:
-                self._queue(b"")
+                self._queue([])
 
     async def wait_writable(self) -> None:
         """Wait until the kernel would take bytes, and let what is owed go first. Needs the turn.
@@ -132,31 +133,30 @@ class Output:
             self.end_turn()
 
     async def _flush_in_turn(self) -> None:
-        self._queue(b"")
+        self._queue([])
         while self._rest:
             if self._socket is not None:
-                await self._write_some()
+                await self._write_some(self._rest)
             else:
-                await self._write_piece()
+                await self._write_piece(self._rest)
             if not self._rest:
-                self._queue(b"")
+                self._queue([])
 
-    def _queue(self, data: bytes) -> None:
+    def _queue(self, chunks: list[Chunk]) -> None:
         if self._failure is not None:
             raise ConnectionLost(self._failure)
         if self._rest or self._owed:
-            data = b"".join((self._rest, *self._owed, data))
+            chunks = [*(self._rest or ()), *self._owed, *chunks]
             self._owed.clear()
-        self._rest = data
+        self._rest = chunks or None
 
-    async def _write_some(self) -> None:
+    async def _write_some(self, rest: list[Chunk]) -> None:
         try:
             if self._socket is not None:
-                sent = await self._socket.send(self._rest)
-                self._rest = b"" if sent == len(self._rest) else memoryview(self._rest)[sent:]
+                await send_some(self._socket, rest)
             else:
-                await self._send_all(self._rest)
-                self._rest = b""
+                await self._send_all(b"".join(rest))
+                rest.clear()
         except trio.BrokenResourceError as exc:
             raise self._fail(exc) from exc
         except OSError as exc:
@@ -164,14 +164,15 @@ class Output:
                 raise trio.ClosedResourceError("this side of the connection was closed") from exc
             raise self._fail(exc) from exc
 
-    async def _write_piece(self) -> None:
+    async def _write_piece(self, rest: list[Chunk]) -> None:
         await self._wait_ready()
+        data = memoryview(b"".join(rest))
         with trio.CancelScope(shield=True, deadline=trio.current_time() + self._patience) as scope:
             try:
-                await self._send_all(memoryview(self._rest)[:_PIECE_BYTES])
+                await self._send_all(data[:_PIECE_BYTES])
             except trio.BrokenResourceError as exc:
                 raise self._fail(exc) from exc
-            self._rest = memoryview(self._rest)[_PIECE_BYTES:]
+            rest[:] = [data[_PIECE_BYTES:]] if len(data) > _PIECE_BYTES else []
         if scope.cancelled_caught:
             raise ConnectionLost(f"connection to {self._peer} lost: it takes no answers")
 
@@ -183,7 +184,7 @@ class Output:
         finally:
             if is_torn:
                 self._failure = f"connection to {self._peer} lost: a cancelled write left a frame unfinished"
-                self._rest = b""
+                self._rest = None
                 self._owed.clear()
 
     async def _wait_ready(self) -> None:
@@ -201,6 +202,6 @@ class Output:
 
     def _fail(self, exc: BaseException) -> ConnectionLost:
         self._failure = f"connection to {self._peer} lost: {describe_fault(exc)}"
-        self._rest = b""
+        self._rest = None
         self._owed.clear()
         return ConnectionLost(self._failure)

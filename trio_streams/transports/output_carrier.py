@@ -9,6 +9,7 @@ import trio
 
 from trio_streams.carrier import RECEIVE_BYTES, next_read_bytes
 from trio_streams.errors import ConnectionLost
+from trio_streams.transports.gather import Chunk
 from trio_streams.transports.output import Output
 
 __all__ = ["OutputCarrier"]
@@ -69,16 +70,16 @@ class OutputCarrier(ABC):
         """Whether the kernel would take bytes now, and no answers are owed; False where it can't be asked."""
         return not self._is_closed and self._output.is_writable
 
-    async def _write(self, make: Callable[[], bytes]) -> None:
+    async def _write(self, make: Callable[[], list[Chunk]]) -> None:
         """Write what `make` makes when our turn has come; nothing is made or sent between it and its bytes."""
         output = self._output
         await output.take_turn()
         try:
             self._check_open()
-            data = make()
-            if not data:
+            chunks = make()
+            if not chunks:
                 await trio.lowlevel.checkpoint()
-            await output.write(data)
+            await output.write(chunks)
         finally:
             output.end_turn()
 

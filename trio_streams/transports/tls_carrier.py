@@ -178,7 +178,7 @@ class TlsCarrier(OutputCarrier):
           connection stays usable. On other streams a write that is cancelled half-way ends it.
         """
         try:
-            await self._write(lambda: self._machine.encrypt(data) if data else b"")
+            await self._write(lambda: [self._machine.encrypt(data)] if data else [])
         except ssl.SSLError as exc:
             raise ConnectionLost(f"connection to {self._peer} lost: cannot send: {describe_fault(exc)}") from exc
 

@@ -127,20 +127,25 @@ class BinaryWire:
         frames: list[tuple[int, Frame]] = []
         if self._is_broken:
             return frames
-        data = self._buffer.join(chunk)
-        if data is None:
-            return frames
+        buffer = self._buffer
+        start = 0
         try:
-            self._decode(data, frames)
+            while buffer:
+                data, start = buffer.complete(chunk, start)
+                if data is None:
+                    return frames
+                self._decode(data, 0, frames)  # keeps it again where it was but the head of a frame
+            self._decode(chunk, start, frames)
         except ProtocolError as exc:
             self._is_broken = True
             frames.append((0, exc))
         return frames
 
-    def _decode(self, data: bytes, frames: list[tuple[int, Frame]]) -> None:
-        position = 0 if self._has_preface else self._decode_preface(data)
-        if position < 0:
-            return
+    def _decode(self, data: bytes, position: int, frames: list[tuple[int, Frame]]) -> None:
+        if not self._has_preface:
+            position = self._decode_preface(data)
+            if position < 0:
+                return
         size = len(data)
         unpack = _HEADER.unpack_from
         needed = _HEADER.size
