@@ -1,6 +1,7 @@
 """The server of a soak: `python -m tests.faults.soak_server TRANSPORT IDLE_TIMEOUT STREAMS`.
 
-It has the collector's thresholds of `trio-streams serve`, and reports what it holds: tasks, descriptors, handlers, live objects of connections, and memory.
+It has the collector's thresholds of `trio-streams serve`, and reports what it holds: tasks, descriptors, handlers, live
+objects of connections, and memory.
 """
 
 from __future__ import annotations
