@@ -237,6 +237,11 @@ def test_the_access_log_in_text(tmp_path: Path) -> None:
         ([], {"READY_PATH": "readyz"}, "TRIO_STREAMS_READY_PATH is a path that starts with '/', or none, not 'readyz'"),
         (["--log-level", "loud"], {}, "--log-level is one of debug, info, warning, error, not 'loud'"),
         (["--access-log", "yes"], {}, "--access-log is one of off, text, json, not 'yes'"),
+        (
+            ["--gc-threshold", "700"],
+            {},
+            "--gc-threshold is three whole numbers from 1 on with commas between them, or none, not '700'",
+        ),
     ],
 )
 def test_a_setting_that_cannot_be_used(

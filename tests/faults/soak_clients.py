@@ -1,10 +1,12 @@
 """The clients of a soak: `python -m tests.faults.soak_clients URL SEED STREAMS HEALTHY STALLED VANISHING LIFE`.
 
-They come in two steps, so that the healthy ones can be measured alone first.
+They come in two steps, so that the healthy ones can be measured alone first. The collector of cycles is off here: its
+pauses would be measured as the server's.
 """
 
 from __future__ import annotations
 
+import gc
 import random
 import resource
 import sys
@@ -109,6 +111,7 @@ async def main(url: str, seed: int, streams: int, sizes: tuple[int, int, int], l
 
 
 if __name__ == "__main__":
+    gc.disable()
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     counts = [int(text) for text in sys.argv[2:7]]

@@ -1,6 +1,7 @@
 """The server of a soak: `python -m tests.faults.soak_server TRANSPORT IDLE_TIMEOUT STREAMS`.
 
-It reports what it holds: tasks, descriptors, handlers, live objects of connections, and memory.
+It has the collector's thresholds of `trio-streams serve`, and reports what it holds: tasks, descriptors, handlers, live
+objects of connections, and memory.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import trio
 from tests.faults.children import answer_lines
 from tests.faults.site import Site, count_descriptors, count_machinery, forget_peak, resident_bytes
 from trio_streams import Connection, Router, serve
+from trio_streams.cli.garbage import DEFAULT_THRESHOLDS, relieved_collector
 from trio_streams.config import ConnectionConfig, StreamLimits
 from trio_streams.procedures.http_server import http_handler
 from trio_streams.service.exchange import ExchangeConfig
@@ -128,4 +130,5 @@ if __name__ == "__main__":
     logging.getLogger("trio_streams").setLevel(logging.CRITICAL)
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    trio.run(main, sys.argv[1], float(sys.argv[2]), int(sys.argv[3]))
+    with relieved_collector(DEFAULT_THRESHOLDS):
+        trio.run(main, sys.argv[1], float(sys.argv[2]), int(sys.argv[3]))

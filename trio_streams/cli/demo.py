@@ -9,6 +9,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from trio_streams.cli.garbage import DEFAULT_THRESHOLDS, relieved_collector
 from trio_streams.cli.output import Output, is_capable
 from trio_streams.cli.process import UsageError, run
 from trio_streams.demo.run import DemoOptions, run_demo
@@ -34,7 +35,8 @@ def add_demo(add_parser: Callable[..., argparse.ArgumentParser]) -> None:
 
 def run_the_demo(arguments: argparse.Namespace) -> int:
     """Run the command; returns its exit code."""
-    return run(partial(_demo, arguments), is_ended_by_signal=True)
+    with relieved_collector(DEFAULT_THRESHOLDS):
+        return run(partial(_demo, arguments), is_ended_by_signal=True)
 
 
 async def _demo(arguments: argparse.Namespace) -> None:

@@ -13,6 +13,7 @@ from typing import Any, Final
 import attrs
 import trio
 
+from trio_streams.cli.garbage import DEFAULT_THRESHOLDS, read_thresholds, relieved_collector
 from trio_streams.cli.loading import load_app, watched_folder
 from trio_streams.cli.output import Output, write_error, write_note
 from trio_streams.cli.process import EXIT_CUT, EXIT_USAGE, UsageError, run
@@ -49,6 +50,7 @@ SETTINGS: Final = (
     Setting("allowed-origin", names, "whose pages may ask besides the server's own; * for any", "ORIGIN", is_list=True),
     Setting("health-path", path, "where it says that it lives, or none", "PATH"),
     Setting("ready-path", path, "where it says that it takes new work, or none", "PATH"),
+    Setting("gc-threshold", read_thresholds, "how seldom Python looks for cycles; none: as Python does", "N,N,N"),
     Setting("access-log", choice("off", "text", "json"), "of exchanges and streams, on standard error", "FORM"),
     Setting("log-level", choice("debug", "info", "warning", "error"), "of all other logs", "LEVEL"),
 )
@@ -109,8 +111,10 @@ def run_serve(arguments: argparse.Namespace) -> int:
         return EXIT_USAGE
     urls = arguments.urls or os.environ.get(_URLS_VARIABLE, "").split() or DEFAULT_URLS
     drain = Drain()
+    thresholds = values.pop("gc_threshold", DEFAULT_THRESHOLDS)
     command = partial(_serve, app, tuple(urls), drain, {**_options(values), "dashboard": arguments.dashboard})
-    code = run(command, is_ended_by_signal=True, drain=drain)
+    with relieved_collector(thresholds):
+        code = run(command, is_ended_by_signal=True, drain=drain)
     return EXIT_CUT if code == 0 and drain.was_cut else code
 
 
