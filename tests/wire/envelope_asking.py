@@ -22,14 +22,14 @@ class Asking:
         config: ConnectionConfig | None = None,
         limits: EnvelopeLimits | None = None,
         *,
-        max_sent_bytes: int = 1_000_000,
+        is_text: bool = False,
         epoch: float = 0.0,
     ) -> None:
         self.now = 0.0
         self.machine = EnvelopeClientMachine(
             config=config or ConnectionConfig(idle_timeout=None),
             limits=limits or EnvelopeLimits(),
-            max_sent_bytes=max_sent_bytes,
+            is_text=is_text,
             now=0.0,
             epoch=epoch,
         )

@@ -90,15 +90,16 @@ def test_one_question_has_one_item(form: Form) -> None:
     assert len(asking.hear()) == 1
 
 
+@pytest.mark.parametrize("field", ["max_text_bytes", "max_message_bytes"])
 @pytest.mark.parametrize("form", [Form.CALL, Form.UPLOAD])
-def test_an_item_that_the_server_would_not_take_is_refused(form: Form) -> None:
+def test_an_item_that_the_server_would_not_take_is_refused(form: Form, field: str) -> None:
     """It would end the connection there; the error has the limit, and what fits passes whole."""
-    asking = Asking(max_sent_bytes=1_000)
+    asking = Asking(limits=EnvelopeLimits(**{field: 1_000}), is_text=field == "max_text_bytes")
     number = asking.ask(form, is_ended=False)
     with pytest.raises(LocalProtocolError) as caught:
         asking.machine.send(number, [b"1" * 1_000])
     error = caught.value
-    assert (error.field, error.size, error.code) == ("max_sent_bytes", 1_000, Code.MESSAGE_TOO_LARGE)
+    assert (error.field, error.size, error.code) == (field, 1_000, Code.MESSAGE_TOO_LARGE)
     assert error.limit is not None
     assert asking.machine.send(number, [b"1" * error.limit]) == 1
     assert asking.machine.send(number, []) == 0

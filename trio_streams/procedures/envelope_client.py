@@ -89,7 +89,6 @@ async def open_envelope_client(
     Cancellation: streams are cancelled, and what says so leaves within `close_timeout`.
     """
     now = trio.current_time()
-    most = limits.max_text_bytes if is_text else limits.max_message_bytes
-    machine = EnvelopeClientMachine(config=config, limits=limits, max_sent_bytes=most, now=now, epoch=time.time() - now)
+    machine = EnvelopeClientMachine(config=config, limits=limits, is_text=is_text, now=now, epoch=time.time() - now)
     async with run_client(carrier, config=config, transport=transport, make_machine=lambda: machine) as connection:
         yield EnvelopeClient(connection, machine)

@@ -32,7 +32,8 @@ class EnvelopeClientMachine(EnvelopeMux):
     Args:
       config: limits and timeouts that every dialect has; `max_streams` is how many are opened at once.
       limits: this dialect's own.
-      max_sent_bytes: the longest envelope that the server takes, which would end the connection for a longer one.
+      is_text: whether it is a WebSocket, on which the server takes envelopes of `max_text_bytes`, elsewhere of
+        `max_message_bytes`; it would end the connection for a longer one.
       now: seconds, on the clock that every later call uses.
       epoch: the time of day, in seconds since 1970, when that clock was 0: deadlines travel as times of day.
     """
@@ -42,13 +43,14 @@ class EnvelopeClientMachine(EnvelopeMux):
         *,
         config: ConnectionConfig,
         limits: EnvelopeLimits = _DEFAULT,
-        max_sent_bytes: int = _DEFAULT.max_message_bytes,
+        is_text: bool = False,
         now: float,
         epoch: float = 0.0,
     ) -> None:
         self._asker = EnvelopeAsker(limits)
         self._limits = limits
-        self._max_sent_bytes = max_sent_bytes
+        self._limit = "max_text_bytes" if is_text else "max_message_bytes"
+        self._max_sent_bytes = limits.max_text_bytes if is_text else limits.max_message_bytes
         self._epoch = epoch
         self._timeouts_ms: dict[int, int] = {}
         super().__init__(self._asker, is_client=True, config=config, idle_timeout=config.idle_timeout, now=now)
@@ -118,9 +120,9 @@ class EnvelopeClientMachine(EnvelopeMux):
         limit = self._max_sent_bytes - self._asker.overhead_bytes(stream_id)
         if (size := max(map(len, payloads), default=0)) > limit:
             raise LocalProtocolError(
-                f"an item of {size} bytes passes max_sent_bytes of {limit}, without its envelope",
+                f"an item of {size} bytes passes {self._limit} of {self._max_sent_bytes}, which leaves it {limit}",
                 code=Code.MESSAGE_TOO_LARGE,
-                field="max_sent_bytes",
+                field=self._limit,
                 size=size,
                 limit=limit,
             )
