@@ -25,7 +25,7 @@ SYSTEMS: Final = ("procedures", "webtransport", "durable", "peer", "arrow")
 LEVELS: Final[tuple[tuple[str, ...], ...]] = (
     ("codes", "config", "core"),
     ("wire", "errors", "nursery"),
-    ("codecs", "streams", "carrier", "connection"),
+    ("codecs", "streams", "carrier", "connection", "handling"),
     ("driver",),
     ("transports",),
     ("service",),

@@ -16,10 +16,10 @@ to send: what is urgent then overtakes what merely waits.
 from __future__ import annotations
 
 import contextlib
-import logging
 import math
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
 from typing import Final
 
 import trio
@@ -29,12 +29,14 @@ from trio_streams.config import ConnectionConfig
 from trio_streams.connection import Connection
 from trio_streams.core.mux import Mux
 from trio_streams.core.wire import Wire
-from trio_streams.errors import ConnectionLost, StreamsError, as_rpc_error, split_cancelled
+from trio_streams.errors import ConnectionLost, StreamsError
+from trio_streams.handling import Handler as Handler
+from trio_streams.handling import serve_owned
 from trio_streams.nursery import open_bare_nursery
 from trio_streams.streams.wire import WireStream
 from trio_streams.wire.binary import BinaryWire
 
-__all__ = ["Handler", "Prepare", "run_client", "run_server"]
+__all__ = ["Handler", "Prepare", "run_client", "run_connection", "run_server"]
 
 _WRITE_BYTES: Final = 69_632
 """What one write takes from the machine: enough to make the system call cheap, little enough to change one's mind, and an
@@ -44,9 +46,6 @@ _MOST_WRITE_BYTES: Final = 2 * _WRITE_BYTES
 """What it takes where the kernel has sent off all that it was given; larger ones cost more in fresh memory than they save in
 calls."""
 
-_logger: Final = logging.getLogger("trio_streams")
-
-Handler = Callable[[WireStream[bytes, bytes]], Awaitable[None]]
 Prepare = Callable[[WireStream[bytes, bytes]], Handler]
 
 
@@ -98,9 +97,9 @@ class _Driver:
         config: ConnectionConfig,
         wire: Wire,
         transport: str,
+        is_client: bool = False,
         make_machine: Callable[[], Mux] | None = None,
     ) -> None:
-        is_client = prepare is None
         self._machine = _make_mux(wire, is_client, config) if make_machine is None else make_machine()
         self._carrier = carrier
         self._is_writable: Callable[[], bool] = carrier.is_writable if isinstance(carrier, PromptCarrier) else _unknown
@@ -123,7 +122,7 @@ class _Driver:
             peer=carrier.peer,
             config=config,
             transport=transport,
-            on_accepted=None if is_client else self._accept,
+            on_accepted=None if prepare is None else self._accept,
         )
         self.connection.kick = self._kick
         self._kick()
@@ -144,7 +143,7 @@ class _Driver:
 
     async def _serve(self, stream: WireStream[bytes, bytes], handler: Handler) -> None:
         try:
-            await _serve_stream(self.connection, stream, handler)
+            await serve_owned(self.connection, stream, handler)
         finally:
             self._serving -= 1
             self._idle.unpark_all()
@@ -332,17 +331,34 @@ class _Driver:
         return not self._is_sending and not self._machine.has_output and not self._machine.queued_bytes
 
 
-@contextlib.asynccontextmanager
-async def run_client(
+def run_client(
     carrier: Carrier, *, config: ConnectionConfig | None = None, wire: Wire | None = None, transport: str = ""
+) -> AbstractAsyncContextManager[Connection]:
+    """Run a connection as the client side for as long as the block; see `run_connection`."""
+    return run_connection(carrier, is_client=True, config=config, wire=wire, transport=transport)
+
+
+@contextlib.asynccontextmanager
+async def run_connection(
+    carrier: Carrier,
+    *,
+    is_client: bool,
+    config: ConnectionConfig | None = None,
+    wire: Wire | None = None,
+    transport: str = "",
+    make_machine: Callable[[], Mux] | None = None,
+    on_connection: Callable[[Connection], None] | None = None,
 ) -> AsyncIterator[Connection]:
-    """Run a connection as the client side for as long as the block.
+    """Run either side of a connection for as long as the block, which has the peer's streams.
 
     Args:
       carrier: connected; it is closed when the block ends, whatever happens.
+      is_client: which side this is: one of the two has to be the client.
       config: limits and timeouts.
       wire: the dialect; ours by default.
       transport: what the carrier is, for people.
+      make_machine: makes the machine of a dialect that has one of its own, instead of `wire`; called once.
+      on_connection: told of the connection when it begins.
 
     Returns:
       The connection, after the peer's hello.
@@ -354,7 +370,18 @@ async def run_client(
     """
     config = config or ConnectionConfig()
     async with open_bare_nursery() as nursery:
-        driver = _Driver(carrier, nursery, None, config=config, wire=wire or BinaryWire(), transport=transport)
+        driver = _Driver(
+            carrier,
+            nursery,
+            None,
+            config=config,
+            wire=wire or BinaryWire(),
+            transport=transport,
+            is_client=is_client,
+            make_machine=make_machine,
+        )
+        if on_connection is not None:
+            on_connection(driver.connection)
         nursery.start_soon(driver.receive_then_close)
         try:
             await driver.connection.wait_ready()
@@ -411,26 +438,3 @@ async def run_server(
         finally:
             await driver.wait_served()
             await driver.close()
-
-
-async def _serve_stream(connection: Connection, stream: WireStream[bytes, bytes], handler: Handler) -> None:
-    try:
-        with connection.own(stream):
-            await handler(stream)
-    except BaseException as exc:
-        cancelled, failure = split_cancelled(exc)
-        if isinstance(failure, Exception):
-            # The exit policy has told the peer; here it is told to the people who run the server.
-            expected = not as_rpc_error(failure).is_our_fault
-            _logger.log(
-                logging.DEBUG if expected else logging.ERROR,
-                "stream %s %r from %s failed",
-                stream.id,
-                stream.name,
-                stream.peer,
-                exc_info=failure,
-            )
-            if cancelled is None:
-                return
-            raise cancelled from None
-        raise
