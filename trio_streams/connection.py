@@ -279,7 +279,9 @@ class Connection:
         Cancellation: nothing has changed.
         """
         await trio.lowlevel.checkpoint()
-        while self._lost is None and not ((state := self.machine.get(stream_id)) is None or state.send_state in FINISHED):
+        while self._lost is None and not (
+            (state := self.machine.get(stream_id)) is None or state.send_state in FINISHED
+        ):
             if self._sent is None:
                 self._sent = trio.lowlevel.ParkingLot()
             await self._sent.park()
