@@ -8,41 +8,24 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Final
 
-import attrs
-
 from trio_streams.carrier import Carrier
 from trio_streams.config import ConnectionConfig
 from trio_streams.driver import run_client
 from trio_streams.procedures.client import Client, ConnectionClient
 from trio_streams.procedures.http_client import HttpProcedureClient
-from trio_streams.transports.bytes import connect_tcp
 from trio_streams.transports.http_client import HttpClient, HttpClientConfig
-from trio_streams.transports.messages import connect_trio_websocket, connect_websocket
-from trio_streams.transports.process import open_process
-from trio_streams.transports.tls import connect_tls
-from trio_streams.transports.unix import connect_unix
-from trio_streams.urls.address import Address, parse_address
+from trio_streams.urls.address import parse_address
+from trio_streams.urls.carriers import CARRIERS, Call
 from trio_streams.urls.websocket import CarrierName, check_carrier
 
 __all__ = ["SCHEMES", "connect"]
 
 
-@attrs.frozen
-class _Call:
-    """One `connect` call: where to, and how."""
-
-    address: Address
-    config: ConnectionConfig
-    carrier: CarrierName
-    ssl_context: ssl.SSLContext | None
-    on_stderr: Callable[[bytes], None] | None
-
-
-def _on(open_carrier: Callable[[_Call], AbstractAsyncContextManager[Carrier]]) -> _Open:
+def _on(open_carrier: Callable[[Call], AbstractAsyncContextManager[Carrier]]) -> _Open:
     """A client of our own dialect, on a carrier."""
 
     @contextlib.asynccontextmanager
-    async def open_client(call: _Call) -> AsyncGenerator[Client, None]:
+    async def open_client(call: Call) -> AsyncGenerator[Client, None]:
         async with (
             open_carrier(call) as carrier,
             run_client(carrier, config=call.config, transport=call.address.scheme) as connection,
@@ -53,50 +36,16 @@ def _on(open_carrier: Callable[[_Call], AbstractAsyncContextManager[Carrier]]) -
 
 
 @contextlib.asynccontextmanager
-async def _open_tcp(call: _Call) -> AsyncGenerator[Carrier, None]:
-    yield await connect_tcp(call.address.host, call.address.port, config=call.config)
-
-
-@contextlib.asynccontextmanager
-async def _open_tls(call: _Call) -> AsyncGenerator[Carrier, None]:
-    yield await connect_tls(call.address.host, call.address.port, config=call.config, ssl_context=call.ssl_context)
-
-
-@contextlib.asynccontextmanager
-async def _open_unix(call: _Call) -> AsyncGenerator[Carrier, None]:
-    yield await connect_unix(call.address.path, config=call.config)
-
-
-def _open_process(call: _Call) -> AbstractAsyncContextManager[Carrier]:
-    return open_process(call.address.command, config=call.config, on_stderr=call.on_stderr)
-
-
-@contextlib.asynccontextmanager
-async def _open_websocket(call: _Call) -> AsyncGenerator[Carrier, None]:
-    url = call.address.url
-    if call.carrier == "trio-websocket":
-        async with connect_trio_websocket(url, config=call.config, ssl_context=call.ssl_context) as carrier:
-            yield carrier
-    else:
-        yield await connect_websocket(url, config=call.config, ssl_context=call.ssl_context)
-
-
-@contextlib.asynccontextmanager
-async def _open_http(call: _Call) -> AsyncGenerator[Client, None]:
+async def _open_http(call: Call) -> AsyncGenerator[Client, None]:
     config = HttpClientConfig(connect_timeout=call.config.connect_timeout)
     async with HttpClient(config, tls=call.ssl_context) as http:
         yield HttpProcedureClient(call.address.url, http)
 
 
-_Open = Callable[[_Call], AbstractAsyncContextManager[Client]]
+_Open = Callable[[Call], AbstractAsyncContextManager[Client]]
 
 SCHEMES: Final[Mapping[str, _Open]] = {
-    "tcp": _on(_open_tcp),
-    "tls": _on(_open_tls),
-    "unix": _on(_open_unix),
-    "process": _on(_open_process),
-    "ws": _on(_open_websocket),
-    "wss": _on(_open_websocket),
+    **{scheme: _on(open_carrier) for scheme, open_carrier in CARRIERS.items()},
     "http": _open_http,
     "https": _open_http,
 }
@@ -134,6 +83,6 @@ async def connect(
     """
     check_carrier(carrier)
     address = parse_address(url, SCHEMES)
-    call = _Call(address, config or ConnectionConfig(), carrier, ssl_context, on_stderr)
+    call = Call(address, config or ConnectionConfig(), carrier, ssl_context, on_stderr)
     async with SCHEMES[address.scheme](call) as client:
         yield client

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import secrets
-import ssl
-from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import Mapping
 from functools import partial
 from typing import Final, Literal, TypeAlias
 
@@ -15,95 +12,52 @@ import trio
 
 from trio_streams.browser import with_client
 from trio_streams.carrier import Carrier
-from trio_streams.config import ConnectionConfig
 from trio_streams.connection import Connection
-from trio_streams.core.errors import StreamsError
 from trio_streams.core.mux import Mux
 from trio_streams.dashboard import Dashboard
 from trio_streams.driver import Handler, run_server
-from trio_streams.nursery import open_bare_nursery
 from trio_streams.procedures.channels import Channels
 from trio_streams.procedures.envelopes import EnvelopeServer
 from trio_streams.procedures.jsonrpc import JsonRpcRunner
 from trio_streams.procedures.router import Router
 from trio_streams.procedures.server import prepare
 from trio_streams.service.background import Background
-from trio_streams.service.drain import Drain
 from trio_streams.service.front import admitted, logged, probed
 from trio_streams.service.record import record_stream
-from trio_streams.service.server_config import ServerConfig
 from trio_streams.streams.wire import WireStream
-from trio_streams.transports.admission import ADMISSION, Admission
-from trio_streams.transports.bytes import ByteCarrier
 from trio_streams.transports.envelope_carrier import ResumedCarrier, as_envelopes, receive_start
 from trio_streams.transports.exchange import ExchangeConfig, ExchangeHandler
-from trio_streams.transports.gate import Gate
-from trio_streams.transports.messages import accept_trio_websocket, accept_websocket
-from trio_streams.transports.origin import OriginPolicy
-from trio_streams.transports.tls import accept_tls, open_server_tls, server_context
-from trio_streams.transports.unix import unix_peer
 from trio_streams.urls.address import Address
-from trio_streams.urls.runs import GOODBYE_TIMEOUT, Run, Runs
-from trio_streams.urls.websocket import CarrierName
+from trio_streams.urls.listening import Listening
+from trio_streams.urls.runs import GOODBYE_TIMEOUT, Run
 from trio_streams.wire.binary import BinaryWire
 from trio_streams.wire.envelope import EnvelopeLimits
 from trio_streams.wire.envelope_framing import is_envelope_start
 
-__all__ = ["Accept", "HostName", "Server"]
-
-_logger: Final = logging.getLogger("trio_streams")
+__all__ = ["HostName", "Server"]
 
 HostName: TypeAlias = Literal["hypercorn", "lean"]
 
-Accept = Callable[[trio.SocketStream], AbstractAsyncContextManager[Carrier]]
-
-_REFUSAL: Final = (
-    b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\nconnection: close\r\ncontent-type: text/plain\r\n"
-    b"content-length: 25\r\n\r\nToo many connections now\n"
-)
-_SPEAK_HTTP: Final = frozenset({"http", "ws"})
-_HAVE_ORIGINS: Final = frozenset({"http", "https", "ws", "wss"})
 _LOOKED_AT: Final = frozenset({"tcp", "tls", "unix"})
 """Where a connection's first bytes tell its dialect; on WebSockets the subprotocol does."""
 
 
 @attrs.frozen(kw_only=True)
-class Server:
+class Server(Listening):
     """See the module."""
 
     app: Router
-    config: ConnectionConfig
-    rules: ServerConfig
-    carrier: CarrierName
-    on_connection: Callable[[Connection], None] | None
-    certfile: str | None
-    keyfile: str | None
-    ssl_context: ssl.SSLContext | None
     host: HostName
-    drain: Drain
-    gate: Gate
     background: Background
     dashboard: Dashboard | None = None
     channels: Channels | None = None
     envelopes: EnvelopeLimits = attrs.field(factory=EnvelopeLimits)
-    urls: list[str] = attrs.field(factory=list[str])
-    stopping: trio.Event = attrs.field(factory=trio.Event)
-    _runs: Runs = attrs.field(factory=Runs)
     _started: float = attrs.field(factory=trio.current_time)
 
-    # -- letting in -------------------------------------------------------------------------------------------
-
-    def policy(self, address: Address) -> OriginPolicy:
-        """Whose requests a listener answers."""
-        rules = self.rules
-        return OriginPolicy(address.host, allowed_hosts=rules.allowed_hosts, allowed_origins=rules.allowed_origins)
-
-    def admit_at(self, address: Address) -> None:
-        """Have what the current task and its children accept be let in by this server's rules."""
-        scheme = address.scheme
-        guard = partial(self.gate.guard, refusal=_REFUSAL if scheme in _SPEAK_HTTP else b"")
-        check = self.policy(address).refusal if scheme in _HAVE_ORIGINS else None
-        ADMISSION.set(Admission(guard, check, self.envelopes.max_text_bytes))
+    @property
+    def max_text_bytes(self) -> int | None:
+        """The longest message of a client that speaks envelopes."""
+        return self.envelopes.max_text_bytes
 
     def front(self, handler: ExchangeHandler, address: Address) -> ExchangeHandler:
         """A handler of HTTP exchanges behind probes, checks and, where its host has none, the access log."""
@@ -132,26 +86,9 @@ class Server:
 
     # -- connections ------------------------------------------------------------------------------------------
 
-    async def run_hosted(self, transport: str, carrier: Carrier) -> None:
-        """Serve a connection that a host has accepted."""
-        with self._runs.open() as run:
-            await self._run(run, transport, carrier)
+    async def run(self, run: Run, transport: str, carrier: Carrier) -> None:
+        """Serve the application in the dialect that the client speaks."""
 
-    async def run_accepted(self, transport: str, accept: Accept, stream: trio.SocketStream) -> None:
-        """One connection's fault ends one connection; it is told to the people who run the server."""
-        try:
-            with self._runs.open() as run:
-                async with accept(stream) as carrier:
-                    await self._run(run, transport, carrier)
-        except StreamsError as exc:
-            _logger.info("a connection ended: %s", exc)
-        finally:
-            # Shielded, or a cancellation that arrives meanwhile would take the place of what is passing through, such as
-            # KeyboardInterrupt.
-            with trio.CancelScope(shield=True):
-                await trio.aclose_forcefully(stream)
-
-    async def _run(self, run: Run, transport: str, carrier: Carrier) -> None:
         def began(connection: Connection) -> None:
             run.connection = connection
             if self.dashboard is not None:
@@ -199,78 +136,3 @@ class Server:
         handler = prepare(self.app, stream, background=self.background, is_json=is_json)
         on_access = self.rules.on_access
         return handler if on_access is None else partial(record_stream, handler, transport, on_access)
-
-    @asynccontextmanager
-    async def accept_tcp(self, stream: trio.SocketStream) -> AsyncGenerator[Carrier, None]:
-        """TCP needs no handshake."""
-        yield ByteCarrier(stream, close_timeout=self.config.close_timeout)
-
-    @asynccontextmanager
-    async def accept_tls(self, context: ssl.SSLContext, stream: trio.SocketStream) -> AsyncGenerator[Carrier, None]:
-        """TLS."""
-        yield await accept_tls(stream, context, config=self.config)
-
-    @asynccontextmanager
-    async def accept_unix(self, stream: trio.SocketStream) -> AsyncGenerator[Carrier, None]:
-        """A Unix socket, whose peer the kernel knows."""
-        yield ByteCarrier(stream, peer=unix_peer(stream), close_timeout=self.config.close_timeout)
-
-    @asynccontextmanager
-    async def accept_websocket(self, stream: trio.abc.Stream) -> AsyncGenerator[Carrier, None]:
-        """A WebSocket, by either carrier."""
-        if self.carrier == "trio-websocket":
-            async with accept_trio_websocket(stream, config=self.config) as carrier:
-                yield carrier
-        else:
-            yield await accept_websocket(stream, config=self.config)
-
-    @asynccontextmanager
-    async def accept_secure_websocket(
-        self, context: ssl.SSLContext, stream: trio.SocketStream
-    ) -> AsyncGenerator[Carrier, None]:
-        """The same in TLS."""
-        secure = await open_server_tls(stream, context, config=self.config)
-        async with self.accept_websocket(secure) as carrier:
-            yield carrier
-
-    def tls(self, *, alpn: str | None) -> ssl.SSLContext:
-        """The context for a URL in TLS; what was given, or else made of the files."""
-        if self.ssl_context is not None:
-            return self.ssl_context
-        return server_context(self.certfile or "", self.keyfile or "", alpn=alpn)
-
-    # -- the end ----------------------------------------------------------------------------------------------
-
-    async def accept_all(
-        self,
-        transport: str,
-        accept: Accept,
-        listeners: list[trio.SocketListener],
-        connections: trio.Nursery,
-        started: Callable[[], None],
-    ) -> None:
-        """Accept connections until a drain, which closes the listeners; those that are open go on in their nursery."""
-        async with open_bare_nursery() as accepting:
-            serve = partial(trio.serve_listeners, handler_nursery=connections)
-            await accepting.start(serve, partial(self.run_accepted, transport, accept), listeners)
-            started()
-            await self.stopping.wait()
-            accepting.cancel_scope.cancel()
-
-    async def keep_drain(self, scope: trio.CancelScope) -> None:
-        """Wait for a drain to be asked for, and see it through.
-
-        Args:
-          scope: around all listeners and connections; cancelled at the deadline.
-
-        Cancellation: nothing is left, which is how a drain ends well.
-        """
-        await self.drain.wait_begun()
-        await trio.sleep(self.rules.drain_delay)
-        self.stopping.set()
-        with trio.move_on_after(self.rules.drain_timeout):
-            await self._runs.end_idle()
-        self.drain.cut()
-        scope.cancel()
-        await trio.sleep(GOODBYE_TIMEOUT)
-        await self._runs.cut_all()
