@@ -137,7 +137,6 @@ async def serve(
     Cancellation: handlers are cancelled, their streams reset, and connections closed within `close_timeout`.
     """
     addresses = parse_urls(urls, SCHEMES, carrier)
-    _check_host(host)
     rules = server or ServerConfig()
     async with open_bare_nursery() as nursery:
         async with open_bare_nursery() as work:
@@ -150,7 +149,7 @@ async def serve(
                 certfile=certfile,
                 keyfile=keyfile,
                 ssl_context=ssl_context,
-                host=host,
+                host=_check_host(host),
                 drain=drain or Drain(),
                 gate=make_gate(nursery, rules),
                 background=Background(work, max_running=rules.max_events),
@@ -162,6 +161,7 @@ async def serve(
         nursery.cancel_scope.cancel()
 
 
-def _check_host(host: str) -> None:
+def _check_host(host: HostName) -> HostName:
     if host not in _HOSTS:
         raise LocalProtocolError(f"host is one of {', '.join(_HOSTS)}, not {host!r}", field="host")
+    return host
