@@ -182,3 +182,20 @@ def test_after_a_failure_only_queued_control_goes() -> None:
     assert sender.take() == [(0, records.GoAway(Code.INTERNAL))]
     assert not sender.out.has_output
     assert sender.out.writable() == []
+
+
+def test_a_streams_weight_counts_each_time_it_is_scheduled() -> None:
+    """A stream that weighs 3 adds three frames where its equal adds one, also after it was starved of credit."""
+    sender = Sender(max_send_buffer_bytes=10_000_000, credit=10_000)
+    for stream_id, weight in ((1, 1), (3, 3)):
+        sender.add(stream_id)
+        sender.streams[stream_id].weight = weight
+        sender.send(stream_id, *[bytes(16_000)] * 12)
+    sender.out.take([], 1 << 20)
+    sender.out.raise_credit(1 << 30)
+    order = []
+    while len(order) < 8:
+        data, served = sender.out.take([], 1)
+        assert data
+        order += served
+    assert order.count(3) == 3 * order.count(1)

@@ -20,7 +20,7 @@ import trio
 from trio_streams.codes import Code
 from trio_streams.connection import Connection
 from trio_streams.core.records import Status
-from trio_streams.errors import ConnectionLost, StreamStopped, as_rpc_error
+from trio_streams.errors import ConnectionLost, StreamReset, StreamStopped, as_rpc_error
 from trio_streams.nursery import open_bare_nursery
 from trio_streams.peer.batch import Batcher, BatchOptions
 from trio_streams.peer.coding import Encoding
@@ -102,8 +102,13 @@ class Sending:
         self._conclude(connection, reason or failure)
 
     def _conclude(self, connection: Connection, failure: Exception | None) -> None:
+        if self._scope.cancel_called:
+            return  # aborted
         if isinstance(failure, ConnectionLost) and connection.lost is not None:
             raise connection_closed(failure) from failure
+        if isinstance(failure, StreamReset) and self.wire is not None and failure is self.wire.cancel_reason:
+            # A peer that wants nothing of the stream may abandon its own half first.
+            raise StreamStopped(failure.code, failure.reason) from failure
         if failure is not None and not (isinstance(failure, StreamStopped) and failure.code is Code.OK):
             raise failure
 
