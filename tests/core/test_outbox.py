@@ -193,7 +193,7 @@ def test_a_streams_weight_counts_each_time_it_is_scheduled() -> None:
         sender.send(stream_id, *[bytes(16_000)] * 12)
     sender.out.take([], 1 << 20)
     sender.out.raise_credit(1 << 30)
-    order = []
+    order: list[int] = []
     while len(order) < 8:
         data, served = sender.out.take([], 1)
         assert data

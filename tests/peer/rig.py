@@ -35,8 +35,10 @@ async def raw_pair(
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(run_other)
-        async with run_connection(near, is_client=True, config=config) as connection:
-            async with RpcPeer(connection, options=options) as peer:
-                await opened.wait()
-                yield peer, found[0], far
+        async with (
+            run_connection(near, is_client=True, config=config) as connection,
+            RpcPeer(connection, options=options) as peer,
+        ):
+            await opened.wait()
+            yield peer, found[0], far
         is_over.set()

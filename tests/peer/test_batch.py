@@ -53,4 +53,4 @@ def test_batches_hold_everything_in_order(items: list[bytes], max_items: int, ma
 def test_a_wrong_option_is_named(field: str) -> None:
     """A bound that makes no sense fails where it was written."""
     with pytest.raises(ValueError, match=field):
-        BatchOptions(**{field: -1})  # type: ignore[arg-type]
+        BatchOptions(**{field: -1})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
 from functools import partial
 
 import pytest
@@ -11,7 +10,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from tests.peer.rig import raw_pair
-from trio_streams.config import ConnectionConfig, StreamLimits
+from trio_streams.config import ConnectionConfig
 from trio_streams.connection import Connection
 from trio_streams.core.records import Status
 from trio_streams.errors import (
@@ -22,9 +21,8 @@ from trio_streams.errors import (
     StreamReset,
     StreamStopped,
 )
-from trio_streams.peer import BatchOptions, RateLimit, RpcPeer, StreamManager, StreamOptions, open_peer_pair
+from trio_streams.peer import BatchOptions, RateLimit, StreamOptions, open_peer_pair
 from trio_streams.peer.deflate import Deflater
-from trio_streams.testing.cancelling import cancel_everywhere
 
 
 async def send_raw(connection: Connection, stream_id: str, *payloads: bytes, **metadata: str) -> None:
@@ -133,8 +131,7 @@ async def test_too_many_unclaimed_streams(autojump_clock: MockClock) -> None:
             try:
                 assert [item async for item in right.receive_stream(name)[1]] == [name]
             except RpcError as exc:
-                assert "passes max_unclaimed_streams of 2" in str(exc)
-                refused += 1
+                refused += "passes max_unclaimed_streams of 2" in str(exc)
         assert refused == 1
 
 
@@ -361,165 +358,6 @@ async def test_an_abort_before_the_stream_has_begun(autojump_clock: MockClock) -
         assert left.streams.statistics().sending == ()
         assert left.streams.statistics().sent_streams == 2
         assert right.streams.statistics().unclaimed_streams <= 1
-
-
-async def test_many_streams_behind_one_do_not_lock_each_other(autojump_clock: MockClock) -> None:
-    """Fifty streams that would fill the connection's window wait for one that is slow: all arrive, in order."""
-    config = ConnectionConfig(stream=StreamLimits(window_bytes=20_000), connection_window_bytes=40_000)
-    async with open_peer_pair(config=config) as (left, right), trio.open_nursery() as nursery:
-        item = "x" * 1_000
-        await nursery.start(left.send_stream, [item] * 200, "first")
-        for number in range(50):
-            await nursery.start(partial(left.send_stream, [item] * 30, str(number), after="first"))
-        order: list[str] = []
-
-        async def read(name: str) -> None:
-            async for _ in right.receive_stream(name)[1]:
-                order.append(name)
-                await trio.sleep(0.01)
-
-        async with trio.open_nursery() as readers:
-            for number in range(50):
-                readers.start_soon(read, str(number))
-            readers.start_soon(read, "first")
-        assert order[:200] == ["first"] * 200
-        assert len(order) == 200 + 50 * 30
-
-
-async def test_what_comes_after_waits_for_the_last_item_not_for_the_loop(autojump_clock: MockClock) -> None:
-    """A receiver that takes exactly the items that there are need not look for the end of the first stream."""
-    async with open_peer_pair() as (left, right), trio.open_nursery() as nursery:
-        await nursery.start(left.send_stream, [1, 2], "a")
-        await nursery.start(partial(left.send_stream, [3], "b", after="a"))
-        await nursery.start(partial(left.send_stream, [4], "c", after="b"))
-        await wait_all_tasks_blocked()
-        streams = [right.receive_stream(name)[1] for name in "abc"]
-        with pytest.raises(trio.WouldBlock):
-            streams[1].receive_nowait()
-        found = [await streams[0].receive(), streams[0].receive_nowait()]
-        found += [await streams[1].receive(), await streams[2].receive()]
-        assert found == [1, 2, 3, 4]
-
-
-async def test_who_is_refused_or_closed_lets_the_next_one_go(autojump_clock: MockClock) -> None:
-    """The stream after one that nobody claims, that is closed, or that fails, goes on."""
-    async with open_peer_pair(options=StreamOptions(unclaimed_timeout=2)) as (left, right):
-        left.start_stream([1], "unclaimed")
-        left.start_stream(range(10**6), "closed")
-        await wait_all_tasks_blocked()
-        async with trio.open_nursery() as nursery:
-            for before in ("unclaimed", "closed"):
-                await nursery.start(partial(left.send_stream, [7], f"after {before}", after=before))
-            closed = right.receive_stream("closed")[1]
-            await closed.aclose()
-            streams = [right.receive_stream(f"after {before}")[1] for before in ("closed", "unclaimed")]
-            for stream in streams:
-                assert [item async for item in stream] == [7]
-
-
-async def test_weights_share_the_line(autojump_clock: MockClock) -> None:
-    """Of two equals with weights 1 and 3, the heavy one gets three times the bytes while both have something to send."""
-    config = ConnectionConfig(stream=StreamLimits(window_bytes=1_000_000))
-    async with open_peer_pair(config=config) as (left, right), trio.open_nursery() as nursery:
-        counts = {"light": 0, "heavy": 0}
-        for name, weight in (("light", 1), ("heavy", 3)):
-            await nursery.start(partial(left.send_stream, ["x" * 4_000] * 20_000, name, weight=weight))
-        streams = {name: right.receive_stream(name)[1] for name in counts}
-        shares: list[float] = []
-
-        async def read(name: str) -> None:
-            async for _ in streams[name]:
-                counts[name] += 1
-                if sum(counts.values()) == 2_000:
-                    shares.append(counts["heavy"] / counts["light"])
-                    nursery.cancel_scope.cancel()
-
-        for name in counts:
-            nursery.start_soon(read, name)
-    assert 2.4 <= shares[0] <= 3.6
-
-
-# On its own, and cancelled
-
-
-async def test_a_manager_is_for_one_connection(autojump_clock: MockClock) -> None:
-    """It can't be used without one, nor for a second one, nor after its block."""
-    manager = StreamManager()
-    with pytest.raises(LocalProtocolError, match="outside the block"):
-        manager.receive_stream()
-    async with raw_pair() as (_, connection, _):
-        async with manager.over(connection):
-            with pytest.raises(LocalProtocolError, match="can't use a second connection"):
-                async with manager.over(connection):
-                    raise AssertionError("entered")
-            _, stream = manager.receive_stream()
-        with pytest.raises(trio.ClosedResourceError):
-            await stream.receive()
-        with pytest.raises(LocalProtocolError, match="outside the block"):
-            await manager.send_stream([1])
-
-
-@asynccontextmanager
-async def fresh_pair() -> AsyncIterator[tuple[RpcPeer, RpcPeer]]:
-    """A pair that at its end still works, and has nothing left."""
-    async with open_peer_pair() as (left, right):
-        yield left, right
-        left.start_stream(range(5), "next")
-        assert [item async for item in right.receive_stream("next")[1]] == list(range(5))
-        await trio.sleep(20)
-        assert (left.connection.streams, right.connection.streams) == ((), ())
-        assert left.streams.is_idle
-        assert right.streams.is_idle
-
-
-@pytest.mark.parametrize(
-    "options",
-    [
-        {},
-        {"batch": BatchOptions(max_items=3)},
-        {"rate_limit": RateLimit(items_per_second=10)},
-        {"compression": "deflate"},
-    ],
-    ids=["plain", "batch", "rate", "deflate"],
-)
-async def test_sending_cancelled_at_each_of_its_awaits(autojump_clock: MockClock, options: dict[str, object]) -> None:
-    """Wherever sending is cancelled, the receiver gets a prefix and then the reset, and the pair works on."""
-    closed = 0
-
-    async def items() -> AsyncIterator[int]:
-        nonlocal closed
-        try:
-            for number in range(8):
-                await trio.sleep(0.1)
-                yield number
-        finally:
-            closed += 1
-
-    async def scenario(pair: tuple[RpcPeer, RpcPeer]) -> None:
-        await pair[0].send_stream(items(), "x", **options)  # type: ignore[arg-type]
-
-    turns = await cancel_everywhere(scenario, fresh_pair)
-    assert turns >= 8
-    assert closed >= turns - 1
-
-
-@pytest.mark.parametrize("batch", [None, BatchOptions(max_items=3)])
-async def test_receiving_cancelled_at_each_of_its_awaits(autojump_clock: MockClock, batch: BatchOptions | None) -> None:
-    """A cancelled `receive` takes nothing: whatever was cancelled before, the items come without a gap."""
-    async with open_peer_pair() as (left, right), trio.open_nursery() as nursery:
-
-        async def items() -> AsyncIterator[int]:
-            for number in range(300):
-                await trio.sleep(0.1)
-                yield number
-
-        await nursery.start(partial(left.send_stream, items(), "x", batch=batch))
-        _, stream = right.receive_stream("x", int)
-        found: list[int] = []
-        while len(found) < 300:
-            with trio.move_on_after(0.07):
-                found.append(await stream.receive())
-        assert found == list(range(300))
 
 
 async def test_a_status_behind_items_is_kept_apart(autojump_clock: MockClock) -> None:
