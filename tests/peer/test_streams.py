@@ -231,7 +231,7 @@ async def test_an_item_that_can_not_be_sent(autojump_clock: MockClock) -> None:
         async with open_peer_pair() as (left, right):
             _, stream = right.receive_stream("x")
             with pytest.raises(CodecError, match="object"):
-                await left.send_stream([1, object(), 2], "x", **options)  # type: ignore[arg-type]
+                await left.send_stream([1, object(), 2], "x", **options)
             assert await stream.receive() == 1
             with pytest.raises(RpcError, match="INVALID_ARGUMENT"):
                 await stream.receive()
