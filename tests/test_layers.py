@@ -25,8 +25,8 @@ SYSTEMS: Final = ("procedures", "webtransport", "durable", "peer", "arrow")
 LEVELS: Final[tuple[tuple[str, ...], ...]] = (
     ("codes", "config", "core"),
     ("wire", "errors", "nursery"),
-    ("codecs", "streams", "carrier", "connection"),
-    ("driver", "resuming"),
+    ("codecs", "streams", "carrier", "connection", "handling"),
+    ("driving", "driver", "resuming"),
     ("transports",),
     ("service",),
     (*SYSTEMS, "testing"),

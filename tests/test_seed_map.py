@@ -252,7 +252,11 @@ def _has_value(word: str, value: object, owner: object, name: str, target: objec
 def mismatch(module: str, attribute: str, expected: re.Match[str]) -> str:
     """What is wrong with a name that a row calls done; empty if nothing is."""
     owner, name, target = resolve(module, attribute)
-    namespace: dict[str, object] = {"trio": trio, **vars(importlib.import_module("trio_streams.codes"))}
+    namespace: dict[str, object] = {
+        "trio": trio,
+        "object": object,
+        **vars(importlib.import_module("trio_streams.codes")),
+    }
     namespace.update(getattr(inspect.getmodule(target), "__dict__", {}))
     if expected["parameters"]:
         if not callable(target):

@@ -11,7 +11,6 @@ import math
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from typing import Any, ClassVar
 
-import attrs
 import trio
 
 from trio_streams.codes import Code
@@ -20,48 +19,12 @@ from trio_streams.core import events, records
 from trio_streams.core.errors import LocalProtocolError
 from trio_streams.core.mux import Mux
 from trio_streams.core.session import Session
+from trio_streams.core.states import FINISHED
 from trio_streams.errors import ConnectionLost, forget_frames
-from trio_streams.streams.abc import StreamStatistics
+from trio_streams.streams.statistics import ConnectionStatistics as ConnectionStatistics
 from trio_streams.streams.wire import WireStream
 
 __all__ = ["Connection", "ConnectionStatistics"]
-
-
-@attrs.frozen(kw_only=True)
-class ConnectionStatistics:
-    """A snapshot of one connection.
-
-    Attributes:
-      peer: the other end, for people.
-      transport: what carries it, such as `tcp` or `ws`; empty where nobody said.
-      is_open: whether streams can be opened and used.
-      streams: its live streams.
-      streams_opened: how many were ever opened here.
-      streams_accepted: how many were ever opened by the peer.
-      queued_bytes: bytes queued for the carrier, items at their cost.
-      unread_bytes: bytes that arrived and were not taken, items at their cost.
-      bytes_sent: bytes handed to the carrier.
-      bytes_received: bytes taken from it.
-      round_trip: seconds that the last ping took; None before the first.
-      is_attached: whether there is a carrier; False while a session waits for another one.
-      resumes: how often the session went on with another carrier.
-      retained_bytes: bytes that were written and that the peer has not acknowledged; 0 where nothing is to be resumed.
-    """
-
-    peer: str
-    transport: str
-    is_open: bool
-    streams: tuple[StreamStatistics, ...]
-    streams_opened: int
-    streams_accepted: int
-    queued_bytes: int
-    unread_bytes: int
-    bytes_sent: int
-    bytes_received: int
-    round_trip: float | None
-    is_attached: bool = True
-    resumes: int = 0
-    retained_bytes: int = 0
 
 
 _Stream = WireStream[bytes, bytes]
@@ -89,6 +52,10 @@ class Connection:
       config: limits and timeouts.
       transport: what carries it, for people: the scheme of its URL.
       on_accepted: called, without waiting, for each stream that the peer opens; None to use `accept_stream`.
+
+    Attributes:
+      on_lost: called once, without waiting, when the connection is over and its streams know.
+      on_ponged: called, without waiting, when a ping came back.
     """
 
     __slots__ = (
@@ -101,6 +68,7 @@ class Connection:
         "_opened",
         "_opening",
         "_ready_waiters",
+        "_sent",
         "_streams",
         "bytes_received",
         "bytes_sent",
@@ -108,6 +76,8 @@ class Connection:
         "end",
         "kick",
         "machine",
+        "on_lost",
+        "on_ponged",
         "peer",
         "transport",
     )
@@ -127,6 +97,8 @@ class Connection:
         self.config: ConnectionConfig = config
         self.kick: Callable[[], None] = _nobody_to_kick
         self.end: Callable[[bool], None] = _nobody_to_end
+        self.on_lost: Callable[[ConnectionLost], None] | None = None
+        self.on_ponged: Callable[[events.Ponged], None] | None = None
         self.bytes_sent: int = 0
         self.bytes_received: int = 0
         self._streams: dict[int, WireStream[bytes, bytes]] = {}
@@ -140,6 +112,7 @@ class Connection:
         # Whoever opens holds the lock, so that those who wait are served first come, first served.
         self._opening: trio.StrictFIFOLock | None = None
         self._allowed: trio.lowlevel.ParkingLot | None = None
+        self._sent: trio.lowlevel.ParkingLot | None = None
         self._accept_channel: _AcceptChannel | None = None if on_accepted is not None else _open_accept_channel()
 
     # -- for users --------------------------------------------------------------------------------------------
@@ -286,6 +259,40 @@ class Connection:
         if self._lost is not None:
             raise self._lost_again()
 
+    def hand_over(self, on_accepted: Callable[[_Stream], None]) -> None:
+        """Have the peer's streams given to a function that does not wait, in place of `accept_stream`.
+
+        Args:
+          on_accepted: takes each: those that wait now, and all that come. `own` or `let_go` of them is its matter.
+
+        Raises:
+          LocalProtocolError: somebody else has them already.
+        """
+        if self._accept_channel is None:
+            raise LocalProtocolError("can't hand over the peer's streams: somebody else serves them")
+        waiting, self._accept_channel, self._on_accepted = self._accept_channel[1], None, on_accepted
+        with contextlib.suppress(trio.WouldBlock, trio.EndOfChannel):
+            while True:
+                on_accepted(waiting.receive_nowait())
+
+    def let_go(self, stream: WireStream[bytes, bytes]) -> None:
+        """Be done with a stream that no block owns: END and, if the peer's half is unfinished, STOP without an error."""
+        stream.leave(None)
+        self._streams.pop(stream.id, None)
+
+    async def wait_sent(self, stream_id: int) -> None:
+        """Wait until our half of a stream has left for the carrier to its end, or is over otherwise.
+
+        Cancellation: nothing has changed.
+        """
+        await trio.lowlevel.checkpoint()
+        while self._lost is None and not (
+            (state := self.machine.get(stream_id)) is None or state.send_state in FINISHED
+        ):
+            if self._sent is None:
+                self._sent = trio.lowlevel.ParkingLot()
+            await self._sent.park()
+
     def go_away(self, reason: str = "") -> None:
         """Tell the peer to open no more streams; those that are open go on."""
         self.machine.go_away(Code.OK, reason)
@@ -338,6 +345,8 @@ class Connection:
                 self.lose(event.error)
             else:
                 self._HANDLERS[kind](self, event)
+        if self._sent is not None:
+            self._sent.unpark_all()
 
     def _on_greeted(self, event: events.Greeted) -> None:
         self._be_ready()
@@ -389,7 +398,8 @@ class Connection:
             self._allowed.unpark_all()
 
     def _on_ponged(self, event: events.Ponged) -> None:
-        """The machine has noted the round trip."""
+        if self.on_ponged is not None:
+            self.on_ponged(event)
 
     def lose(self, error: Exception) -> None:
         """End every stream, each once: the connection is over. Later reasons are dropped.
@@ -411,11 +421,15 @@ class Connection:
         self._wake_openers()
         if self._accept_channel is not None:
             self._accept_channel[0].close()
+        if self._sent is not None:
+            self._sent.unpark_all()
+        if self.on_lost is not None:
+            self.on_lost(self._lost)
 
     def retire(self) -> None:
         """Let go of the driver, which has ended: each would else hold the other until the collector finds them."""
         self.kick = _nobody_to_kick
-        self._on_accepted = None
+        self.on_lost = self.on_ponged = self._on_accepted = None
 
     def _lost_again(self) -> ConnectionLost:
         assert self._lost is not None

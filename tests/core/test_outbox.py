@@ -195,3 +195,20 @@ def test_control_can_be_sorted_out() -> None:
     sender.out.put_record(0, records.Ping(2))
     sender.out.drop_control()
     assert (sender.out.control_bytes, sender.take()) == (0, [])
+
+
+def test_a_streams_weight_counts_each_time_it_is_scheduled() -> None:
+    """A stream that weighs 3 adds three frames where its equal adds one, also after it was starved of credit."""
+    sender = Sender(max_send_buffer_bytes=10_000_000, credit=10_000)
+    for stream_id, weight in ((1, 1), (3, 3)):
+        sender.add(stream_id)
+        sender.streams[stream_id].weight = weight
+        sender.send(stream_id, *[bytes(16_000)] * 12)
+    sender.out.take([], 1 << 20)
+    sender.out.raise_credit(1 << 30)
+    order: list[int] = []
+    while len(order) < 8:
+        data, served = sender.out.take([], 1)
+        assert data
+        order += served
+    assert order.count(3) == 3 * order.count(1)

@@ -96,3 +96,37 @@ def test_nobody_is_lost_or_doubled(steps: list[tuple[int, int, bool]]) -> None:
         scheduler.spent(stream_id, 1, has_more=False)
         inside.remove(stream_id)
     assert not inside
+
+
+def test_a_weight_is_turns_in_a_round() -> None:
+    """A stream of weight 3 has three turns where its equals have one; a turn stays one quantum."""
+    scheduler = Scheduler()
+    scheduler.push(1, 0)
+    scheduler.push(3, 0, 3)
+    scheduler.push(5, 0)
+    assert take_turns(scheduler, 11) == [1, 3, 3, 3, 5, 1, 3, 3, 3, 5, 1]
+    assert scheduler.pick()[1] == QUANTUM_BYTES
+
+
+def test_turns_are_not_saved_up() -> None:
+    """A heavy stream that has nothing more, or is taken out, begins its next round anew, with the weight it then has."""
+    scheduler = Scheduler()
+    scheduler.push(1, 0, 3)
+    scheduler.push(3, 0)
+    assert take_turns(scheduler, 2) == [1, 1]
+    scheduler.spent(1, 10, has_more=False)
+    scheduler.push(1, 0, 2)
+    assert take_turns(scheduler, 4) == [3, 1, 1, 3]
+    scheduler.discard(1)
+    scheduler.push(1, 0)
+    assert take_turns(scheduler, 4) == [3, 1, 3, 1]
+
+
+@given(st.lists(st.integers(1, 16), min_size=2, max_size=6), st.integers(1, QUANTUM_BYTES))
+def test_bytes_go_by_weight(weights: list[int], size: int) -> None:
+    """Among equals that always have something to send, bytes are shared in proportion to the weights."""
+    scheduler = Scheduler()
+    for stream_id, weight in enumerate(weights):
+        scheduler.push(stream_id, 0, weight)
+    turns = Counter(take_turns(scheduler, 3 * sum(weights), size))
+    assert [turns[stream_id] for stream_id in range(len(weights))] == [3 * weight for weight in weights]

@@ -88,7 +88,7 @@ class Outbox:
     def schedule(self, stream_id: int, machine: StreamMachine) -> None:
         """A stream has something to send. A starved one stays parked: what it has stands behind an item."""
         if stream_id not in self._starved and not self.is_closed:
-            self._scheduler.push(stream_id, machine.priority)
+            self._scheduler.push(stream_id, machine.priority, machine.weight)
 
     def wait_for_room(self, stream_id: int) -> None:
         """A stream had to refuse items because the send buffer is full."""
@@ -113,7 +113,8 @@ class Outbox:
         if self.credit.raise_limits(0, byte_limit):
             starved, self._starved = self._starved, {}
             for stream_id in starved:
-                self._scheduler.push(stream_id, self._streams[stream_id].priority)
+                machine = self._streams[stream_id]
+                self._scheduler.push(stream_id, machine.priority, machine.weight)
 
     def take(self, grants: list[bytes], max_bytes: int) -> tuple[list[bytes | memoryview], list[int]]:
         """Whole frames to write now.

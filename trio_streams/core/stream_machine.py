@@ -61,6 +61,7 @@ class StreamMachine:
         "receive_state",
         "send_credit",
         "send_state",
+        "weight",
     )
 
     def __init__(
@@ -71,6 +72,7 @@ class StreamMachine:
         self.send_credit: SendCredit = send_credit
         self.receive_credit: ReceiveCredit = receive_credit
         self.priority: int = priority
+        self.weight: int = 1  # turns in a round of its priority
         self.queued_bytes: int = 0
         self.is_blocked: bool = False
         self.is_released: bool = False

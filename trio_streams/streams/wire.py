@@ -55,8 +55,11 @@ class WireStream(WireSendHalf[S], WireReceiveHalf[R], Stream[S, R]):
       cancel_scope: the scope of the block that owns the stream. The peer's RESET, its STOP (see `stop_policy`) and a
         lost connection cancel it where the stream was opened by the peer.
       cancel_reason: what cancelled the scope from outside, if anything did.
+      cancels_owner: whether they do; at first where the stream was opened by the peer, and nowhere else.
       stop_policy: when the peer's STOP cancels the scope.
       peer: the other end, for people.
+      on_arrival: called, without waiting, after items or the end have arrived: for who watches a stream that nobody
+        receives from; None for nobody.
     """
 
     __slots__ = (
@@ -92,10 +95,12 @@ class WireStream(WireSendHalf[S], WireReceiveHalf[R], Stream[S, R]):
         "_writers",
         "cancel_reason",
         "cancel_scope",
+        "cancels_owner",
         "deadline",
         "id",
         "metadata",
         "name",
+        "on_arrival",
         "peer",
         "priority",
         "stop_policy",
@@ -128,6 +133,8 @@ class WireStream(WireSendHalf[S], WireReceiveHalf[R], Stream[S, R]):
         self.cancel_reason: Exception | None = None
         self.stop_policy: StopPolicy = StopPolicy.ALWAYS
         self.trailers: Mapping[str, str] = records.NO_METADATA
+        self.cancels_owner: bool = is_accepted
+        self.on_arrival: Callable[[], None] | None = None
         self._is_accepted = is_accepted
         self._is_refused = False
         self._encode: Callable[[S], bytes] | None = None
@@ -168,6 +175,25 @@ class WireStream(WireSendHalf[S], WireReceiveHalf[R], Stream[S, R]):
     def state(self) -> StreamState:
         """The state of both halves together."""
         return project(self._state.send_state, self._state.receive_state)
+
+    @property
+    def weight(self) -> int:
+        """How many turns our half has in a round with others of its priority, at least 1. Set it before sending."""
+        return self._state.weight
+
+    @weight.setter
+    def weight(self, weight: int) -> None:
+        self._state.weight = weight
+
+    @property
+    def unread_bytes(self) -> int:
+        """What arrived and was not taken, each item at its length plus 64."""
+        return self._state.receive_credit.unconsumed_bytes
+
+    @property
+    def is_drained(self) -> bool:
+        """Whether nothing more will come out: the peer's half is over, and all of it was taken or dropped."""
+        return self._receive_over is not None and not self._has_items
 
     @property
     def is_refused(self) -> bool:
@@ -286,7 +312,7 @@ class WireStream(WireSendHalf[S], WireReceiveHalf[R], Stream[S, R]):
         self._cancel_owner(error)
 
     def _cancel_owner(self, reason: Exception) -> None:
-        if self._is_accepted:
+        if self.cancels_owner:
             if self.cancel_reason is None:
                 self.cancel_reason = reason
             self.cancel_scope.cancel()

@@ -47,6 +47,7 @@ class WireReceiveHalf(ReceiveStream[R]):
     _decode: Callable[[bytes], R] | None
     _head: Mapping[str, str] | None
     _head_arrived: trio.Event | None
+    on_arrival: Callable[[], None] | None
     _receive_over: Callable[[], Exception] | None
     _runs: deque[list[bytes]]
     _run: list[bytes]
@@ -243,6 +244,8 @@ class WireReceiveHalf(ReceiveStream[R]):
             if self._readers:
                 self._readers.unpark(count=len(items))
             self._on_answer()
+            if self.on_arrival is not None:
+                self.on_arrival()
 
     def on_headed(self, metadata: Mapping[str, str]) -> None:
         """The peer's head arrived."""
@@ -258,3 +261,5 @@ class WireReceiveHalf(ReceiveStream[R]):
             self._receive_over = over
             self._readers.unpark_all()
             self._on_answer()
+            if self.on_arrival is not None:
+                self.on_arrival()

@@ -9,7 +9,8 @@ ws://host:port       the same in WebSocket messages, subprotocol trio-streams.v1
 http://host:port     an ASGI application in hypercorn: calls, and server streams as server-sent events
 https://host:port    the same over TLS, HTTP/2 included
 
-Schemes are rows of two tables: `serving.SCHEMES` and `connecting.SCHEMES`.
+Schemes are rows of two tables: `serving.SCHEMES` and `connecting.SCHEMES`. What opens and what accepts carriers is the
+same for peers: `carriers.CARRIERS` and `listening.LISTENERS`; `open_peer` and `serve_peers` take all schemes but HTTP's.
 """
 
 from __future__ import annotations
@@ -20,6 +21,9 @@ from trio_streams.urls.connecting import connect as connect
 from trio_streams.urls.existing import connect_stream as connect_stream
 from trio_streams.urls.existing import serve_connection as serve_connection
 from trio_streams.urls.existing import serve_stream as serve_stream
+from trio_streams.urls.peers import open_peer as open_peer
+from trio_streams.urls.peers import open_peer_stream as open_peer_stream
+from trio_streams.urls.peers import serve_peers as serve_peers
 from trio_streams.urls.server import HostName as HostName
 from trio_streams.urls.serving import asgi_app as asgi_app
 from trio_streams.urls.serving import serve as serve
@@ -33,7 +37,10 @@ __all__ = [
     "asgi_app",
     "connect",
     "connect_stream",
+    "open_peer",
+    "open_peer_stream",
     "serve",
     "serve_connection",
+    "serve_peers",
     "serve_stream",
 ]

@@ -7,9 +7,7 @@ import ssl
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from functools import partial
-from typing import Final, Literal, TypeAlias, get_args
-
-import attrs
+from typing import Final, get_args
 
 from trio_streams.carrier import Carrier
 from trio_streams.config import ConnectionConfig, ReconnectOptions, ResumeOptions
@@ -20,53 +18,26 @@ from trio_streams.procedures.envelope_client import open_envelope_client
 from trio_streams.procedures.http_client import RECONNECT, HttpProcedureClient
 from trio_streams.resuming.client import run_resuming_client
 from trio_streams.resuming.sessions import resume_options
-from trio_streams.transports.bytes import connect_tcp
 from trio_streams.transports.envelope_carrier import as_envelopes
 from trio_streams.transports.http_client import HttpClient, HttpClientConfig
-from trio_streams.transports.messages import connect_trio_websocket, connect_websocket
-from trio_streams.transports.process import open_process
-from trio_streams.transports.tls import connect_tls
-from trio_streams.transports.unix import connect_unix
 from trio_streams.urls.address import Address, parse_address
+from trio_streams.urls.carriers import CARRIERS, Call
+from trio_streams.urls.carriers import Dialect as Dialect
 from trio_streams.urls.websocket import CarrierName, check_carrier
-from trio_streams.wire.binary import PROTOCOL
 from trio_streams.wire.envelope_limits import EnvelopeLimits
 from trio_streams.wire.event_source import EventSourceConfig
 
 __all__ = ["SCHEMES", "Dialect", "connect"]
 
-Dialect: TypeAlias = Literal["trio-streams", "envelopes"]
-
 _DIALECTS: Final[tuple[str, ...]] = get_args(Dialect)
 _HAVE_ENVELOPES: Final = ("tcp", "tls", "unix", "ws", "wss")
 
 
-@attrs.frozen
-class _Call:
-    """One `connect` call: where to, and how."""
-
-    address: Address
-    config: ConnectionConfig
-    carrier: CarrierName
-    ssl_context: ssl.SSLContext | None
-    on_stderr: Callable[[bytes], None] | None
-    dialect: Dialect
-    envelopes: EnvelopeLimits
-    event_source: EventSourceConfig
-    resume: ResumeOptions | None = None
-    reconnect: ReconnectOptions | None = None
-
-    @property
-    def subprotocols(self) -> tuple[str, ...]:
-        """What a WebSocket offers; none asks for envelopes."""
-        return (PROTOCOL,) if self.dialect == "trio-streams" else ()
-
-
-def _on(open_carrier: Callable[[_Call], AbstractAsyncContextManager[Carrier]]) -> _Open:
+def _on(open_carrier: Callable[[Call], AbstractAsyncContextManager[Carrier]]) -> _Open:
     """A client on a carrier, of the dialect that is asked for."""
 
     @contextlib.asynccontextmanager
-    async def open_client(call: _Call) -> AsyncGenerator[Client, None]:
+    async def open_client(call: Call) -> AsyncGenerator[Client, None]:
         transport = call.address.scheme
         if call.resume is not None:
             async with run_resuming_client(
@@ -97,50 +68,16 @@ def _on(open_carrier: Callable[[_Call], AbstractAsyncContextManager[Carrier]]) -
 
 
 @contextlib.asynccontextmanager
-async def _open_tcp(call: _Call) -> AsyncGenerator[Carrier, None]:
-    yield await connect_tcp(call.address.host, call.address.port, config=call.config)
-
-
-@contextlib.asynccontextmanager
-async def _open_tls(call: _Call) -> AsyncGenerator[Carrier, None]:
-    yield await connect_tls(call.address.host, call.address.port, config=call.config, ssl_context=call.ssl_context)
-
-
-@contextlib.asynccontextmanager
-async def _open_unix(call: _Call) -> AsyncGenerator[Carrier, None]:
-    yield await connect_unix(call.address.path, config=call.config)
-
-
-def _open_process(call: _Call) -> AbstractAsyncContextManager[Carrier]:
-    return open_process(call.address.command, config=call.config, on_stderr=call.on_stderr)
-
-
-@contextlib.asynccontextmanager
-async def _open_websocket(call: _Call) -> AsyncGenerator[Carrier, None]:
-    url, config, context, offered = call.address.url, call.config, call.ssl_context, call.subprotocols
-    if call.carrier == "trio-websocket":
-        async with connect_trio_websocket(url, config=config, ssl_context=context, subprotocols=offered) as carrier:
-            yield carrier
-    else:
-        yield await connect_websocket(url, config=config, ssl_context=context, subprotocols=offered)
-
-
-@contextlib.asynccontextmanager
-async def _open_http(call: _Call) -> AsyncGenerator[Client, None]:
+async def _open_http(call: Call) -> AsyncGenerator[Client, None]:
     config = HttpClientConfig(connect_timeout=call.config.connect_timeout)
     async with HttpClient(config, tls=call.ssl_context) as http:
         yield HttpProcedureClient(call.address.url, http, reconnect=call.event_source)
 
 
-_Open = Callable[[_Call], AbstractAsyncContextManager[Client]]
+_Open = Callable[[Call], AbstractAsyncContextManager[Client]]
 
 SCHEMES: Final[Mapping[str, _Open]] = {
-    "tcp": _on(_open_tcp),
-    "tls": _on(_open_tls),
-    "unix": _on(_open_unix),
-    "process": _on(_open_process),
-    "ws": _on(_open_websocket),
-    "wss": _on(_open_websocket),
+    **{scheme: _on(open_carrier) for scheme, open_carrier in CARRIERS.items()},
     "http": _open_http,
     "https": _open_http,
 }
@@ -194,7 +131,7 @@ async def connect(
     check_carrier(carrier)
     address = parse_address(url, SCHEMES)
     _check_dialect(dialect, address, carrier)
-    call = _Call(
+    call = Call(
         address,
         config or ConnectionConfig(),
         carrier,

@@ -18,7 +18,7 @@ from trio_streams.procedures.server import prepare
 from trio_streams.transports.bytes import ByteCarrier
 from trio_streams.transports.messages import TrioWebSocketCarrier
 
-__all__ = ["connect_stream", "serve_connection", "serve_stream"]
+__all__ = ["carrier_over", "connect_stream", "serve_connection", "serve_stream"]
 
 
 async def serve_stream(
@@ -36,7 +36,7 @@ async def serve_stream(
     Cancellation: handlers are cancelled, their streams reset, and the stream closed within `close_timeout`.
     """
     config = config or ConnectionConfig()
-    await run_server(_carrier(stream, config, peer), partial(prepare, app), config=config)
+    await run_server(carrier_over(stream, config, peer), partial(prepare, app), config=config)
 
 
 @contextlib.asynccontextmanager
@@ -60,7 +60,7 @@ async def connect_stream(
     Cancellation: streams are reset, and the resets leave within `close_timeout`.
     """
     config = config or ConnectionConfig()
-    async with run_client(_carrier(stream, config, peer), config=config) as connection:
+    async with run_client(carrier_over(stream, config, peer), config=config) as connection:
         yield ConnectionClient(connection)
 
 
@@ -80,7 +80,8 @@ async def serve_connection(
     await serve_stream(TrioWebSocketCarrier(ws, close_timeout=config.close_timeout), app, config=config)
 
 
-def _carrier(stream: trio.abc.Stream | Carrier, config: ConnectionConfig, peer: str | None) -> Carrier:
+def carrier_over(stream: trio.abc.Stream | Carrier, config: ConnectionConfig, peer: str | None) -> Carrier:
+    """A carrier on what is open already."""
     if isinstance(stream, trio.abc.Stream):
         return ByteCarrier(stream, peer=peer, close_timeout=config.close_timeout)
     return stream

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Final, Protocol, get_args
+from typing import Final, get_args
 
 import trio
 
@@ -28,68 +28,20 @@ from trio_streams.service.front import admitted
 from trio_streams.service.server_config import ServerConfig
 from trio_streams.transports.asgi import AsgiApp, serve_hypercorn
 from trio_streams.transports.asgi import asgi_app as make_asgi_app
-from trio_streams.transports.bytes import host_port, open_url_listeners
 from trio_streams.transports.exchange import ExchangeConfig
-from trio_streams.transports.gate import Gate
 from trio_streams.transports.http import Http1Limits, serve_lean
 from trio_streams.transports.identity import Identify, identify_peer
 from trio_streams.transports.origin import OriginPolicy
-from trio_streams.transports.pipes import open_stdio
-from trio_streams.transports.unix import open_unix_listener
-from trio_streams.urls.address import Address, parse_address
+from trio_streams.urls.address import Address
+from trio_streams.urls.listening import LISTENERS, Serve, make_gate, parse_urls, serve_all
 from trio_streams.urls.server import HostName, Server
-from trio_streams.urls.websocket import CarrierName, check_carrier
+from trio_streams.urls.websocket import CarrierName
 from trio_streams.wire.envelope import EnvelopeLimits
 
 __all__ = ["SCHEMES", "HostName", "asgi_app", "serve"]
 
 _MAX_REQUEST_LINE_BYTES: Final = Http1Limits().max_request_line_bytes
 _HOSTS: Final[tuple[str, ...]] = get_args(HostName)
-
-
-async def _serve_tcp(server: Server, address: Address, task_status: trio.TaskStatus[str]) -> None:
-    await _serve_sockets(server, address, partial(server.run_accepted, "tcp", server.accept_tcp), task_status)
-
-
-async def _serve_tls(server: Server, address: Address, task_status: trio.TaskStatus[str]) -> None:
-    accept = partial(server.accept_tls, server.tls(alpn="trio-streams.v1"))
-    await _serve_sockets(server, address, partial(server.run_accepted, "tls", accept), task_status)
-
-
-async def _serve_ws(server: Server, address: Address, task_status: trio.TaskStatus[str]) -> None:
-    secure = None if address.scheme == "ws" else partial(server.secure, server.tls(alpn="http/1.1"))
-    if server.carrier == "trio-websocket":
-        run = partial(server.run_trio_websocket, address.scheme, secure)
-    else:
-        run = partial(server.run_accepted, address.scheme, partial(server.accept_websocket, secure))
-    await _serve_sockets(server, address, run, task_status)
-
-
-async def _serve_sockets(
-    server: Server,
-    address: Address,
-    run: Callable[[trio.SocketStream], Awaitable[None]],
-    task_status: trio.TaskStatus[str],
-) -> None:
-    listeners = await open_url_listeners("tcp", address.host, address.port)
-    bound = f"{address.scheme}://{host_port(*listeners[0].socket.getsockname()[:2])}"
-    started = partial(task_status.started, bound)
-    async with open_bare_nursery() as connections:
-        await server.accept_all(run, listeners, connections, started)
-
-
-async def _serve_unix(server: Server, address: Address, task_status: trio.TaskStatus[str]) -> None:
-    run = partial(server.run_accepted, "unix", server.accept_unix)
-    started = partial(task_status.started, address.url)
-    # The socket's file is for the next server as soon as this one accepts no more.
-    async with open_bare_nursery() as connections, open_unix_listener(address.path, mode=address.mode) as listener:
-        await server.accept_all(run, [listener], connections, started)
-
-
-async def _serve_stdio(server: Server, address: Address, task_status: trio.TaskStatus[str]) -> None:
-    async with open_stdio(close_timeout=server.config.close_timeout) as carrier:
-        task_status.started(address.url)
-        await server.run_hosted(address.scheme, carrier)
 
 
 async def _serve_http(server: Server, address: Address, task_status: trio.TaskStatus[str]) -> None:
@@ -120,20 +72,7 @@ async def _serve_http(server: Server, address: Address, task_status: trio.TaskSt
     )
 
 
-class _Serve(Protocol):
-    async def __call__(self, server: Server, address: Address, task_status: trio.TaskStatus[str]) -> None: ...
-
-
-SCHEMES: Final[Mapping[str, _Serve]] = {
-    "tcp": _serve_tcp,
-    "tls": _serve_tls,
-    "unix": _serve_unix,
-    "stdio": _serve_stdio,
-    "ws": _serve_ws,
-    "wss": _serve_ws,
-    "http": _serve_http,
-    "https": _serve_http,
-}
+SCHEMES: Final[Mapping[str, Serve[Server]]] = {**LISTENERS, "http": _serve_http, "https": _serve_http}
 """What serves each scheme, from the listener on; it reports the URL that it bound."""
 
 
@@ -225,7 +164,7 @@ async def serve(
 
     Cancellation: handlers are cancelled, their streams reset, and connections closed within `close_timeout`.
     """
-    addresses = _parse(urls, carrier, host)
+    addresses = parse_urls(urls, SCHEMES, carrier)
     rules = server or ServerConfig()
     async with open_bare_nursery() as nursery:
         async with open_bare_nursery() as work:
@@ -238,9 +177,9 @@ async def serve(
                 certfile=certfile,
                 keyfile=keyfile,
                 ssl_context=ssl_context,
-                host=host,
+                host=_check_host(host),
                 drain=drain or Drain(),
-                gate=_gate(nursery, rules),
+                gate=make_gate(nursery, rules),
                 background=Background(work, max_running=rules.max_events),
                 dashboard=Dashboard(app) if dashboard is True else dashboard or None,
                 channels=channels,
@@ -248,21 +187,14 @@ async def serve(
                 sessions=_sessions(resume, config, work),
                 identify=identify or identify_peer,
             )
-            await _serve_all(shared, addresses, nursery, work.cancel_scope, task_status)
+            await serve_all(shared, addresses, SCHEMES, nursery, work.cancel_scope, task_status)
         nursery.cancel_scope.cancel()
 
 
-def _parse(urls: Sequence[str], carrier: str, host: str) -> list[Address]:
-    if not urls:
-        raise LocalProtocolError("can't serve on no URL", field="urls", size=0)
-    check_carrier(carrier)
+def _check_host(host: HostName) -> HostName:
     if host not in _HOSTS:
         raise LocalProtocolError(f"host is one of {', '.join(_HOSTS)}, not {host!r}", field="host")
-    return [parse_address(url, SCHEMES) for url in urls]
-
-
-def _gate(nursery: trio.Nursery, rules: ServerConfig) -> Gate:
-    return Gate(nursery, max_connections=rules.max_connections, max_connections_per_host=rules.max_connections_per_host)
+    return host
 
 
 def _sessions(
@@ -270,36 +202,3 @@ def _sessions(
 ) -> Sessions | None:
     options = resume_options(resume)
     return None if options is None else Sessions(options, config or ConnectionConfig(), nursery)
-
-
-async def _serve_all(
-    server: Server,
-    addresses: list[Address],
-    nursery: trio.Nursery,
-    scope: trio.CancelScope,
-    task_status: trio.TaskStatus[list[str]],
-) -> None:
-    for address in addresses:
-        _check_certificate(server, address)
-    async with open_bare_nursery() as listening:
-        nursery.start_soon(server.keep_drain, scope)
-        for address in addresses:
-            server.urls.append(await listening.start(_started, SCHEMES[address.scheme], server, address))
-        task_status.started(list(server.urls))
-
-
-async def _started(
-    serve_address: _Serve, server: Server, address: Address, *, task_status: trio.TaskStatus[str]
-) -> None:
-    server.admit_at(address)
-    await serve_address(server, address, task_status)
-
-
-def _check_certificate(server: Server, address: Address) -> None:
-    has_files = server.certfile is not None and server.keyfile is not None
-    if address.scheme == "https" and not has_files:
-        raise LocalProtocolError("can't serve https:// without certfile and keyfile", field="certfile")
-    if address.scheme in {"tls", "wss"} and not has_files and server.ssl_context is None:
-        raise LocalProtocolError(
-            f"can't serve {address.scheme}:// without certfile and keyfile, or ssl_context", field="certfile"
-        )

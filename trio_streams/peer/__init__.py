@@ -1,0 +1,27 @@
+"""Peer RPC: two equals call each other and send each other streams, over one connection."""
+
+from __future__ import annotations
+
+from trio_streams.peer.batch import BatchOptions as BatchOptions
+from trio_streams.peer.manager import StreamManager as StreamManager
+from trio_streams.peer.methods import Methods as Methods
+from trio_streams.peer.pair import open_peer_pair as open_peer_pair
+from trio_streams.peer.peer import RpcPeer as RpcPeer
+from trio_streams.peer.rate_limit import RateLimit as RateLimit
+from trio_streams.peer.receive_stream import PeerReceiveStream as PeerReceiveStream
+from trio_streams.peer.response import Response as Response
+from trio_streams.peer.statistics import ManagerStatistics as ManagerStatistics
+from trio_streams.peer.stream_options import StreamOptions as StreamOptions
+
+__all__ = [
+    "BatchOptions",
+    "ManagerStatistics",
+    "Methods",
+    "PeerReceiveStream",
+    "RateLimit",
+    "Response",
+    "RpcPeer",
+    "StreamManager",
+    "StreamOptions",
+    "open_peer_pair",
+]
