@@ -203,9 +203,10 @@ def _failure(raw: msgspec.Raw) -> _Failure | str | None:
     if not bytes(raw):
         return None
     try:
-        return _decode_failure(raw)
+        found: _Failure | str | None = _decode_failure(raw)
     except _MALFORMED:
         return _Failure(message="the peer's error cannot be read")  # it is an error all the same
+    return found
 
 
 def _rpc_message(found: _Message) -> RpcMessage:
