@@ -27,7 +27,7 @@ from trio_streams.codes import Code
 from trio_streams.errors import ConnectionLost, RpcError
 from trio_streams.procedures.dispatch import Found, cancelled, find, not_found, run_call, run_event
 from trio_streams.procedures.documents.routes import add_documents
-from trio_streams.procedures.http_query import query_input
+from trio_streams.procedures.http_query import check_utf8, query_input
 from trio_streams.procedures.http_upload import receive_items
 from trio_streams.procedures.interceptors.authentication import TICKET_KEY
 from trio_streams.procedures.jsonrpc import JsonRpcEndpoint, JsonRpcRunner
@@ -158,6 +158,7 @@ class _Face:
         is_lines = prefers_ndjson(exchange.request, procedure.content_type)
 
         async def run() -> None:
+            check_utf8(exchange.request.query_string)
             query = {key: values for key, values in exchange.request.query.items() if key not in _OWN_PARAMETERS}
             value = invocation.received(query_input(procedure, query))
             answer = procedure.invoke(value, invocation.context)
