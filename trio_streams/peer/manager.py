@@ -65,7 +65,7 @@ class StreamManager:
         self._unclaimed = Unclaimed(self.options, self._refuse_unclaimed)
         self._received: RecentIds[None] = RecentIds()
         self._refused: RecentIds[RpcError] = RecentIds()
-        self._gates: dict[str, trio.Event] = {}
+        self._followers: dict[str, list[PeerReceiveStream[Any]]] = {}  # by what they come after
         self._counts = {"sent": 0, "received": 0, "refused": 0}
 
     # -- the connection -----------------------------------------------------------------------------------------
@@ -330,19 +330,16 @@ class StreamManager:
 
     def _begin(self, claim: PeerReceiveStream[Any], stream_id: str, stream: _Raw) -> None:
         self._claims[stream_id] = claim
-        claim.begin(stream_id, stream, self._gate_of(stream), self._require_connection().config.max_item_bytes)
-        if stream_id in self._gates:
-            claim.follow()
-
-    def _gate_of(self, stream: _Raw) -> trio.Event | None:
-        """What the stream has to wait for; nothing where the one before it is over, or never was."""
         after = stream.metadata.get(AFTER)
-        if after is None or not (after in self._unclaimed or after in self._claims):
-            return None
-        gate = self._gates.setdefault(after, trio.Event())
-        if (before := self._claims.get(after)) is not None:
-            before.follow()
-        return gate
+        # Its sender began the one before it earlier, so one that is not here is over.
+        is_gated = after is not None and after != stream_id and (after in self._unclaimed or after in self._claims)
+        claim.begin(stream_id, stream, self._require_connection().config.max_item_bytes, is_gated=is_gated)
+        if is_gated and after is not None and not claim.is_over:
+            self._followers.setdefault(after, []).append(claim)
+            if (before := self._claims.get(after)) is not None:
+                before.follow()
+        if stream_id in self._followers and not claim.is_over:
+            claim.follow()
 
     def on_received(self, stream: PeerReceiveStream[Any]) -> None:
         """A claimed stream is over; its own word."""
@@ -367,8 +364,8 @@ class StreamManager:
         self._received.add(stream_id, None)
         self._counts["received"] += 1
         self.on_change()
-        if (gate := self._gates.pop(stream_id, None)) is not None:
-            gate.set()
+        for follower in self._followers.pop(stream_id, ()):
+            follower.open_gate()
 
     def _refuse(self, stream: _Raw, error: RpcError) -> None:
         self._counts["refused"] += 1
