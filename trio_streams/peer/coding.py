@@ -91,7 +91,7 @@ class Decoding(Generic[T]):
         kind, encoding = metadata.get(CONTENT_TYPE, JSON), metadata.get(CONTENT_ENCODING)
         if kind not in {JSON, BYTES, NDJSON}:
             raise RpcError(Code.UNIMPLEMENTED, f"content-type is {JSON}, {BYTES} or {NDJSON}, not {kind[:64]!r}")
-        if encoding not in {None, "deflate"}:
+        if encoding is not None and encoding != "deflate":
             raise RpcError(Code.UNIMPLEMENTED, f"content-encoding is deflate, not {encoding[:64]!r}")
         if kind == BYTES and type_ not in {bytes, object}:
             raise RpcError(Code.INVALID_ARGUMENT, f"the items are bytes, not {type_!r}")

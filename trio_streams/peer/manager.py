@@ -273,6 +273,7 @@ class StreamManager:
         connection = self._require_connection()
         if stream_id is not None:
             self._check_claim(stream_id)
+            stream.id = stream_id
         if (waiting := self._unclaimed.take(stream_id)) is not None:
             self._begin(stream, *waiting)
         elif stream_id is not None and (refusal := self._refused.take(stream_id)) is not None:
