@@ -302,7 +302,10 @@ class StreamManager:
             raise _not_found("close stream", stream_id, "the peer has none of this id")
 
     def accept(self, stream: _Raw) -> None:
-        """Take a stream that the peer has opened: for who claimed it, or for who will. Never waits."""
+        """Take a stream that the peer has opened: for who claimed it, or for who will. Never waits, never raises."""
+        if self._is_over:
+            self._refuse(stream, RpcError(Code.UNAVAILABLE, "the peer has left"))
+            return
         stream.end()  # it carries nothing in this direction
         stream_id = stream.metadata.get(STREAM_ID, "")
         fault = self._find_fault(stream_id)

@@ -106,8 +106,8 @@ class PeerReceiveStream(ReceiveStream[T]):
             self.refuse(exc)
             return
         self._decoding = decoding
-        decode = cast("Callable[[bytes], T]", bytes) if decoding.is_batched else decoding.decode_whole
-        self._source = cast("WireStream[bytes, T]", stream.typed(None, decode))
+        decode = decoding.decode if decoding.unpack is None else decoding.decode_whole
+        self._source = cast("WireStream[bytes, T]", stream.typed(None, None if decoding.is_batched else decode))
         self._is_gated = is_gated
         self._is_plain = not is_gated and not decoding.is_batched
         self._changed.unpark_all()
