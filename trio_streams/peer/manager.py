@@ -65,6 +65,7 @@ class StreamManager:
         self._unclaimed = Unclaimed(self.options, self._refuse_unclaimed)
         self._received: RecentIds[None] = RecentIds()
         self._refused: RecentIds[RpcError] = RecentIds()
+        self._given_up: RecentIds[bool] = RecentIds()  # claimed and closed before they began
         self._followers: dict[str, list[PeerReceiveStream[Any]]] = {}  # by what they come after
         self._counts = {"sent": 0, "received": 0, "refused": 0}
 
@@ -228,7 +229,7 @@ class StreamManager:
             await before.over.wait()
         wire_id = self._sent.get(stream_id)
         if wire_id is not None:
-            await self._require_connection().wait_sent(wire_id)
+            await self._require_attached().wait_sent(wire_id)
 
     def abort_stream(self, stream_id: str) -> None:
         """Abandon a stream of ours; see `RpcPeer.abort_stream`."""
@@ -273,6 +274,7 @@ class StreamManager:
         connection = self._require_connection()
         if stream_id is not None:
             self._check_claim(stream_id)
+            self._given_up.take(stream_id)
             stream.id = stream_id
         if (waiting := self._unclaimed.take(stream_id)) is not None:
             self._begin(stream, *waiting)
@@ -298,7 +300,7 @@ class StreamManager:
             stream.stop()
         elif (waiting := self._unclaimed.take(stream_id)) is not None:
             self._let_go_received(*waiting)
-        elif stream_id not in self._received:
+        elif stream_id not in self._received and stream_id not in self._given_up:
             raise _not_found("close stream", stream_id, "the peer has none of this id")
 
     def accept(self, stream: _Raw) -> None:
@@ -317,6 +319,9 @@ class StreamManager:
             claim = self._nameless.popleft()
         if claim is not None:
             self._begin(claim, stream_id, stream)
+            return
+        if self._given_up.take(stream_id):
+            self._let_go_received(stream_id, stream)
             return
         self._refused.take(stream_id)
         assert self._nursery is not None
@@ -354,7 +359,10 @@ class StreamManager:
             self._nameless.remove(stream)
         if stream_id is not None and self._claims.get(stream_id) is stream:
             del self._claims[stream_id]
-            self._note_received(stream_id)
+            if source is None:
+                self._given_up.add(stream_id, True)
+            else:
+                self._note_received(stream_id)
 
     def _require_attached(self) -> Connection:
         assert self._connection is not None

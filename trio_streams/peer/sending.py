@@ -86,7 +86,8 @@ class Sending:
         try:
             async with connection.open_stream(STREAM, metadata=self._metadata(), priority=self.priority) as wire:
                 self.wire = wire.typed(self._encoder(), None)
-                wire.weight = self.weight
+                if self.weight > 1:
+                    wire.weight = self.weight
                 wire.cancels_owner = True
                 try:
                     await self._send_all(self.wire, items)
