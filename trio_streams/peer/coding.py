@@ -62,9 +62,9 @@ class Encoding:
         return cls(encode, Deflater().compress, {**metadata, CONTENT_ENCODING: compression})
 
     def encode_whole(self, item: object) -> bytes:
-        """An item to what travels, where items are not batched."""
-        payload = self.encode(item)
-        return payload if self.pack is None else self.pack(payload)
+        """An item to what travels, where something is done behind `encode` and items are not batched."""
+        assert self.pack is not None
+        return self.pack(self.encode(item))
 
 
 @attrs.frozen
@@ -91,7 +91,7 @@ class Decoding(Generic[T]):
         kind, encoding = metadata.get(CONTENT_TYPE, JSON), metadata.get(CONTENT_ENCODING)
         if kind not in {JSON, BYTES, NDJSON}:
             raise RpcError(Code.UNIMPLEMENTED, f"content-type is {JSON}, {BYTES} or {NDJSON}, not {kind[:64]!r}")
-        if encoding not in {None, "deflate"}:
+        if encoding is not None and encoding != "deflate":
             raise RpcError(Code.UNIMPLEMENTED, f"content-encoding is deflate, not {encoding[:64]!r}")
         if kind == BYTES and type_ not in {bytes, object}:
             raise RpcError(Code.INVALID_ARGUMENT, f"the items are bytes, not {type_!r}")
@@ -100,8 +100,9 @@ class Decoding(Generic[T]):
         return cls(cast("Codec[T]", codec).decode, unpack, kind == NDJSON)
 
     def decode_whole(self, payload: bytes) -> T:
-        """What travelled to its item, where items are not batched."""
-        return self.decode(payload if self.unpack is None else self.unpack(payload))
+        """What travelled to its item, where something is done before `decode` and items are not batched."""
+        assert self.unpack is not None
+        return self.decode(self.unpack(payload))
 
     def split(self, payload: bytes) -> list[bytes]:
         """The lines of a batch; blank ones are nothing."""

@@ -65,7 +65,8 @@ class StreamManager:
         self._unclaimed = Unclaimed(self.options, self._refuse_unclaimed)
         self._received: RecentIds[None] = RecentIds()
         self._refused: RecentIds[RpcError] = RecentIds()
-        self._gates: dict[str, trio.Event] = {}
+        self._given_up: RecentIds[bool] = RecentIds()  # claimed and closed before they began
+        self._followers: dict[str, list[PeerReceiveStream[Any]]] = {}  # by what they come after
         self._counts = {"sent": 0, "received": 0, "refused": 0}
 
     # -- the connection -----------------------------------------------------------------------------------------
@@ -228,7 +229,7 @@ class StreamManager:
             await before.over.wait()
         wire_id = self._sent.get(stream_id)
         if wire_id is not None:
-            await self._require_connection().wait_sent(wire_id)
+            await self._require_attached().wait_sent(wire_id)
 
     def abort_stream(self, stream_id: str) -> None:
         """Abandon a stream of ours; see `RpcPeer.abort_stream`."""
@@ -273,6 +274,8 @@ class StreamManager:
         connection = self._require_connection()
         if stream_id is not None:
             self._check_claim(stream_id)
+            self._given_up.take(stream_id)
+            stream.id = stream_id
         if (waiting := self._unclaimed.take(stream_id)) is not None:
             self._begin(stream, *waiting)
         elif stream_id is not None and (refusal := self._refused.take(stream_id)) is not None:
@@ -297,11 +300,14 @@ class StreamManager:
             stream.stop()
         elif (waiting := self._unclaimed.take(stream_id)) is not None:
             self._let_go_received(*waiting)
-        elif stream_id not in self._received:
+        elif stream_id not in self._received and stream_id not in self._given_up:
             raise _not_found("close stream", stream_id, "the peer has none of this id")
 
     def accept(self, stream: _Raw) -> None:
-        """Take a stream that the peer has opened: for who claimed it, or for who will. Never waits."""
+        """Take a stream that the peer has opened: for who claimed it, or for who will. Never waits, never raises."""
+        if self._is_over:
+            self._refuse(stream, RpcError(Code.UNAVAILABLE, "the peer has left"))
+            return
         stream.end()  # it carries nothing in this direction
         stream_id = stream.metadata.get(STREAM_ID, "")
         fault = self._find_fault(stream_id)
@@ -313,6 +319,9 @@ class StreamManager:
             claim = self._nameless.popleft()
         if claim is not None:
             self._begin(claim, stream_id, stream)
+            return
+        if self._given_up.take(stream_id):
+            self._let_go_received(stream_id, stream)
             return
         self._refused.take(stream_id)
         assert self._nursery is not None
@@ -330,19 +339,16 @@ class StreamManager:
 
     def _begin(self, claim: PeerReceiveStream[Any], stream_id: str, stream: _Raw) -> None:
         self._claims[stream_id] = claim
-        claim.begin(stream_id, stream, self._gate_of(stream), self._require_connection().config.max_item_bytes)
-        if stream_id in self._gates:
-            claim.follow()
-
-    def _gate_of(self, stream: _Raw) -> trio.Event | None:
-        """What the stream has to wait for; nothing where the one before it is over, or never was."""
         after = stream.metadata.get(AFTER)
-        if after is None or not (after in self._unclaimed or after in self._claims):
-            return None
-        gate = self._gates.setdefault(after, trio.Event())
-        if (before := self._claims.get(after)) is not None:
-            before.follow()
-        return gate
+        # Its sender began the one before it earlier, so one that is not here is over.
+        is_gated = after is not None and after != stream_id and (after in self._unclaimed or after in self._claims)
+        claim.begin(stream_id, stream, self._require_connection().config.max_item_bytes, is_gated=is_gated)
+        if is_gated and after is not None and not claim.is_over:
+            self._followers.setdefault(after, []).append(claim)
+            if (before := self._claims.get(after)) is not None:
+                before.follow()
+        if stream_id in self._followers and not claim.is_over:
+            claim.follow()
 
     def on_received(self, stream: PeerReceiveStream[Any]) -> None:
         """A claimed stream is over; its own word."""
@@ -353,7 +359,10 @@ class StreamManager:
             self._nameless.remove(stream)
         if stream_id is not None and self._claims.get(stream_id) is stream:
             del self._claims[stream_id]
-            self._note_received(stream_id)
+            if source is None:
+                self._given_up.add(stream_id, True)
+            else:
+                self._note_received(stream_id)
 
     def _require_attached(self) -> Connection:
         assert self._connection is not None
@@ -367,8 +376,8 @@ class StreamManager:
         self._received.add(stream_id, None)
         self._counts["received"] += 1
         self.on_change()
-        if (gate := self._gates.pop(stream_id, None)) is not None:
-            gate.set()
+        for follower in self._followers.pop(stream_id, ()):
+            follower.open_gate()
 
     def _refuse(self, stream: _Raw, error: RpcError) -> None:
         self._counts["refused"] += 1

@@ -13,6 +13,7 @@ from collections.abc import (
     Mapping,
 )
 from contextlib import aclosing, asynccontextmanager
+from typing import cast
 
 import attrs
 import trio
@@ -84,8 +85,9 @@ class Sending:
         reason: Exception | None = None
         try:
             async with connection.open_stream(STREAM, metadata=self._metadata(), priority=self.priority) as wire:
-                self.wire = wire.typed(self._encode, None)
-                wire.weight = self.weight
+                self.wire = wire.typed(self._encoder(), None)
+                if self.weight > 1:
+                    wire.weight = self.weight
                 wire.cancels_owner = True
                 try:
                     await self._send_all(self.wire, items)
@@ -116,11 +118,12 @@ class Sending:
         after = {} if self.after is None else {AFTER: self.after}
         return {STREAM_ID: self.stream_id, **self.encoding.metadata, **after}
 
-    def _encode(self, item: object) -> bytes:
-        if self.batch is not None:
-            assert isinstance(item, bytes)
-            return item if self.encoding.pack is None else self.encoding.pack(item)
-        return self.encoding.encode_whole(item)
+    def _encoder(self) -> Callable[[object], bytes]:
+        """What the wire's items are made with; those of a batch are payloads already."""
+        encoding = self.encoding
+        if self.batch is None:
+            return encoding.encode if encoding.pack is None else encoding.encode_whole
+        return cast("Callable[[object], bytes]", bytes if encoding.pack is None else encoding.pack)
 
     def statistics(self) -> StreamStatistics:
         """A snapshot of the stream; `id` is the one that the peers agreed on."""
