@@ -196,8 +196,9 @@ async def test_only_the_same_principal_comes_back(face: Face, tmp_path: Path) ->
     """Whoever `identify` takes for another one gets one clear error."""
     app = Counting()
     names = iter(["alice", "mallory"])
+    options = ResumeOptions(identify=lambda carrier: next(names))
     async with (
-        relayed(app.router, face, tmp_path, identify=lambda carrier: next(names)) as (served, relay, _),
+        relayed(app.router, face, tmp_path, resume=options) as (served, relay, _),
         connected(served, relay) as client,
         client.stream("items", returns=int) as numbers,
     ):

@@ -40,7 +40,7 @@ from trio_streams.transports.bytes import ByteCarrier
 from trio_streams.transports.envelope_carrier import ResumedCarrier, as_envelopes, receive_start
 from trio_streams.transports.exchange import ExchangeConfig, ExchangeHandler
 from trio_streams.transports.gate import Gate
-from trio_streams.transports.identity import Identify, identify_peer
+from trio_streams.transports.identity import identify_peer
 from trio_streams.transports.messages import accept_trio_websocket, accept_websocket
 from trio_streams.transports.origin import OriginPolicy
 from trio_streams.transports.tls import accept_tls, open_server_tls, server_context
@@ -90,7 +90,6 @@ class Server:
     channels: Channels | None = None
     envelopes: EnvelopeLimits = attrs.field(factory=EnvelopeLimits)
     sessions: Sessions | None = None
-    identify: Identify = identify_peer
     urls: list[str] = attrs.field(factory=list[str])
     stopping: trio.Event = attrs.field(factory=trio.Event)
     _runs: Runs = attrs.field(factory=Runs)
@@ -158,7 +157,7 @@ class Server:
 
     async def _run(self, run: Run, transport: str, carrier: Carrier) -> None:
         texts = as_envelopes(carrier)
-        principal = None if self.sessions is None else self.identify(carrier)
+        principal = None if self.sessions is None else (self.sessions.identify or identify_peer)(carrier)
         carrier, make_machine = run.hold(texts or carrier), None
         is_envelopes = texts is not None
         began = partial(self._began, run)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Final, Protocol, get_args
 
@@ -31,7 +32,6 @@ from trio_streams.transports.bytes import host_port, open_url_listeners
 from trio_streams.transports.exchange import ExchangeConfig
 from trio_streams.transports.gate import Gate
 from trio_streams.transports.http import Http1Limits, serve_lean
-from trio_streams.transports.identity import Identify, identify_peer
 from trio_streams.transports.pipes import open_stdio
 from trio_streams.transports.unix import open_unix_listener
 from trio_streams.urls.address import Address, parse_address
@@ -165,7 +165,6 @@ async def serve(
     channels: Channels | None = None,
     envelopes: EnvelopeLimits | None = None,
     resume: ResumeOptions | bool | None = None,
-    identify: Identify | None = None,
     task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve an application until cancelled or drained: `urls = await nursery.start(serve, app, "tcp://127.0.0.1:0")`.
@@ -189,8 +188,6 @@ async def serve(
       envelopes: limits of such clients; None for the defaults.
       resume: whether clients of our own dialect may go on with their sessions on another connection, and the limits of
         that; True for the defaults.
-      identify: who a client is: only the same principal may go on with its session. None for what its carrier vouches
-        for: a certificate, a user of this machine; where there is neither, the session's id is all that it takes.
       task_status: started with the bound URLs, in the order of `urls`.
 
     Raises:
@@ -201,28 +198,34 @@ async def serve(
     """
     addresses = _parse(urls, carrier, host)
     rules = server or ServerConfig()
+    async with _open_nurseries() as (nursery, work):
+        shared = Server(
+            app=app,
+            config=config or ConnectionConfig(),
+            rules=rules,
+            carrier=carrier,
+            on_connection=on_connection,
+            certfile=certfile,
+            keyfile=keyfile,
+            ssl_context=ssl_context,
+            host=host,
+            drain=drain or Drain(),
+            gate=_gate(nursery, rules),
+            background=Background(work, max_running=rules.max_events),
+            dashboard=Dashboard(app) if dashboard is True else dashboard or None,
+            channels=channels,
+            envelopes=envelopes or EnvelopeLimits(),
+            sessions=_sessions(resume, config, work),
+        )
+        await _serve_all(shared, addresses, nursery, work.cancel_scope, task_status)
+
+
+@asynccontextmanager
+async def _open_nurseries() -> AsyncGenerator[tuple[trio.Nursery, trio.Nursery], None]:
+    """One for what stands beside a server's work and ends with it, and one for the work, which is waited for."""
     async with open_bare_nursery() as nursery:
         async with open_bare_nursery() as work:
-            shared = Server(
-                app=app,
-                config=config or ConnectionConfig(),
-                rules=rules,
-                carrier=carrier,
-                on_connection=on_connection,
-                certfile=certfile,
-                keyfile=keyfile,
-                ssl_context=ssl_context,
-                host=host,
-                drain=drain or Drain(),
-                gate=_gate(nursery, rules),
-                background=Background(work, max_running=rules.max_events),
-                dashboard=Dashboard(app) if dashboard is True else dashboard or None,
-                channels=channels,
-                envelopes=envelopes or EnvelopeLimits(),
-                sessions=_sessions(resume, config, work),
-                identify=identify or identify_peer,
-            )
-            await _serve_all(shared, addresses, nursery, work.cancel_scope, task_status)
+            yield nursery, work
         nursery.cancel_scope.cancel()
 
 
