@@ -30,7 +30,7 @@ from trio_streams.transports.admission import ADMISSION, Admission
 from trio_streams.transports.bytes import ByteCarrier, host_port, keep_alive, open_url_listeners
 from trio_streams.transports.envelope_carrier import as_envelopes, receive_start
 from trio_streams.transports.gate import Gate
-from trio_streams.transports.identity import Identify, identify_peer
+from trio_streams.transports.identity import identify_peer
 from trio_streams.transports.messages import accept_trio_websocket, accept_websocket
 from trio_streams.transports.origin import OriginPolicy
 from trio_streams.transports.pipes import open_stdio
@@ -73,7 +73,6 @@ class Listening(ABC):
     drain: Drain
     gate: Gate
     sessions: Sessions | None = None
-    identify: Identify = identify_peer
     urls: list[str] = attrs.field(factory=list[str])
     stopping: trio.Event = attrs.field(factory=trio.Event)
     _runs: Runs = attrs.field(factory=Runs)
@@ -198,7 +197,7 @@ class Listening(ABC):
     async def _serve_resumable(
         self, sessions: Sessions, run: Run, transport: str, carrier: Carrier, start: bytes
     ) -> None:
-        principal = self.identify(carrier)
+        principal = (sessions.identify or identify_peer)(carrier)
         offer = await sessions.receive_offer(carrier, start)
         if offer.hello is not None:
             self._runs.forget(run)

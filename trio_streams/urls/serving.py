@@ -30,7 +30,6 @@ from trio_streams.transports.asgi import AsgiApp, serve_hypercorn
 from trio_streams.transports.asgi import asgi_app as make_asgi_app
 from trio_streams.transports.exchange import ExchangeConfig
 from trio_streams.transports.http import Http1Limits, serve_lean
-from trio_streams.transports.identity import Identify, identify_peer
 from trio_streams.transports.origin import OriginPolicy
 from trio_streams.urls.address import Address
 from trio_streams.urls.listening import LISTENERS, Serve, make_gate, parse_urls, serve_all
@@ -130,7 +129,6 @@ async def serve(
     channels: Channels | None = None,
     envelopes: EnvelopeLimits | None = None,
     resume: ResumeOptions | bool | None = None,
-    identify: Identify | None = None,
     task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve an application until cancelled or drained: `urls = await nursery.start(serve, app, "tcp://127.0.0.1:0")`.
@@ -154,8 +152,6 @@ async def serve(
       envelopes: limits of such clients; None for the defaults.
       resume: whether clients of our own dialect may go on with their sessions on another connection, and the limits of
         that; True for the defaults.
-      identify: who a client is: only the same principal may go on with its session. None for what its carrier vouches
-        for: a certificate, a user of this machine; where there is neither, the session's id is all that it takes.
       task_status: started with the bound URLs, in the order of `urls`.
 
     Raises:
@@ -185,7 +181,6 @@ async def serve(
                 channels=channels,
                 envelopes=envelopes or EnvelopeLimits(),
                 sessions=_sessions(resume, config, work),
-                identify=identify or identify_peer,
             )
             await serve_all(shared, addresses, SCHEMES, nursery, work.cancel_scope, task_status)
         nursery.cancel_scope.cancel()
