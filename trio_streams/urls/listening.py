@@ -9,7 +9,8 @@ from __future__ import annotations
 import secrets
 import ssl
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Final, Protocol, TypeAlias, TypeVar
 
@@ -43,7 +44,7 @@ from trio_streams.wire.binary import BinaryWire
 from trio_streams.wire.envelope import SignsOfLife
 from trio_streams.wire.envelope_framing import is_envelope_start
 
-__all__ = ["LISTENERS", "Listening", "MakeMachine", "Serve", "make_gate", "parse_urls", "serve_all"]
+__all__ = ["LISTENERS", "Listening", "MakeMachine", "Serve", "make_gate", "open_nurseries", "parse_urls", "serve_all"]
 
 Accept: TypeAlias = Callable[[trio.SocketStream], Awaitable[Carrier]]
 Secure: TypeAlias = Callable[[trio.SocketStream], Awaitable[trio.abc.Stream]]
@@ -366,6 +367,15 @@ def parse_urls(urls: Sequence[str], schemes: Collection[str], carrier: str) -> l
 def make_gate(nursery: trio.Nursery, rules: ServerConfig) -> Gate:
     """What lets connections in."""
     return Gate(nursery, max_connections=rules.max_connections, max_connections_per_host=rules.max_connections_per_host)
+
+
+@asynccontextmanager
+async def open_nurseries() -> AsyncGenerator[tuple[trio.Nursery, trio.Nursery], None]:
+    """One for what stands beside a server's work and ends with it, and one for the work, which is waited for."""
+    async with open_bare_nursery() as nursery:
+        async with open_bare_nursery() as work:
+            yield nursery, work
+        nursery.cancel_scope.cancel()
 
 
 async def serve_all(

@@ -23,7 +23,15 @@ from trio_streams.service.server_config import ServerConfig
 from trio_streams.urls.address import parse_address
 from trio_streams.urls.carriers import CARRIERS, Call
 from trio_streams.urls.existing import carrier_over
-from trio_streams.urls.listening import LISTENERS, Listening, MakeMachine, make_gate, parse_urls, serve_all
+from trio_streams.urls.listening import (
+    LISTENERS,
+    Listening,
+    MakeMachine,
+    make_gate,
+    open_nurseries,
+    parse_urls,
+    serve_all,
+)
 from trio_streams.urls.websocket import CarrierName, check_carrier
 from trio_streams.wire.envelope import SignsOfLife
 
@@ -220,21 +228,19 @@ async def serve_peers(
     addresses = parse_urls(urls, LISTENERS, carrier)
     rules = server or ServerConfig()
     options = options or StreamOptions()
-    async with open_bare_nursery() as nursery:
-        async with open_bare_nursery() as work:
-            shared = _PeerServer(
-                handler=handler,
-                options=options,
-                methods=methods,
-                config=config or options.connection_config(),
-                rules=rules,
-                carrier=carrier,
-                on_connection=on_connection,
-                certfile=certfile,
-                keyfile=keyfile,
-                ssl_context=ssl_context,
-                drain=drain or Drain(),
-                gate=make_gate(nursery, rules),
-            )
-            await serve_all(shared, addresses, LISTENERS, nursery, work.cancel_scope, task_status)
-        nursery.cancel_scope.cancel()
+    async with open_nurseries() as (nursery, work):
+        shared = _PeerServer(
+            handler=handler,
+            options=options,
+            methods=methods,
+            config=config or options.connection_config(),
+            rules=rules,
+            carrier=carrier,
+            on_connection=on_connection,
+            certfile=certfile,
+            keyfile=keyfile,
+            ssl_context=ssl_context,
+            drain=drain or Drain(),
+            gate=make_gate(nursery, rules),
+        )
+        await serve_all(shared, addresses, LISTENERS, nursery, work.cancel_scope, task_status)
