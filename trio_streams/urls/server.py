@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import secrets
 import ssl
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Hashable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from typing import Final, Literal, TypeAlias
@@ -157,13 +157,12 @@ class Server:
 
     async def _run(self, run: Run, transport: str, carrier: Carrier) -> None:
         texts = as_envelopes(carrier)
-        principal = None if self.sessions is None else (self.sessions.identify or identify_peer)(carrier)
+        principal = self._identify(carrier)
         carrier, make_machine = run.hold(texts or carrier), None
         is_envelopes = texts is not None
         began = partial(self._began, run)
-        start = None
+        start, began_at = None, trio.current_time()
         if transport in _LOOKED_AT:
-            began_at = trio.current_time()
             start = await receive_start(carrier, patience=self.config.handshake_timeout)
             is_envelopes = bool(start) and is_envelope_start(start)
             carrier = ResumedCarrier(carrier, start)
@@ -175,7 +174,7 @@ class Server:
                 self._runs.forget(run)
                 await self.sessions.serve(carrier, offered, principal, partial(self._run_session, transport))
                 return
-            carrier = ResumedCarrier(carrier, offered.received)
+            carrier, make_machine = ResumedCarrier(carrier, offered.received), partial(self._make_machine, began_at)
         choose = partial(self._prepare, transport, is_envelopes)
         if is_envelopes:
             await self._envelopes.serve(
@@ -190,6 +189,17 @@ class Server:
                 make_machine=make_machine,
                 on_connection=began,
             )
+
+    def _identify(self, carrier: Carrier) -> Hashable:
+        if self.sessions is None:
+            return None
+        try:
+            principal = (self.sessions.identify or identify_peer)(carrier)
+            hash(principal)
+        except Exception:
+            _logger.exception("identify failed for %s: nobody can come back to its session", carrier.peer)
+            return object()
+        return principal
 
     def _began(self, run: Run, connection: Connection) -> None:
         run.connection = connection
