@@ -6,10 +6,11 @@ a drain ends them.
 
 from __future__ import annotations
 
+import logging
 import secrets
 import ssl
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Hashable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Final, Protocol, TypeAlias, TypeVar
@@ -45,6 +46,8 @@ from trio_streams.wire.envelope import SignsOfLife
 from trio_streams.wire.envelope_framing import is_envelope_start
 
 __all__ = ["LISTENERS", "Listening", "MakeMachine", "Serve", "make_gate", "open_nurseries", "parse_urls", "serve_all"]
+
+_logger: Final = logging.getLogger("trio_streams")
 
 Accept: TypeAlias = Callable[[trio.SocketStream], Awaitable[Carrier]]
 Secure: TypeAlias = Callable[[trio.SocketStream], Awaitable[trio.abc.Stream]]
@@ -149,7 +152,7 @@ class Listening(ABC):
     async def run_hosted(self, transport: str, carrier: Carrier) -> None:
         """Serve a connection that a host has accepted."""
         with self._runs.open() as run:
-            await self.serve(run, transport, carrier)
+            await self.serve(run, transport, carrier, None, trio.current_time())
 
     async def run_accepted(self, transport: str, accept: Accept, stream: trio.SocketStream) -> None:
         """Serve what a listener has accepted."""
@@ -165,7 +168,7 @@ class Listening(ABC):
         with self._runs.open(stream) as run:
             under = stream if secure is None else await secure(stream)
             async with accept_trio_websocket(under, config=self.config) as carrier:
-                await self.serve(run, transport, carrier)
+                await self.serve(run, transport, carrier, None, trio.current_time())
 
     def serve(
         self, run: Run, transport: str, carrier: Carrier, start: bytes | None = None, began_at: float = 0.0
@@ -191,21 +194,21 @@ class Listening(ABC):
                 on_connection=began,
             )
         if self.sessions is not None and start != b"":
-            return self._serve_resumable(self.sessions, run, transport, carrier, start or b"")
+            return self._serve_resumable(self.sessions, run, transport, carrier, start or b"", began_at)
         make_machine = partial(self._make_machine, began_at) if start == b"" else None
         return self.speak(transport, carrier, make_machine=make_machine, received=start or b"", on_connection=began)
 
     async def _serve_resumable(
-        self, sessions: Sessions, run: Run, transport: str, carrier: Carrier, start: bytes
+        self, sessions: Sessions, run: Run, transport: str, carrier: Carrier, start: bytes, began_at: float
     ) -> None:
-        principal = (sessions.identify or identify_peer)(carrier)
+        principal = _identify(sessions, carrier)
         offer = await sessions.receive_offer(carrier, start)
         if offer.hello is not None:
             self._runs.forget(run)
             await sessions.serve(carrier, offer, principal, partial(self._run_session, transport))
             return
-        began = partial(self.began, run)
-        await self.speak(transport, carrier, make_machine=None, received=offer.received, on_connection=began)
+        make_machine, began = partial(self._make_machine, began_at), partial(self.began, run)
+        await self.speak(transport, carrier, make_machine=make_machine, received=offer.received, on_connection=began)
 
     async def _run_session(self, transport: str, carrier: ResumingCarrier) -> None:
         def began(connection: Connection) -> None:
@@ -282,6 +285,16 @@ class Listening(ABC):
         scope.cancel()
         await trio.sleep(GOODBYE_TIMEOUT)
         self._runs.cut_all()
+
+
+def _identify(sessions: Sessions, carrier: Carrier) -> Hashable:
+    try:
+        principal = (sessions.identify or identify_peer)(carrier)
+        hash(principal)
+    except Exception:
+        _logger.exception("identify failed for %s: nobody can come back to its session", carrier.peer)
+        return object()
+    return principal
 
 
 async def _serve_tcp(server: Listening, address: Address, task_status: trio.TaskStatus[str]) -> None:
