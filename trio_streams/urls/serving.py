@@ -50,6 +50,7 @@ async def _serve_http(server: Server, address: Address, task_status: trio.TaskSt
         limits = Http1Limits(
             max_request_line_bytes=min(_MAX_REQUEST_LINE_BYTES, rules.max_header_bytes),
             max_head_bytes=rules.max_header_bytes,
+            body_timeout=exchange.body_timeout,
             drain_timeout=exchange.linger_timeout,
         )
         serve_host = partial(serve_lean, limits=limits, websocket_config=server.config, on_access=rules.on_access)
