@@ -6,7 +6,7 @@ Configurations are frozen and validated when they are made, so that a wrong one 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any, Final
 
 import attrs
@@ -105,12 +105,16 @@ class ResumeOptions:
       max_session_age: seconds after the loss of a carrier in which another one has to take its place.
       max_detached_sessions: on a server, sessions that wait for their clients; one more ends the one that has waited
         longest.
+      identify: on a server, says who the client on an accepted `Carrier` is: only the same principal may go on with its
+        session. None for what the carrier vouches for: a certificate, a user of this machine; where there is neither, the
+        session's id is all that it takes.
     """
 
     # A peer acknowledges after 32 KiB or 256 frames at the latest; less than a few times that would stop the stream.
     max_retained_bytes: int = attrs.field(default=1_048_576, validator=_at_least(131_072))
     max_session_age: float = attrs.field(default=60.0, validator=_at_least(0))
     max_detached_sessions: int = attrs.field(default=1_024, validator=_at_least(1))
+    identify: Callable[[Any], Hashable] | None = None
 
 
 @attrs.frozen(kw_only=True)

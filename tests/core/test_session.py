@@ -6,7 +6,7 @@ import attrs
 import pytest
 
 from tests.core.sessions import make_line, make_session
-from tests.core.support import consume, frame, greeted, items, make_mux, only
+from tests.core.support import frame, greeted, items, make_mux, only
 from trio_streams.codes import Code
 from trio_streams.config import ConnectionConfig, StreamLimits
 from trio_streams.core import events, records
@@ -42,9 +42,9 @@ def failed(session: Session) -> RemoteProtocolError:
     return event.error
 
 
-def make_talking(**changes: int) -> Session:
+def make_talking() -> Session:
     """A client whose peer is the test, and that has one stream."""
-    session = make_session(is_client=True, **changes)
+    session = make_session(is_client=True)
     session.receive(hello("peer", 0, RESUME), 0.0)
     said(session)
     assert session.open("s") == 1
@@ -59,42 +59,6 @@ def test_a_session_greets_and_offers_to_resume() -> None:
     (plain,) = [one for _, one in BinaryWire().decode(make_mux(is_client=True).to_send(0.0, 65_536))]
     assert isinstance(plain, records.Hello)
     assert greeting == attrs.evolve(plain, features=frozenset({RESUME}))
-
-
-def test_a_stream_goes_on_over_another_carrier() -> None:
-    """What was lost on the way goes again, once; the streams see nothing of it."""
-    line = make_line()
-    stream = line.client.open("s")
-    line.client.send(stream, [b"1", b"2"])
-    line.settle()
-    line.client.send(stream, [b"3"])
-    assert line.write(0)
-    line.cut()
-    assert not line.client.is_attached
-    line.client.send(stream, [b"4"])
-    line.client.end(stream)
-    assert not line.client.has_output
-    line.mend()
-    line.settle()
-    happened = line.take(1)
-    assert items(happened, stream) == [b"1", b"2", b"3", b"4"]
-    assert len(only(events.Ended, happened)) == 1
-    assert (line.client.resumes, line.server.resumes) == (1, 1)
-    assert not only(events.Greeted, [*happened, *line.take(0)])
-
-
-def test_the_second_hello_tells_what_has_arrived() -> None:
-    """A hello on another carrier has the same session id and the number of counted frames that are here."""
-    line = make_line()
-    stream = line.client.open("s")
-    for item in (b"1", b"2"):
-        line.client.send(stream, [item])
-        line.settle()
-    line.cut()
-    line.server.attach(1.0)
-    (greeting,) = said(line.server)
-    assert isinstance(greeting, records.Hello)
-    assert (greeting.session_id, greeting.frames_received) == ("server", 3)
 
 
 def test_nothing_goes_before_the_peer_has_greeted_again() -> None:
@@ -275,18 +239,6 @@ def test_a_full_retention_takes_no_more_data_until_it_is_acknowledged() -> None:
     assert line.client.is_flushed
 
 
-def test_senders_wait_at_any_size_of_write() -> None:
-    """However the writes fall, a receiver's acknowledgements are always enough to go on."""
-    for max_bytes in (1, 20_000, 69_632, 139_264):
-        line = make_line(WIDE, max_retained_bytes=131_072)
-        stream = line.client.open("s")
-        sent = [bytes(size) for size in (10, 3_000, 70_000, 16_384) * 30]
-        line.client.send(stream, sent)
-        while line.write(0, max_bytes) or line.deliver(0) or line.write(1) or line.deliver(1):
-            pass
-        assert [len(item) for item in items(line.take(1), stream)] == [len(item) for item in sent]
-
-
 def test_control_that_nobody_acknowledges_ends_the_session() -> None:
     """Past `max_retained_bytes` control goes on for `max_control_bytes`; then the peer is at fault."""
     config = attrs.evolve(WIDE, max_control_bytes=1_024)
@@ -435,20 +387,6 @@ def test_a_failure_ends_the_acknowledgements() -> None:
     session.receive(frame(99), 0.0)
     assert [type(one) for one in said(session)][-1] is records.GoAway
     assert not session.has_output
-
-
-def test_consumption_while_there_is_no_carrier_is_granted_later() -> None:
-    """Credit that falls due between two carriers goes out on the second."""
-    line = make_line(ConnectionConfig(stream=StreamLimits(window_items=4, window_bytes=1_000)))
-    stream = line.client.open("s")
-    assert line.client.send(stream, [b"x"] * 10) == 4
-    line.settle()
-    taken = items(line.take(1), stream)
-    line.cut()
-    consume(line.server, stream, taken)
-    line.mend()
-    line.settle()
-    assert only(events.Writable, line.take(0)) == [events.Writable(stream)]
 
 
 def test_a_line_at_rest_is_flushed() -> None:

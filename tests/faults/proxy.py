@@ -67,6 +67,10 @@ class Weather:
     latency: tuple[float, float] = (0.0, 0.0)
     cut: Cut | None = None
 
+    def of(self, number: int) -> Weather:
+        """That of one connection, by its number."""
+        return self
+
     def make_link(self, number: int) -> Link:
         """The link of a connection, which is cut already where it will be."""
         link = Link(self.seed * 1_000 + number, latency=self.latency, max_chunk=self.max_chunk)
@@ -153,21 +157,22 @@ class _Proxy:
 
     async def serve(self, client: trio.SocketStream) -> None:
         self.served += 1
-        link = self.weather.make_link(self.served)
+        weather = self.weather.of(self.served)
+        link = weather.make_link(self.served)
         async with client, await self.connect() as server:
             with trio.CancelScope() as scope:
 
                 async def cut() -> None:
                     await trio.lowlevel.checkpoint()
-                    assert self.weather.cut is not None
-                    if self.weather.cut.ending is Ending.RESET:
+                    assert weather.cut is not None
+                    if weather.cut.ending is Ending.RESET:
                         linger_not(client)
                         linger_not(server)
                     client.socket.close()
                     server.socket.close()
                     scope.cancel()
 
-                tells = self.weather.cut is not None and self.weather.cut.ending is not Ending.SILENCE
+                tells = weather.cut is not None and weather.cut.ending is not Ending.SILENCE
                 await pass_on(
                     link,
                     (client, client, partial(_end, client)),

@@ -59,10 +59,12 @@ class Site:
       sessions: the server's.
       nursery: its connections' tasks run in it.
       is_down: whether nobody can connect.
+      connect_seconds: how long that takes.
       is_silent: whether connections are made, and nothing comes over them.
       is_plain: whether the server knows no sessions.
       principal: who a client is that connects now.
       links: the carriers of each connection, the client's first.
+      scopes: around what the server does for each.
       connections: those that the server was told of.
       tries: when somebody tried to connect.
       ended: the names of the handlers that have come to their end.
@@ -72,10 +74,12 @@ class Site:
     nursery: trio.Nursery
     config: ConnectionConfig = CONFIG
     is_down: bool = False
+    connect_seconds: float = 0
     is_silent: bool = False
     is_plain: bool = False
     principal: Hashable = None
     links: list[tuple[FakeCarrier, FakeCarrier]] = attrs.Factory(list)
+    scopes: list[trio.CancelScope] = attrs.Factory(list)
     connections: list[Connection] = attrs.Factory(list)
     tries: list[float] = attrs.Factory(list)
     ended: list[str] = attrs.Factory(list)
@@ -84,7 +88,7 @@ class Site:
     async def open_carrier(self) -> AsyncIterator[Carrier]:
         """Connect."""
         self.tries.append(trio.current_time())
-        await trio.lowlevel.checkpoint()
+        await trio.sleep(self.connect_seconds)
         if self.is_down:
             raise ConnectionLost("nobody is there")
         near, far = map(FakeCarrier, memory_carrier_pair())
@@ -95,7 +99,8 @@ class Site:
         yield near
 
     async def _serve(self, carrier: FakeCarrier, principal: Hashable) -> None:
-        with suppress(StreamsError):
+        self.scopes.append(trio.CancelScope())
+        with suppress(StreamsError), self.scopes[-1]:
             if self.is_plain:
                 await run_server(carrier, self._prepare, config=self.config, on_connection=self.connections.append)
                 return

@@ -306,6 +306,19 @@ async def test_garbage_on_another_carrier_ends_the_session(autojump_clock: MockC
             await stream.receive()
 
 
+async def test_a_session_that_ends_while_a_carrier_is_connected(autojump_clock: MockClock) -> None:
+    """The carrier came for nothing, and is let go."""
+    async with open_site() as site, connected(site, ResumeOptions(max_session_age=5)) as client:
+        async with client.open_stream("wait") as stream:
+            await wait_all_tasks_blocked()
+            site.connect_seconds = 7
+            site.cut()
+            with pytest.raises(ConnectionLost, match="max_session_age of 5 s"):
+                await stream.receive()
+        await trio.sleep(5)
+        assert len(site.links) == 2
+
+
 # -- cancellation ----------------------------------------------------------------------------------------------
 
 

@@ -103,11 +103,6 @@ class ResumingCarrier:
         """Whether it waits for one."""
         return self._link is None
 
-    @property
-    def lost_at(self) -> float:
-        """When the session lost the last carrier on which its peer had greeted."""
-        return self._lost_at
-
     def attach(self, carrier: Carrier, received: bytes = b"") -> Link:
         """Go on with a carrier; one that is still there has to leave, since its peer has. Not on a session that is over.
 

@@ -75,12 +75,16 @@ class Sessions:
       options: limits.
       config: limits and timeouts of their connections.
       nursery: the sessions run in it.
+
+    Attributes:
+      identify: the options'.
     """
 
     def __init__(self, options: ResumeOptions, config: ConnectionConfig, nursery: trio.Nursery) -> None:
         self._options = options
         self._config = config
         self._nursery = nursery
+        self.identify: Final = options.identify
         self._known: dict[tuple[bytes, Hashable], _Known] = {}
         self._detached: dict[_Known, None] = {}  # in the order in which they lost their carriers
 

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
-from typing import Final, TypeAlias
+from collections.abc import Hashable
+from typing import Final
 
 from trio_streams.carrier import Carrier
 from trio_streams.transports.tls_carrier import TlsCarrier
 
-__all__ = ["Identify", "identify_peer"]
-
-Identify: TypeAlias = Callable[[Carrier], Hashable]
-"""Names the principal on the other side of an accepted carrier; equal for the same one, None where nobody knows."""
+__all__ = ["identify_peer"]
 
 _USER: Final = "uid="
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 import secrets
 import ssl
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Final, Protocol, TypeAlias, TypeVar
 
@@ -30,7 +31,7 @@ from trio_streams.transports.admission import ADMISSION, Admission
 from trio_streams.transports.bytes import ByteCarrier, host_port, keep_alive, open_url_listeners
 from trio_streams.transports.envelope_carrier import as_envelopes, receive_start
 from trio_streams.transports.gate import Gate
-from trio_streams.transports.identity import Identify, identify_peer
+from trio_streams.transports.identity import identify_peer
 from trio_streams.transports.messages import accept_trio_websocket, accept_websocket
 from trio_streams.transports.origin import OriginPolicy
 from trio_streams.transports.pipes import open_stdio
@@ -43,7 +44,7 @@ from trio_streams.wire.binary import BinaryWire
 from trio_streams.wire.envelope import SignsOfLife
 from trio_streams.wire.envelope_framing import is_envelope_start
 
-__all__ = ["LISTENERS", "Listening", "MakeMachine", "Serve", "make_gate", "parse_urls", "serve_all"]
+__all__ = ["LISTENERS", "Listening", "MakeMachine", "Serve", "make_gate", "open_nurseries", "parse_urls", "serve_all"]
 
 Accept: TypeAlias = Callable[[trio.SocketStream], Awaitable[Carrier]]
 Secure: TypeAlias = Callable[[trio.SocketStream], Awaitable[trio.abc.Stream]]
@@ -73,7 +74,6 @@ class Listening(ABC):
     drain: Drain
     gate: Gate
     sessions: Sessions | None = None
-    identify: Identify = identify_peer
     urls: list[str] = attrs.field(factory=list[str])
     stopping: trio.Event = attrs.field(factory=trio.Event)
     _runs: Runs = attrs.field(factory=Runs)
@@ -198,7 +198,7 @@ class Listening(ABC):
     async def _serve_resumable(
         self, sessions: Sessions, run: Run, transport: str, carrier: Carrier, start: bytes
     ) -> None:
-        principal = self.identify(carrier)
+        principal = (sessions.identify or identify_peer)(carrier)
         offer = await sessions.receive_offer(carrier, start)
         if offer.hello is not None:
             self._runs.forget(run)
@@ -362,6 +362,15 @@ def parse_urls(urls: Sequence[str], schemes: Collection[str], carrier: str) -> l
         raise LocalProtocolError("can't serve on no URL", field="urls", size=0)
     check_carrier(carrier)
     return [parse_address(url, schemes) for url in urls]
+
+
+@asynccontextmanager
+async def open_nurseries() -> AsyncGenerator[tuple[trio.Nursery, trio.Nursery], None]:
+    """One for what stands beside a server's work and ends with it, and one for the work, which is waited for."""
+    async with open_bare_nursery() as nursery:
+        async with open_bare_nursery() as work:
+            yield nursery, work
+        nursery.cancel_scope.cancel()
 
 
 def make_gate(nursery: trio.Nursery, rules: ServerConfig) -> Gate:

@@ -20,11 +20,18 @@ from trio_streams.nursery import open_bare_nursery
 from trio_streams.peer import Methods, RpcPeer, StreamOptions
 from trio_streams.service.drain import Drain
 from trio_streams.service.server_config import ServerConfig
-from trio_streams.transports.identity import Identify, identify_peer
 from trio_streams.urls.address import parse_address
 from trio_streams.urls.carriers import CARRIERS, Call
 from trio_streams.urls.existing import carrier_over
-from trio_streams.urls.listening import LISTENERS, Listening, MakeMachine, make_gate, parse_urls, serve_all
+from trio_streams.urls.listening import (
+    LISTENERS,
+    Listening,
+    MakeMachine,
+    make_gate,
+    open_nurseries,
+    parse_urls,
+    serve_all,
+)
 from trio_streams.urls.sessions import check_resume, make_sessions, run_call
 from trio_streams.urls.websocket import CarrierName, check_carrier
 from trio_streams.wire.envelope import SignsOfLife
@@ -210,7 +217,6 @@ async def serve_peers(
     keyfile: str | None = None,
     ssl_context: ssl.SSLContext | None = None,
     resume: ResumeOptions | bool | None = None,
-    identify: Identify | None = None,
     task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Be a peer to all who connect: `urls = await nursery.start(serve_peers, handler, "tcp://127.0.0.1:0")`.
@@ -227,7 +233,6 @@ async def serve_peers(
       drain, carrier, on_connection, certfile, keyfile, ssl_context: as for `serve`.
       resume: whether clients may go on with their sessions on another connection, and the limits of that; True for the
         defaults. `handler` then runs once for each session.
-      identify: as for `serve`.
       task_status: started with the bound URLs, in the order of `urls`.
 
     Raises:
@@ -239,23 +244,20 @@ async def serve_peers(
     addresses = parse_urls(urls, LISTENERS, carrier)
     rules = server or ServerConfig()
     config = config or (options or StreamOptions()).connection_config()
-    async with open_bare_nursery() as nursery:
-        async with open_bare_nursery() as work:
-            shared = _PeerServer(
-                handler=handler,
-                options=options or StreamOptions(),
-                methods=methods,
-                config=config,
-                rules=rules,
-                carrier=carrier,
-                on_connection=on_connection,
-                certfile=certfile,
-                keyfile=keyfile,
-                ssl_context=ssl_context,
-                drain=drain or Drain(),
-                gate=make_gate(nursery, rules),
-                sessions=make_sessions(resume, config, work),
-                identify=identify or identify_peer,
-            )
-            await serve_all(shared, addresses, LISTENERS, nursery, work.cancel_scope, task_status)
-        nursery.cancel_scope.cancel()
+    async with open_nurseries() as (nursery, work):
+        shared = _PeerServer(
+            handler=handler,
+            options=options or StreamOptions(),
+            methods=methods,
+            config=config,
+            rules=rules,
+            carrier=carrier,
+            on_connection=on_connection,
+            certfile=certfile,
+            keyfile=keyfile,
+            ssl_context=ssl_context,
+            drain=drain or Drain(),
+            gate=make_gate(nursery, rules),
+            sessions=make_sessions(resume, config, work),
+        )
+        await serve_all(shared, addresses, LISTENERS, nursery, work.cancel_scope, task_status)

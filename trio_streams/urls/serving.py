@@ -16,7 +16,6 @@ from trio_streams.connection import Connection
 from trio_streams.core.errors import LocalProtocolError
 from trio_streams.dashboard import Dashboard
 from trio_streams.driver import run_server
-from trio_streams.nursery import open_bare_nursery
 from trio_streams.procedures.channels import Channels
 from trio_streams.procedures.http_server import http_handler
 from trio_streams.procedures.router import Router
@@ -29,10 +28,9 @@ from trio_streams.transports.asgi import AsgiApp, serve_hypercorn
 from trio_streams.transports.asgi import asgi_app as make_asgi_app
 from trio_streams.transports.exchange import ExchangeConfig
 from trio_streams.transports.http import Http1Limits, serve_lean
-from trio_streams.transports.identity import Identify, identify_peer
 from trio_streams.transports.origin import OriginPolicy
 from trio_streams.urls.address import Address
-from trio_streams.urls.listening import LISTENERS, Serve, make_gate, parse_urls, serve_all
+from trio_streams.urls.listening import LISTENERS, Serve, make_gate, open_nurseries, parse_urls, serve_all
 from trio_streams.urls.server import HostName, Server
 from trio_streams.urls.sessions import make_sessions
 from trio_streams.urls.websocket import CarrierName
@@ -130,7 +128,6 @@ async def serve(
     channels: Channels | None = None,
     envelopes: EnvelopeLimits | None = None,
     resume: ResumeOptions | bool | None = None,
-    identify: Identify | None = None,
     task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve an application until cancelled or drained: `urls = await nursery.start(serve, app, "tcp://127.0.0.1:0")`.
@@ -154,8 +151,6 @@ async def serve(
       envelopes: limits of such clients; None for the defaults.
       resume: whether clients of our own dialect may go on with their sessions on another connection, and the limits of
         that; True for the defaults.
-      identify: who a client is: only the same principal may go on with its session. None for what its carrier vouches
-        for: a certificate, a user of this machine; where there is neither, the session's id is all that it takes.
       task_status: started with the bound URLs, in the order of `urls`.
 
     Raises:
@@ -166,29 +161,26 @@ async def serve(
     """
     addresses = parse_urls(urls, SCHEMES, carrier)
     rules = server or ServerConfig()
-    async with open_bare_nursery() as nursery:
-        async with open_bare_nursery() as work:
-            shared = Server(
-                app=app,
-                config=config or ConnectionConfig(),
-                rules=rules,
-                carrier=carrier,
-                on_connection=on_connection,
-                certfile=certfile,
-                keyfile=keyfile,
-                ssl_context=ssl_context,
-                host=_check_host(host),
-                drain=drain or Drain(),
-                gate=make_gate(nursery, rules),
-                background=Background(work, max_running=rules.max_events),
-                dashboard=Dashboard(app) if dashboard is True else dashboard or None,
-                channels=channels,
-                envelopes=envelopes or EnvelopeLimits(),
-                sessions=make_sessions(resume, config, work),
-                identify=identify or identify_peer,
-            )
-            await serve_all(shared, addresses, SCHEMES, nursery, work.cancel_scope, task_status)
-        nursery.cancel_scope.cancel()
+    async with open_nurseries() as (nursery, work):
+        shared = Server(
+            app=app,
+            config=config or ConnectionConfig(),
+            rules=rules,
+            carrier=carrier,
+            on_connection=on_connection,
+            certfile=certfile,
+            keyfile=keyfile,
+            ssl_context=ssl_context,
+            host=_check_host(host),
+            drain=drain or Drain(),
+            gate=make_gate(nursery, rules),
+            background=Background(work, max_running=rules.max_events),
+            dashboard=Dashboard(app) if dashboard is True else dashboard or None,
+            channels=channels,
+            envelopes=envelopes or EnvelopeLimits(),
+            sessions=make_sessions(resume, config, work),
+        )
+        await serve_all(shared, addresses, SCHEMES, nursery, work.cancel_scope, task_status)
 
 
 def _check_host(host: HostName) -> HostName:

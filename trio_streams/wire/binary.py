@@ -22,6 +22,9 @@ Each side sends the preface and then frames of a 12-byte header and at most 16 K
 
 A packed run is the reason for its speed: one header, one `struct` call for all lengths, one slice an item. Unknown
 frame types and JSON fields are an error and ignored, respectively: types are negotiated by `features`, fields may grow.
+
+All frames but HELLO, PING, PONG and ACK are counted, without a number of their own: that is what a session is resumed by
+(docs/topics/resuming.md says how).
 """
 
 from __future__ import annotations
