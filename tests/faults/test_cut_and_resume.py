@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import AsyncIterable, AsyncIterator
 from functools import partial
 from typing import Final
 
-import attrs
 import pytest
 import trio
 
-from tests.faults.proxy import Cut, Ending, Weather, open_proxy
+from tests.faults.proxy import open_proxy
+from tests.faults.storm import Storm
 from trio_streams.config import ConnectionConfig, ReconnectOptions, ResumeOptions
 from trio_streams.connection import Connection
 from trio_streams.procedures.client import Client
@@ -23,22 +22,6 @@ _CONFIG: Final = ConnectionConfig(idle_timeout=2, handshake_timeout=2, close_tim
 _ITEMS: Final = 300
 _RUNS: Final = 24
 _AT_ONCE: Final = 6
-
-
-@attrs.frozen
-class _Storm(Weather):
-    """The first connections are cut, each somewhere else and in another way; the later ones are not, so that it ends."""
-
-    most_cuts: int = 6
-
-    def of(self, number: int) -> Weather:
-        chance = random.Random(f"{self.seed} {number}")
-        cut = None
-        if number <= self.most_cuts:
-            ending = chance.choices(list(Ending), [4, 4, 1])[0]
-            least = 2_000 if number == 1 else 0  # before its first hello a client has no session yet
-            cut = Cut(ending, chance.random() < 0.5, least + int(chance.expovariate(1 / 3_000)))
-        return Weather(self.seed, self.max_chunk, self.latency, cut)
 
 
 def _application() -> Router:
@@ -76,7 +59,7 @@ async def _talk(client: Client) -> None:
 
 
 async def _run(scheme: str, port: int, seed: int, limiter: trio.CapacityLimiter) -> None:
-    weather = _Storm(seed, max_chunk=[None, 100, 2_000][seed % 3], latency=(0.0, 0.001 * (seed % 2)))
+    weather = Storm(seed, max_chunk=[None, 100, 2_000][seed % 3], latency=(0.0, 0.001 * (seed % 2)))
     async with limiter:
         (listener,) = await open_tcp_listeners("127.0.0.1", 0)
         url = f"{scheme}://127.0.0.1:{listener.socket.getsockname()[1]}"

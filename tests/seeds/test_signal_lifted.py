@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import AsyncIterator
 from functools import partial
 
 import pytest
 import trio
 from trio.testing import MockClock as Clock
+from trio.testing import wait_all_tasks_blocked
 
+from tests.peer.cuts import Books, open_peer_site, peer_of
 from trio_streams.config import ConnectionConfig, StreamLimits
-from trio_streams.peer import BatchOptions, RateLimit, open_peer_pair
+from trio_streams.peer import BatchOptions, RateLimit, ReconnectOptions, ResumeOptions, RpcPeer, open_peer_pair
 
 
 async def numbers(count: int, delay: float = 0.0) -> AsyncIterator[int]:
@@ -94,3 +97,65 @@ async def test_a_rate_limit_waits_and_never_drops(autojump_clock: Clock) -> None
         _, stream = client.receive_stream(await nursery.start(send), int)
         assert [item async for item in stream] == list(range(1_000))
         assert trio.current_time() - started == pytest.approx(9.99)
+
+
+async def test_reconnects_with_backoff(autojump_clock: Clock) -> None:
+    """The waits grow by `factor` up to `max_delay`, each a random part of that; a success begins anew."""
+    backoff = ReconnectOptions(initial_delay=1, max_delay=8, factor=2, seed=3)
+    books = Books()
+    async with open_peer_site(books.declare) as site, peer_of(site, ResumeOptions(), backoff) as peer:
+        site.is_down = True
+        site.cut()
+        cut_at = trio.current_time()
+        await trio.sleep(30)
+        tries = [cut_at, *site.tries[1:]]
+        waits = [later - sooner for sooner, later in itertools.pairwise(tries)]
+        assert len(waits) > 5
+        for wait, most in zip(waits, [1, 2, 4, *[8] * len(waits)], strict=False):
+            assert 0 <= wait <= most
+        assert max(waits) > 2
+        assert len(set(waits)) == len(waits)  # they are spread
+        site.is_down = False
+        assert (await peer.request({"method": "call", "params": [2]})).data == 4
+        site.cut()
+        cut_at = trio.current_time()
+        assert (await peer.request({"method": "call", "params": [3]})).data == 6
+        assert trio.current_time() - cut_at <= 1
+        assert books.calls == [2, 3]
+
+
+async def test_a_stream_resumes_after_a_reconnect(autojump_clock: Clock) -> None:
+    """Ten seconds without a network: streams of both directions and a call go on where they were, once and in order."""
+    asked = 0
+
+    def declare(peer: RpcPeer) -> None:
+        @peer.method("slow")
+        async def slow() -> str:
+            nonlocal asked
+            asked += 1
+            await trio.sleep(15)
+            return "done"
+
+    answers: list[object] = []
+    async with open_peer_site(declare) as site, peer_of(site) as peer, trio.open_nursery() as nursery:
+        await wait_all_tasks_blocked()
+        other = site.peers[0]
+
+        async def call() -> None:
+            answers.append((await peer.request({"method": "slow"})).data)
+
+        async def cut() -> None:
+            await trio.sleep(5.5)
+            site.is_down = True
+            site.cut()
+            await trio.sleep(10)
+            site.is_down = False
+
+        nursery.start_soon(call)
+        nursery.start_soon(cut)
+        nursery.start_soon(other.send_stream, numbers(20, 1), "down")
+        nursery.start_soon(peer.send_stream, numbers(20, 1), "up")
+        for stream in (peer.receive_stream("down", int)[1], other.receive_stream("up", int)[1]):
+            assert [item async for item in stream] == list(range(1, 21))
+        assert peer.connection.statistics().resumes == 1
+    assert (answers, asked) == (["done"], 1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from trio_streams.config import ReconnectOptions as ReconnectOptions
+from trio_streams.config import ResumeOptions as ResumeOptions
 from trio_streams.peer.batch import BatchOptions as BatchOptions
 from trio_streams.peer.manager import StreamManager as StreamManager
 from trio_streams.peer.methods import Methods as Methods
@@ -19,7 +21,9 @@ __all__ = [
     "Methods",
     "PeerReceiveStream",
     "RateLimit",
+    "ReconnectOptions",
     "Response",
+    "ResumeOptions",
     "RpcPeer",
     "StreamManager",
     "StreamOptions",

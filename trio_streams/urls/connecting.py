@@ -6,23 +6,20 @@ import contextlib
 import ssl
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
-from functools import partial
 from typing import Final, get_args
 
 from trio_streams.carrier import Carrier
 from trio_streams.config import ConnectionConfig, ReconnectOptions, ResumeOptions
 from trio_streams.core.errors import LocalProtocolError
-from trio_streams.driver import run_client
 from trio_streams.procedures.client import Client, ConnectionClient
 from trio_streams.procedures.envelope_client import open_envelope_client
 from trio_streams.procedures.http_client import RECONNECT, HttpProcedureClient
-from trio_streams.resuming.client import run_resuming_client
-from trio_streams.resuming.sessions import resume_options
 from trio_streams.transports.envelope_carrier import as_envelopes
 from trio_streams.transports.http_client import HttpClient, HttpClientConfig
 from trio_streams.urls.address import Address, parse_address
 from trio_streams.urls.carriers import CARRIERS, Call
 from trio_streams.urls.carriers import Dialect as Dialect
+from trio_streams.urls.sessions import check_resume, run_call
 from trio_streams.urls.websocket import CarrierName, check_carrier
 from trio_streams.wire.envelope_limits import EnvelopeLimits
 from trio_streams.wire.event_source import EventSourceConfig
@@ -38,31 +35,20 @@ def _on(open_carrier: Callable[[Call], AbstractAsyncContextManager[Carrier]]) ->
 
     @contextlib.asynccontextmanager
     async def open_client(call: Call) -> AsyncGenerator[Client, None]:
-        transport = call.address.scheme
-        if call.resume is not None:
-            async with run_resuming_client(
-                partial(open_carrier, call),
-                config=call.config,
-                resume=call.resume,
-                reconnect=call.reconnect,
-                transport=transport,
-            ) as connection:
+        if call.dialect == "trio-streams":
+            async with run_call(open_carrier, call) as connection:
                 yield ConnectionClient(connection)
             return
         async with open_carrier(call) as carrier:
-            if call.dialect == "envelopes":
-                texts = as_envelopes(carrier)
-                async with open_envelope_client(
-                    texts or carrier,
-                    config=call.config,
-                    limits=call.envelopes,
-                    is_text=texts is not None,
-                    transport=transport,
-                ) as client:
-                    yield client
-            else:
-                async with run_client(carrier, config=call.config, transport=transport) as connection:
-                    yield ConnectionClient(connection)
+            texts = as_envelopes(carrier)
+            async with open_envelope_client(
+                texts or carrier,
+                config=call.config,
+                limits=call.envelopes,
+                is_text=texts is not None,
+                transport=call.address.scheme,
+            ) as client:
+                yield client
 
     return open_client
 
@@ -82,9 +68,6 @@ SCHEMES: Final[Mapping[str, _Open]] = {
     "https": _open_http,
 }
 """What opens a client for each scheme."""
-
-_RESUMABLE: Final = frozenset({"tcp", "tls", "unix", "ws", "wss"})
-_REASON: Final = "a process that has ended can't be joined again, and an exchange has no session"
 
 
 @contextlib.asynccontextmanager
@@ -140,7 +123,7 @@ async def connect(
         dialect,
         envelopes or EnvelopeLimits(),
         event_source or RECONNECT,
-        _check_resume(resume, reconnect, address, dialect),
+        check_resume(resume, reconnect, address, dialect),
         reconnect,
     )
     async with SCHEMES[address.scheme](call) as client:
@@ -156,16 +139,3 @@ def _check_dialect(dialect: str, address: Address, carrier: CarrierName) -> None
         )
     if dialect == "envelopes" and carrier != "websockets" and address.scheme in {"ws", "wss"}:
         raise LocalProtocolError(f"can't speak envelopes by {carrier}: it keeps no messages apart", field="carrier")
-
-
-def _check_resume(
-    resume: ResumeOptions | bool | None, reconnect: ReconnectOptions | None, address: Address, dialect: Dialect
-) -> ResumeOptions | None:
-    options = resume_options(reconnect is not None if resume is None else resume)
-    if options is None and reconnect is not None:
-        raise LocalProtocolError("can't reconnect without resume", field="reconnect")
-    if options is not None and address.scheme not in _RESUMABLE:
-        raise LocalProtocolError(f"can't resume over {address.scheme}: {_REASON}", field="resume")
-    if options is not None and dialect != "trio-streams":
-        raise LocalProtocolError(f"can't resume in {dialect}: the dialect has no sessions", field="resume")
-    return options

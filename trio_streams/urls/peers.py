@@ -12,7 +12,7 @@ import attrs
 import trio
 
 from trio_streams.carrier import Carrier
-from trio_streams.config import ConnectionConfig
+from trio_streams.config import ConnectionConfig, ReconnectOptions, ResumeOptions
 from trio_streams.connection import Connection
 from trio_streams.driver import run_connection
 from trio_streams.errors import as_rpc_error
@@ -32,6 +32,7 @@ from trio_streams.urls.listening import (
     parse_urls,
     serve_all,
 )
+from trio_streams.urls.sessions import check_resume, make_sessions, run_call
 from trio_streams.urls.websocket import CarrierName, check_carrier
 from trio_streams.wire.envelope import SignsOfLife
 
@@ -52,6 +53,8 @@ async def open_peer(
     carrier: CarrierName = "websockets",
     ssl_context: ssl.SSLContext | None = None,
     on_stderr: Callable[[bytes], None] | None = None,
+    resume: ResumeOptions | bool | None = None,
+    reconnect: ReconnectOptions | None = None,
 ) -> AsyncGenerator[RpcPeer, None]:
     """Connect to a peer for as long as the block.
 
@@ -61,6 +64,9 @@ async def open_peer(
       methods: what the other side may call; `RpcPeer.method` and `RpcPeer.match` add to it.
       config: limits and timeouts of the connection; None for those that `options` make.
       carrier, ssl_context, on_stderr: as for `connect`.
+      resume: whether calls and streams, of both directions, outlive their connection, and the limits of that; True for the
+        defaults, None for whether `reconnect` is given.
+      reconnect: how to look for another connection then; None for the defaults.
 
     Yields:
       The peer. What the block declares before its first await is there before anything is asked for.
@@ -75,10 +81,17 @@ async def open_peer(
     check_carrier(carrier)
     address = parse_address(url, CARRIERS)
     options = options or StreamOptions()
-    call = Call(address, config or options.connection_config(), carrier, ssl_context, on_stderr)
+    call = Call(
+        address,
+        config or options.connection_config(),
+        carrier,
+        ssl_context,
+        on_stderr,
+        resume=check_resume(resume, reconnect, address),
+        reconnect=reconnect,
+    )
     async with (
-        CARRIERS[address.scheme](call) as open_carrier,
-        run_connection(open_carrier, is_client=True, config=call.config, transport=address.scheme) as connection,
+        run_call(CARRIERS[address.scheme], call) as connection,
         RpcPeer(connection, options=options, methods=methods) as peer,
     ):
         yield peer
@@ -203,6 +216,7 @@ async def serve_peers(
     certfile: str | None = None,
     keyfile: str | None = None,
     ssl_context: ssl.SSLContext | None = None,
+    resume: ResumeOptions | bool | None = None,
     task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Be a peer to all who connect: `urls = await nursery.start(serve_peers, handler, "tcp://127.0.0.1:0")`.
@@ -217,6 +231,8 @@ async def serve_peers(
       config: limits and timeouts of connections; None for those that `options` make.
       server: how the server is run: limits of connections, who may ask, the time that a drain gets.
       drain, carrier, on_connection, certfile, keyfile, ssl_context: as for `serve`.
+      resume: whether clients may go on with their sessions on another connection, and the limits of that; True for the
+        defaults. `handler` then runs once for each session.
       task_status: started with the bound URLs, in the order of `urls`.
 
     Raises:
@@ -227,13 +243,13 @@ async def serve_peers(
     """
     addresses = parse_urls(urls, LISTENERS, carrier)
     rules = server or ServerConfig()
-    options = options or StreamOptions()
+    config = config or (options or StreamOptions()).connection_config()
     async with open_nurseries() as (nursery, work):
         shared = _PeerServer(
             handler=handler,
-            options=options,
+            options=options or StreamOptions(),
             methods=methods,
-            config=config or options.connection_config(),
+            config=config,
             rules=rules,
             carrier=carrier,
             on_connection=on_connection,
@@ -242,5 +258,6 @@ async def serve_peers(
             ssl_context=ssl_context,
             drain=drain or Drain(),
             gate=make_gate(nursery, rules),
+            sessions=make_sessions(resume, config, work),
         )
         await serve_all(shared, addresses, LISTENERS, nursery, work.cancel_scope, task_status)

@@ -20,7 +20,6 @@ from trio_streams.procedures.channels import Channels
 from trio_streams.procedures.http_server import http_handler
 from trio_streams.procedures.router import Router
 from trio_streams.procedures.server import prepare
-from trio_streams.resuming.sessions import Sessions, resume_options
 from trio_streams.service.background import Background
 from trio_streams.service.drain import Drain
 from trio_streams.service.front import admitted
@@ -33,6 +32,7 @@ from trio_streams.transports.origin import OriginPolicy
 from trio_streams.urls.address import Address
 from trio_streams.urls.listening import LISTENERS, Serve, make_gate, open_nurseries, parse_urls, serve_all
 from trio_streams.urls.server import HostName, Server
+from trio_streams.urls.sessions import make_sessions
 from trio_streams.urls.websocket import CarrierName
 from trio_streams.wire.envelope import EnvelopeLimits
 
@@ -179,7 +179,7 @@ async def serve(
             dashboard=Dashboard(app) if dashboard is True else dashboard or None,
             channels=channels,
             envelopes=envelopes or EnvelopeLimits(),
-            sessions=_sessions(resume, config, work),
+            sessions=make_sessions(resume, config, work),
         )
         await serve_all(shared, addresses, SCHEMES, nursery, work.cancel_scope, task_status)
 
@@ -188,10 +188,3 @@ def _check_host(host: HostName) -> HostName:
     if host not in _HOSTS:
         raise LocalProtocolError(f"host is one of {', '.join(_HOSTS)}, not {host!r}", field="host")
     return host
-
-
-def _sessions(
-    resume: ResumeOptions | bool | None, config: ConnectionConfig | None, nursery: trio.Nursery
-) -> Sessions | None:
-    options = resume_options(resume)
-    return None if options is None else Sessions(options, config or ConnectionConfig(), nursery)
