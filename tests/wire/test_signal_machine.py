@@ -16,6 +16,7 @@ from trio_streams.config import ConnectionConfig
 from trio_streams.core import events, records
 from trio_streams.errors import LocalProtocolError
 from trio_streams.wire.envelope_framing import split
+from trio_streams.wire.envelope_limits import EnvelopeLimits
 from trio_streams.wire.signal import StreamMessageType
 from trio_streams.wire.signal_machine import SignalMachine
 from trio_streams.wire.signal_names import REQUEST, SEND, STREAM, STREAM_ID
@@ -61,6 +62,26 @@ def test_a_call() -> None:
     assert peer.machine.stream_count == 0
 
 
+def test_a_call_that_fails_is_answered() -> None:
+    """An end with a status is the response, though the machine looks at it twice: once whether it fits a frame."""
+    peer = Peered(is_client=False)
+    (opened, *_) = peer.hear({"category": "request", "requestId": "r", "from": "x", "data": 1})
+    assert isinstance(opened, events.Opened)
+    peer.machine.consume(opened.stream_id, 1, 65)
+    peer.machine.end(opened.stream_id, records.Status("OUT_OF_STOCK", "none left"))
+    peer.machine.release(opened.stream_id)
+    assert peer.said() == [
+        {
+            "category": "response",
+            "requestId": "r",
+            "to": "x",
+            "data": None,
+            "error": {"code": "OUT_OF_STOCK", "message": "none left"},
+        }
+    ]
+    assert peer.machine.stream_count == 0
+
+
 def test_what_nobody_answers_ends_at_once() -> None:
     """Messages and streams have no answer: their other half is over when they begin."""
     peer = Peered()
@@ -98,7 +119,7 @@ def test_a_sender_waits_for_its_carrier() -> None:
     """Items that wait for the carrier are bounded; once half were written the sender hears of room."""
     peer = Peered()
     number = peer.machine.open(STREAM)
-    assert peer.machine.send(number, [b"1"] * 300) == 256
+    assert peer.machine.send(number, [b"1"] * 300) == EnvelopeLimits().send_window_items
     peer.events()
     peer.machine.to_send(0.0, 1 << 20)
     assert peer.events() == [events.Writable(number)]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from trio_streams.peer.batch import BatchOptions as BatchOptions
+from trio_streams.peer.calling import Caller as Caller
+from trio_streams.peer.calling import current_caller as current_caller
 from trio_streams.peer.manager import StreamManager as StreamManager
 from trio_streams.peer.methods import Methods as Methods
 from trio_streams.peer.pair import open_peer_pair as open_peer_pair
@@ -15,6 +17,7 @@ from trio_streams.peer.stream_options import StreamOptions as StreamOptions
 
 __all__ = [
     "BatchOptions",
+    "Caller",
     "ManagerStatistics",
     "Methods",
     "PeerReceiveStream",
@@ -23,5 +26,6 @@ __all__ = [
     "RpcPeer",
     "StreamManager",
     "StreamOptions",
+    "current_caller",
     "open_peer_pair",
 ]

@@ -6,6 +6,8 @@ import contextlib
 import logging
 import ssl
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from functools import partial
 from typing import Final, TypeAlias
 
 import attrs
@@ -24,8 +26,10 @@ from trio_streams.urls.address import parse_address
 from trio_streams.urls.carriers import CARRIERS, Call
 from trio_streams.urls.existing import carrier_over
 from trio_streams.urls.listening import LISTENERS, Listening, MakeMachine, make_gate, parse_urls, serve_all
+from trio_streams.urls.peer_dialects import PeerDialect, Signal, check_peer_dialect
 from trio_streams.urls.websocket import CarrierName, check_carrier
 from trio_streams.wire.envelope import SignsOfLife
+from trio_streams.wire.envelope_limits import EnvelopeLimits
 
 __all__ = ["PeerHandler", "open_peer", "open_peer_stream", "serve_peers"]
 
@@ -44,6 +48,10 @@ async def open_peer(
     carrier: CarrierName = "websockets",
     ssl_context: ssl.SSLContext | None = None,
     on_stderr: Callable[[bytes], None] | None = None,
+    dialect: PeerDialect = "trio-streams",
+    relayed: bool = False,
+    name: str | None = None,
+    signal: EnvelopeLimits | None = None,
 ) -> AsyncGenerator[RpcPeer, None]:
     """Connect to a peer for as long as the block.
 
@@ -53,6 +61,10 @@ async def open_peer(
       methods: what the other side may call; `RpcPeer.method` and `RpcPeer.match` add to it.
       config: limits and timeouts of the connection; None for those that `options` make.
       carrier, ssl_context, on_stderr: as for `connect`.
+      dialect: what is spoken: ours, or `signal`, the JSON messages of ts-signal-rpc, on WebSockets and byte streams.
+      relayed: whether the URL is a relay's, whose path names who hears whom. Then `to=` is for one of them.
+      name: what this side calls itself in `signal`; None for nothing.
+      signal: limits of that dialect; None for those that `options` make.
 
     Yields:
       The peer. What the block declares before its first await is there before anything is asked for.
@@ -60,20 +72,27 @@ async def open_peer(
     Raises:
       ConnectionLost: nobody listens there, or it broke before the hello; one line that names the URL.
       RemoteProtocolError: who listens there speaks something else, or its certificate was refused.
-      LocalProtocolError: the URL or the carrier's name can't be used.
+      LocalProtocolError: the URL, the carrier's name or the dialect can't be used.
 
     Cancellation: what is under way is cancelled on both sides.
     """
     check_carrier(carrier)
     address = parse_address(url, CARRIERS)
+    check_peer_dialect(dialect, address, carrier, is_relayed=relayed)
     options = options or StreamOptions()
-    call = Call(address, config or options.connection_config(), carrier, ssl_context, on_stderr)
+    call = Call(address, config or options.connection_config(), carrier, ssl_context, on_stderr, dialect)
+    messages = Signal.choose(options, call.config, signal, name=name, is_relayed=relayed)
+    run = messages.run_client if dialect == "signal" else partial(_run_client, call.config)
     async with (
         CARRIERS[address.scheme](call) as open_carrier,
-        run_connection(open_carrier, is_client=True, config=call.config, transport=address.scheme) as connection,
+        run(open_carrier, address.scheme) as connection,
         RpcPeer(connection, options=options, methods=methods) as peer,
     ):
         yield peer
+
+
+def _run_client(config: ConnectionConfig, carrier: Carrier, transport: str) -> AbstractAsyncContextManager[Connection]:
+    return run_connection(carrier, is_client=True, config=config, transport=transport)
 
 
 @contextlib.asynccontextmanager
@@ -120,11 +139,12 @@ class _PeerServer(Listening):
     handler: PeerHandler | None
     options: StreamOptions
     methods: Methods | None
+    messages: Signal
 
     @property
     def max_text_bytes(self) -> int | None:
-        """Clients without a subprotocol are refused."""
-        return None
+        """The longest message of a client that speaks JSON."""
+        return self.messages.limits.max_text_bytes
 
     async def speak(
         self,
@@ -163,8 +183,14 @@ class _PeerServer(Listening):
         received: bytes,
         on_connection: Callable[[Connection], None],
     ) -> None:
-        """To be replaced: the JSON dialect."""
-        await carrier.aclose()
+        """The same to whoever speaks JSON messages."""
+        await self.speak(
+            transport,
+            carrier,
+            make_machine=self.messages.machine_maker(is_client=False, is_text=is_text, signs=signs),
+            received=received,
+            on_connection=on_connection,
+        )
 
 
 async def _run_handler(handler: PeerHandler, peer: RpcPeer, scope: trio.CancelScope) -> None:
@@ -195,6 +221,8 @@ async def serve_peers(
     certfile: str | None = None,
     keyfile: str | None = None,
     ssl_context: ssl.SSLContext | None = None,
+    name: str | None = None,
+    signal: EnvelopeLimits | None = None,
     task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Be a peer to all who connect: `urls = await nursery.start(serve_peers, handler, "tcp://127.0.0.1:0")`.
@@ -209,6 +237,8 @@ async def serve_peers(
       config: limits and timeouts of connections; None for those that `options` make.
       server: how the server is run: limits of connections, who may ask, the time that a drain gets.
       drain, carrier, on_connection, certfile, keyfile, ssl_context: as for `serve`.
+      name, signal: as for `open_peer`, with those who speak JSON messages: WebSockets without a subprotocol, and byte
+        streams that begin so.
       task_status: started with the bound URLs, in the order of `urls`.
 
     Raises:
@@ -220,13 +250,15 @@ async def serve_peers(
     addresses = parse_urls(urls, LISTENERS, carrier)
     rules = server or ServerConfig()
     options = options or StreamOptions()
+    config = config or options.connection_config()
     async with open_bare_nursery() as nursery:
         async with open_bare_nursery() as work:
             shared = _PeerServer(
                 handler=handler,
                 options=options,
                 methods=methods,
-                config=config or options.connection_config(),
+                messages=Signal.choose(options, config, signal, name=name),
+                config=config,
                 rules=rules,
                 carrier=carrier,
                 on_connection=on_connection,

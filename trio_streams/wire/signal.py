@@ -257,15 +257,17 @@ _REQUIRED: Final[Mapping[Category, Sequence[tuple[str, str]]]] = {
 """What the original's schema asks of each category: the field here, and its name on the wire."""
 
 
-def encode_data(stream_id: bytes, items: Sequence[bytes]) -> list[bytes]:
+def encode_data(stream_id: bytes, items: Sequence[bytes], to: bytes | None = None) -> list[bytes]:
     """Items of a stream, each as a message.
 
     Args:
       stream_id: as JSON, quoted (`quote`).
       items: JSON texts.
+      to: for whom, quoted; None for everybody.
     """
     before = b'{"type":"StreamData","streamId":' + stream_id + b',"payload":'
-    return [before + (item or b"null") + b"}" for item in items]
+    after = b"}" if to is None else b',"to":' + to + b"}"
+    return [before + (item or b"null") + after for item in items]
 
 
 def encode(message: StreamMessage | RpcMessage) -> bytes:

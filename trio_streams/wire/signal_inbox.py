@@ -45,6 +45,7 @@ class SignalInbox(EnvelopeInbox):
       config: the limits that every dialect has.
       limits: this dialect's own.
       is_client: which side this is.
+      awaits_welcome: whether the peer has greeted only when it has welcomed us.
       now: seconds.
     """
 
@@ -58,6 +59,7 @@ class SignalInbox(EnvelopeInbox):
         limits: EnvelopeLimits,
         *,
         is_client: bool,
+        awaits_welcome: bool = False,
         now: float,
     ) -> None:
         hello = records.Hello("", agent="signal", max_item_bytes=config.max_item_bytes, max_streams=config.max_streams)
@@ -73,6 +75,10 @@ class SignalInbox(EnvelopeInbox):
         self.pings: dict[float, int] = {}
         self.welcome: RpcMessage | None = None
         self.open_limit: int = config.max_streams
+        self._greeting = events.Greeted(hello)
+        if awaits_welcome:
+            self.is_greeted = False
+            self._events.clear()
 
     # -- what the machine asks --------------------------------------------------------------------------------
 
@@ -256,6 +262,10 @@ class SignalInbox(EnvelopeInbox):
         self._check_id("clientId", message.client_id or "")
         self.welcome = message
         self._writer.client_id = message.client_id
+        if not self.is_greeted:
+            self.is_greeted = True
+            self._liveness.greeted()
+            self._events.append(self._greeting)
 
     def _take_ping(self, message: RpcMessage) -> None:
         pong = RpcMessage(category=Category.PONG, timestamp=message.timestamp, to=message.sender)
