@@ -11,9 +11,11 @@ from trio_streams.peer.pair import open_peer_pair as open_peer_pair
 from trio_streams.peer.peer import RpcPeer as RpcPeer
 from trio_streams.peer.rate_limit import RateLimit as RateLimit
 from trio_streams.peer.receive_stream import PeerReceiveStream as PeerReceiveStream
+from trio_streams.peer.relay import RelayOptions as RelayOptions
 from trio_streams.peer.response import Response as Response
 from trio_streams.peer.statistics import ManagerStatistics as ManagerStatistics
 from trio_streams.peer.stream_options import StreamOptions as StreamOptions
+from trio_streams.wire.signal_relay import RelayLimits as RelayLimits
 
 __all__ = [
     "BatchOptions",
@@ -22,6 +24,8 @@ __all__ = [
     "Methods",
     "PeerReceiveStream",
     "RateLimit",
+    "RelayLimits",
+    "RelayOptions",
     "Response",
     "RpcPeer",
     "StreamManager",

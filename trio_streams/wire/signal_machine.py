@@ -45,7 +45,8 @@ class SignalMachine(EnvelopeMux):
       epoch: the time of day, in seconds since 1970, when that clock was 0: pings carry times of day.
       name: what this side calls itself; None for nothing.
       is_relayed: whether the other end is a relay, through which several peers hear the same streams.
-      awaits_welcome: whether the peer has to welcome us, within `handshake_timeout`, before streams are opened.
+      awaits_welcome: whether the peer has to welcome us, within `handshake_timeout`, before streams are opened. It is
+        pinged meanwhile: a server of several dialects on a byte stream waits for a client's first word.
       signs: of the peer's life, where the carrier has such; without, the peer is asked by messages.
       new_id: makes the ids of calls, streams and clients; unguessable ones.
     """
@@ -87,6 +88,8 @@ class SignalMachine(EnvelopeMux):
             awaits_welcome=awaits_welcome,
             now=now,
         )
+        if awaits_welcome:
+            self.ping(now)
         if not is_client:
             welcome = RpcMessage(
                 category=Category.WELCOME, client_id=new_id(), session_id=new_id(), restored_session=False
