@@ -22,7 +22,16 @@ from trio_streams.wire.envelope_framing import frame
 from trio_streams.wire.envelope_inbox import EnvelopeInbox
 from trio_streams.wire.envelope_limits import EnvelopeLimits
 from trio_streams.wire.envelope_stream import EnvelopeStream
-from trio_streams.wire.signal import Category, RpcMessage, SignalFault, StreamMessage, StreamMessageType, decode, encode
+from trio_streams.wire.signal import (
+    Category,
+    RpcMessage,
+    SignalFault,
+    StreamMessage,
+    StreamMessageType,
+    decode,
+    decode_data,
+    encode,
+)
 from trio_streams.wire.signal_names import REQUEST, STREAM, STREAM_ID
 from trio_streams.wire.signal_writer import FROM, FROM_NAME, TO, Kind, Said, SignalWriter
 
@@ -142,8 +151,12 @@ class SignalInbox(EnvelopeInbox):
     # -- messages ---------------------------------------------------------------------------------------------
 
     def _take_message(self, message: bytes) -> None:
+        data = decode_data(message)
+        if data is not None and self._run and data.stream_id == self._run_id:
+            self._run.append(bytes(data.payload))
+            return
         try:
-            found = decode(message)
+            found = decode(message) if data is None else data.message()
             if isinstance(found, StreamMessage):
                 self._take_stream_message(found)
                 return
@@ -155,7 +168,8 @@ class SignalInbox(EnvelopeInbox):
 
     def _take_stream_message(self, message: StreamMessage) -> None:
         id_ = message.stream_id
-        if message.type is StreamMessageType.STREAM_DATA and self._run and id_ == self._run_id:
+        is_data = message.type is StreamMessageType.STREAM_DATA
+        if is_data and self._run and id_ == self._run_id:
             self._run.append(message.payload or b"null")
             return
         self._flush_run()
@@ -163,11 +177,11 @@ class SignalInbox(EnvelopeInbox):
         machine = self._streams.get(number)
         if machine is None:
             if id_ in self._refused:
-                if message.type is not StreamMessageType.STREAM_DATA:
+                if not is_data:
                     del self._refused[id_]
                 return
             number, machine = self._hear(message)
-        if message.type is StreamMessageType.STREAM_DATA:
+        if is_data:
             if machine.receive_state is HalfState.OPEN:
                 self._run_number, self._run_id = number, id_
                 self._run.append(message.payload or b"null")
