@@ -51,6 +51,18 @@ def test_a_stream_begins_with_its_first_message() -> None:
     ]
 
 
+def test_items_as_the_original_writes_them_come_in_runs() -> None:
+    """Without blanks an item takes the short way, and is no different."""
+    peer = Peered()
+    items = [b'{"type":"StreamData","streamId":"%s","payload":%d}' % one for one in ((b"s", 1), (b"s", 2), (b"t", 3))]
+    assert peer.hear(*items) == [
+        events.Opened(2, records.Open(STREAM, {STREAM_ID: "s"})),
+        events.Received(2, [b"1", b"2"]),
+        events.Opened(4, records.Open(STREAM, {STREAM_ID: "t"})),
+        events.Received(4, [b"3"]),
+    ]
+
+
 def test_streams_interleave() -> None:
     """Each item reaches its own stream, in order."""
     peer = Peered(is_client=False)
@@ -274,6 +286,14 @@ def test_a_welcome_tells_who_we_are() -> None:
     assert peer.machine.welcome.restored_session is True
     peer.machine.send(peer.machine.open(REQUEST), [b"1"])
     assert peer.said()[0]["from"] == "a"
+
+
+def test_whoever_waits_for_a_welcome_is_greeted_by_the_first() -> None:
+    """Later ones change the name, and greet nobody."""
+    peer = Peered(awaits_welcome=True)
+    welcomes = [{"category": "welcome", "clientId": name} for name in ("a", "b")]
+    assert [type(one) for one in peer.hear(*welcomes)] == [events.Greeted]
+    assert peer.machine.client_id == "b"
 
 
 def test_a_ping_is_answered_while_a_stream_is_full() -> None:

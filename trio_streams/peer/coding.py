@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Final, Generic, Literal, TypeAlias, TypeVar, cast
+from typing import Any, Final, Generic, Literal, TypeAlias, TypeVar, cast
 
 import attrs
 
@@ -13,7 +13,17 @@ from trio_streams.errors import LocalProtocolError, RpcError
 from trio_streams.peer.deflate import Deflater, Inflater
 from trio_streams.wire.signal_names import CONTENT_ENCODING, CONTENT_TYPE
 
-__all__ = ["BYTES", "JSON", "NDJSON", "CompressionName", "ContentType", "Decoding", "Encoding", "any_json"]
+__all__ = [
+    "BYTES",
+    "JSON",
+    "NDJSON",
+    "CompressionName",
+    "ContentType",
+    "Decoding",
+    "Encoding",
+    "any_json",
+    "not_carried",
+]
 
 T = TypeVar("T")
 
@@ -25,6 +35,14 @@ ContentType: TypeAlias = Literal["application/json", "application/octet-stream"]
 CompressionName: TypeAlias = Literal["deflate"]
 
 any_json: Final[Codec[object]] = json_codec(object)
+
+_base64: Final[Codec[Any]] = json_codec(bytes)
+
+
+def not_carried(field: str) -> LocalProtocolError:
+    """Why an option of a stream is refused where the dialect has no metadata."""
+    text = f"{field}= can't be sent: this dialect carries one message for each item, and says nothing else of a stream"
+    return LocalProtocolError(text, code=Code.UNIMPLEMENTED, field=field)
 
 
 @attrs.frozen
@@ -60,6 +78,20 @@ class Encoding:
         if compression is None:
             return cls(encode, None, metadata)
         return cls(encode, Deflater().compress, {**metadata, CONTENT_ENCODING: compression})
+
+    @classmethod
+    def choose_plain(cls, content_type: str | None, compression: str | None, *, is_batched: bool) -> Encoding:
+        """The same where the dialect carries JSON and nothing that says how it was made: bytes are base64 there.
+
+        Raises:
+          LocalProtocolError: as `choose`; or UNIMPLEMENTED: batches and compression can't be carried.
+        """
+        if compression is not None:
+            raise not_carried("compression")
+        if is_batched:
+            raise not_carried("batch")
+        chosen = cls.choose(content_type, None, is_batched=False)
+        return cls(_base64.encode, None, {}) if chosen.metadata else chosen
 
     def encode_whole(self, item: object) -> bytes:
         """An item to what travels, where something is done behind `encode` and items are not batched."""

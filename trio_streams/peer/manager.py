@@ -15,7 +15,8 @@ from trio_streams.connection import Connection
 from trio_streams.errors import ConnectionLost, LocalProtocolError, RpcError
 from trio_streams.nursery import open_bare_nursery
 from trio_streams.peer.batch import BatchOptions
-from trio_streams.peer.coding import CompressionName, ContentType, Encoding
+from trio_streams.peer.calling import address_to
+from trio_streams.peer.coding import CompressionName, ContentType, Encoding, not_carried
 from trio_streams.peer.rate_limit import RateLimit
 from trio_streams.peer.receive_stream import PeerReceiveStream, connection_closed
 from trio_streams.peer.recent_ids import RecentIds
@@ -135,6 +136,7 @@ class StreamManager:
         content_type: ContentType | None = None,
         priority: int = 0,
         rate_limit: RateLimit | None = None,
+        to: str | None = None,
         weight: int = 1,
         task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED,
     ) -> str:
@@ -147,6 +149,7 @@ class StreamManager:
             content_type=content_type,
             priority=priority,
             rate_limit=rate_limit,
+            to=to,
             weight=weight,
         )
         task_status.started(sending.stream_id)
@@ -162,6 +165,7 @@ class StreamManager:
         content_type: ContentType | None = None,
         priority: int = 0,
         rate_limit: RateLimit | None = None,
+        to: str | None = None,
         weight: int = 1,
     ) -> Sending:
         """Note a stream that `run_sending` sends, in whichever task; its id is taken from now on.
@@ -177,14 +181,18 @@ class StreamManager:
             raise LocalProtocolError(f"priority is {priority}, outside -128 to 127", field="priority", size=priority)
         if connection.lost is not None:
             raise connection_closed(connection.lost)
+        choose = Encoding.choose if connection.machine.carries_metadata else Encoding.choose_plain
+        if after is not None:
+            self._check_after(connection, after)
         sending = Sending(
             stream_id=self._new_id(stream_id),
-            encoding=Encoding.choose(content_type, compression, is_batched=batch is not None),
+            encoding=choose(content_type, compression, is_batched=batch is not None),
             priority=priority,
             weight=weight,
             batch=batch,
             rate_limit=rate_limit,
-            after=None if after is None else self._check_sent(after),
+            after=after,
+            address=address_to(connection, to),
         )
         self._sending[sending.stream_id] = sending
         return sending
@@ -214,10 +222,11 @@ class StreamManager:
             )
         return stream_id
 
-    def _check_sent(self, stream_id: str) -> str:
+    def _check_after(self, connection: Connection, stream_id: str) -> None:
+        if not connection.machine.carries_metadata:
+            raise not_carried("after")
         if stream_id not in self._sending and stream_id not in self._sent:
             raise _not_found("send after stream", stream_id, "none of ours has this id")
-        return stream_id
 
     async def _wait_for(self, stream_id: str) -> None:
         """Wait until a stream of ours has left to its very end.

@@ -22,6 +22,7 @@ from trio_streams.wire.signal_relay import RelayLimits, RelayMachine, RelayMembe
 __all__ = ["Relay", "RelayOptions"]
 
 _WRITE_BYTES: Final = 65_536
+_LOOK_INTERVAL: Final = 0.02
 
 _logger: Final = logging.getLogger("trio_streams")
 
@@ -70,6 +71,23 @@ class Relay:
     def members(self) -> tuple[RelayMember, ...]:
         """Who is there."""
         return self._machine.members
+
+    @property
+    def limits(self) -> RelayLimits:
+        """What it holds."""
+        return self._options.limits
+
+    async def drain(self) -> None:
+        """Let each peer go once nothing waits for it and it owes nobody an answer; return when none is left.
+
+        Cancellation: the others stay.
+        """
+        while self._seats:
+            for member, seat in self._seats.items():
+                if not member.queued_bytes and not member.asked_by:
+                    seat.end("the relay is going away")
+            # Nobody reports that the last message has left; for the length of a drain this is cheap.
+            await trio.sleep(_LOOK_INTERVAL)
 
     async def run(self, carrier: MessageCarrier, target: str) -> None:
         """Serve one peer until it leaves.

@@ -20,7 +20,7 @@ import trio
 
 from trio_streams.codes import Code
 from trio_streams.connection import Connection
-from trio_streams.core.records import Status
+from trio_streams.core.records import NO_METADATA, Status
 from trio_streams.errors import ConnectionLost, StreamReset, StreamStopped, as_rpc_error
 from trio_streams.nursery import open_bare_nursery
 from trio_streams.peer.batch import Batcher, BatchOptions
@@ -40,6 +40,7 @@ class Sending:
 
     Attributes:
       stream_id: its id.
+      address: the metadata that says for whom it is.
       over: set when nothing more is queued for it.
       wire: the stream on the wire, once it is open.
     """
@@ -51,6 +52,7 @@ class Sending:
     batch: BatchOptions | None
     rate_limit: RateLimit | None
     after: str | None
+    address: Mapping[str, str] = NO_METADATA
     over: trio.Event = attrs.field(factory=trio.Event)
     wire: WireStream[object, bytes] | None = None
     _scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
@@ -116,7 +118,7 @@ class Sending:
 
     def _metadata(self) -> Mapping[str, str]:
         after = {} if self.after is None else {AFTER: self.after}
-        return {STREAM_ID: self.stream_id, **self.encoding.metadata, **after}
+        return {STREAM_ID: self.stream_id, **self.encoding.metadata, **after, **self.address}
 
     def _encoder(self) -> Callable[[object], bytes]:
         """What the wire's items are made with; those of a batch are payloads already."""

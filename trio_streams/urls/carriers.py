@@ -19,6 +19,7 @@ from trio_streams.transports.process import open_process
 from trio_streams.transports.tls import connect_tls
 from trio_streams.transports.unix import connect_unix
 from trio_streams.urls.address import Address
+from trio_streams.urls.peer_dialects import PeerDialect
 from trio_streams.urls.websocket import CarrierName
 from trio_streams.wire.binary import PROTOCOL
 from trio_streams.wire.envelope_limits import EnvelopeLimits
@@ -38,7 +39,7 @@ class Call:
     carrier: CarrierName
     ssl_context: ssl.SSLContext | None
     on_stderr: Callable[[bytes], None] | None
-    dialect: Dialect = "trio-streams"
+    dialect: Dialect | PeerDialect = "trio-streams"
     envelopes: EnvelopeLimits = attrs.field(factory=EnvelopeLimits)
     event_source: EventSourceConfig = RECONNECT
     resume: ResumeOptions | None = None
@@ -46,7 +47,7 @@ class Call:
 
     @property
     def subprotocols(self) -> tuple[str, ...]:
-        """What a WebSocket offers; none asks for envelopes."""
+        """What a WebSocket offers; none asks for JSON messages."""
         return (PROTOCOL,) if self.dialect == "trio-streams" else ()
 
 

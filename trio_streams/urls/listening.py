@@ -377,15 +377,6 @@ def parse_urls(urls: Sequence[str], schemes: Collection[str], carrier: str) -> l
     return [parse_address(url, schemes) for url in urls]
 
 
-@asynccontextmanager
-async def open_nurseries() -> AsyncGenerator[tuple[trio.Nursery, trio.Nursery], None]:
-    """One for what stands beside a server's work and ends with it, and one for the work, which is waited for."""
-    async with open_bare_nursery() as nursery:
-        async with open_bare_nursery() as work:
-            yield nursery, work
-        nursery.cancel_scope.cancel()
-
-
 def make_gate(nursery: trio.Nursery, rules: ServerConfig) -> Gate:
     """What lets connections in."""
     return Gate(nursery, max_connections=rules.max_connections, max_connections_per_host=rules.max_connections_per_host)

@@ -22,11 +22,13 @@ from trio_streams.core import records
 
 __all__ = [
     "Category",
+    "DataMessage",
     "RpcMessage",
     "SignalFault",
     "StreamMessage",
     "StreamMessageType",
     "decode",
+    "decode_data",
     "encode",
     "encode_data",
     "quote",
@@ -147,6 +149,20 @@ class _Failure(msgspec.Struct):
     details: object = None
 
 
+class DataMessage(msgspec.Struct, rename="camel", tag_field="type", tag="StreamData", gc=False):
+    """An item of a stream, with no more made of it than is asked for; see `StreamMessage`."""
+
+    stream_id: str
+    payload: msgspec.Raw = msgspec.Raw(b"null")
+    to: str | None = None
+
+    def message(self) -> StreamMessage:
+        """The same as any stream message."""
+        return StreamMessage(StreamMessageType.STREAM_DATA, self.stream_id, bytes(self.payload), to=self.to)
+
+
+_DATA_START: Final = b'{"type":"StreamData",'
+_decode_data: Final = msgspec.json.Decoder(DataMessage).decode
 _decode: Final = msgspec.json.Decoder(_Message).decode
 _decode_failure: Final = msgspec.json.Decoder(_Failure | str | None).decode
 _encode: Final = msgspec.json.Encoder().encode
@@ -155,6 +171,20 @@ _PATH: Final = re.compile(r"`\$\.?([^`]*)`")
 _DATA: Final = StreamMessageType.STREAM_DATA
 _TYPES: Final = {one.value: one for one in StreamMessageType}
 _CATEGORIES: Final = {one.value: one for one in Category}
+
+
+def decode_data(text: bytes) -> DataMessage | None:
+    """The same as `decode`, at a third of its cost, for what nearly all messages are.
+
+    Returns:
+      An item; None for anything else, and for what is in any way unusual or wrong: `decode` says what that is.
+    """
+    if not text.startswith(_DATA_START) or not text.isascii():
+        return None
+    try:
+        return _decode_data(text)
+    except _MALFORMED:
+        return None
 
 
 def decode(text: bytes | str) -> StreamMessage | RpcMessage:
@@ -257,15 +287,17 @@ _REQUIRED: Final[Mapping[Category, Sequence[tuple[str, str]]]] = {
 """What the original's schema asks of each category: the field here, and its name on the wire."""
 
 
-def encode_data(stream_id: bytes, items: Sequence[bytes]) -> list[bytes]:
+def encode_data(stream_id: bytes, items: Sequence[bytes], to: bytes | None = None) -> list[bytes]:
     """Items of a stream, each as a message.
 
     Args:
       stream_id: as JSON, quoted (`quote`).
       items: JSON texts.
+      to: for whom, quoted; None for everybody.
     """
     before = b'{"type":"StreamData","streamId":' + stream_id + b',"payload":'
-    return [before + (item or b"null") + b"}" for item in items]
+    after = b"}" if to is None else b',"to":' + to + b"}"
+    return [before + (item or b"null") + after for item in items]
 
 
 def encode(message: StreamMessage | RpcMessage) -> bytes:

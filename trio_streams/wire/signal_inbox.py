@@ -22,7 +22,16 @@ from trio_streams.wire.envelope_framing import frame
 from trio_streams.wire.envelope_inbox import EnvelopeInbox
 from trio_streams.wire.envelope_limits import EnvelopeLimits
 from trio_streams.wire.envelope_stream import EnvelopeStream
-from trio_streams.wire.signal import Category, RpcMessage, SignalFault, StreamMessage, StreamMessageType, decode, encode
+from trio_streams.wire.signal import (
+    Category,
+    RpcMessage,
+    SignalFault,
+    StreamMessage,
+    StreamMessageType,
+    decode,
+    decode_data,
+    encode,
+)
 from trio_streams.wire.signal_names import REQUEST, STREAM, STREAM_ID
 from trio_streams.wire.signal_writer import FROM, FROM_NAME, TO, Kind, Said, SignalWriter
 
@@ -45,6 +54,7 @@ class SignalInbox(EnvelopeInbox):
       config: the limits that every dialect has.
       limits: this dialect's own.
       is_client: which side this is.
+      awaits_welcome: whether the peer has greeted only when it has welcomed us.
       now: seconds.
     """
 
@@ -58,6 +68,7 @@ class SignalInbox(EnvelopeInbox):
         limits: EnvelopeLimits,
         *,
         is_client: bool,
+        awaits_welcome: bool = False,
         now: float,
     ) -> None:
         hello = records.Hello("", agent="signal", max_item_bytes=config.max_item_bytes, max_streams=config.max_streams)
@@ -73,6 +84,10 @@ class SignalInbox(EnvelopeInbox):
         self.pings: dict[float, int] = {}
         self.welcome: RpcMessage | None = None
         self.open_limit: int = config.max_streams
+        self._greeting = events.Greeted(hello)
+        if awaits_welcome:
+            self.is_greeted = False
+            self._events.clear()
 
     # -- what the machine asks --------------------------------------------------------------------------------
 
@@ -136,8 +151,12 @@ class SignalInbox(EnvelopeInbox):
     # -- messages ---------------------------------------------------------------------------------------------
 
     def _take_message(self, message: bytes) -> None:
+        data = decode_data(message)
+        if data is not None and self._run and data.stream_id == self._run_id:
+            self._run.append(bytes(data.payload))
+            return
         try:
-            found = decode(message)
+            found = decode(message) if data is None else data.message()
             if isinstance(found, StreamMessage):
                 self._take_stream_message(found)
                 return
@@ -149,7 +168,8 @@ class SignalInbox(EnvelopeInbox):
 
     def _take_stream_message(self, message: StreamMessage) -> None:
         id_ = message.stream_id
-        if message.type is StreamMessageType.STREAM_DATA and self._run and id_ == self._run_id:
+        is_data = message.type is StreamMessageType.STREAM_DATA
+        if is_data and self._run and id_ == self._run_id:
             self._run.append(message.payload or b"null")
             return
         self._flush_run()
@@ -157,11 +177,11 @@ class SignalInbox(EnvelopeInbox):
         machine = self._streams.get(number)
         if machine is None:
             if id_ in self._refused:
-                if message.type is not StreamMessageType.STREAM_DATA:
+                if not is_data:
                     del self._refused[id_]
                 return
             number, machine = self._hear(message)
-        if message.type is StreamMessageType.STREAM_DATA:
+        if is_data:
             if machine.receive_state is HalfState.OPEN:
                 self._run_number, self._run_id = number, id_
                 self._run.append(message.payload or b"null")
@@ -256,6 +276,10 @@ class SignalInbox(EnvelopeInbox):
         self._check_id("clientId", message.client_id or "")
         self.welcome = message
         self._writer.client_id = message.client_id
+        if not self.is_greeted:
+            self.is_greeted = True
+            self._liveness.greeted()
+            self._events.append(self._greeting)
 
     def _take_ping(self, message: RpcMessage) -> None:
         pong = RpcMessage(category=Category.PONG, timestamp=message.timestamp, to=message.sender)

@@ -73,9 +73,11 @@ class Said:
     to_name: str | None = None
     is_said: bool = False
     quoted: bytes = attrs.field(init=False)
+    quoted_to: bytes | None = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self.quoted = quote(self.id)
+        self.quoted_to = None if self.to is None else quote(self.to)
 
 
 class SignalWriter(EnvelopeWire):
@@ -111,10 +113,7 @@ class SignalWriter(EnvelopeWire):
         """A run of items, each as a message of its own; of a request and a response there is one."""
         said = self._said[stream_id]
         if said.kind is Kind.STREAM:
-            if said.to is None:
-                return b"".join(map(frame, encode_data(said.quoted, items)))
-            data = StreamMessageType.STREAM_DATA
-            return b"".join([frame(encode(StreamMessage(data, said.id, item, to=said.to))) for item in items])
+            return b"".join(map(frame, encode_data(said.quoted, items, said.quoted_to)))
         if said.kind is Kind.HEARD or said.is_said:
             return _UNSAID  # there is one answer, and it has been given
         said.is_said = True
@@ -153,7 +152,6 @@ class SignalWriter(EnvelopeWire):
             return _UNSAID
         if said.kind is not Kind.ASKED and not status.is_ok:
             return _UNSAID  # nobody has heard of it
-        said.is_said = True
         return frame(encode(self._message(said, status=status)))
 
     def _message(self, said: Said, *, data: bytes | None = None, status: records.Status = records.OK) -> RpcMessage:
