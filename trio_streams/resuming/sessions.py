@@ -98,19 +98,19 @@ class Sessions:
         """How many wait for their clients."""
         return len(self._detached)
 
-    async def receive_offer(self, carrier: Carrier) -> Offer:
+    async def receive_offer(self, carrier: Carrier, received: bytes = b"") -> Offer:
         """Wait until a client of `trio-streams.v1` has greeted, `handshake_timeout` at most.
 
         Args:
-          carrier: connected, and nothing taken from it.
+          carrier: connected.
+          received: what was taken from it already.
 
         Raises:
           ConnectionLost: the connection broke.
         Cancellation: nothing is to be done with the carrier any more.
         """
         wire = BinaryWire()
-        received = b""
-        first: Frame | None = None
+        first: Frame | None = next((frame for _, frame in wire.decode(received)), None)
         with trio.move_on_after(self._config.handshake_timeout):
             while first is None and (chunk := await carrier.receive()):
                 received += chunk  # a frame is no longer than 16 KiB

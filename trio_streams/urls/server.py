@@ -169,12 +169,8 @@ class Server:
             if not start:
                 make_machine = partial(self._make_machine, began_at)
         if self.sessions is not None and not is_envelopes and start != b"":
-            offered = await self.sessions.receive_offer(carrier)
-            if offered.hello is not None:
-                self._runs.forget(run)
-                await self.sessions.serve(carrier, offered, principal, partial(self._run_session, transport))
-                return
-            carrier, make_machine = ResumedCarrier(carrier, offered.received), partial(self._make_machine, began_at)
+            await self._serve_offered(self.sessions, run, transport, carrier, principal, began_at)
+            return
         choose = partial(self._prepare, transport, is_envelopes)
         if is_envelopes:
             await self._envelopes.serve(
@@ -189,6 +185,30 @@ class Server:
                 make_machine=make_machine,
                 on_connection=began,
             )
+
+    async def _serve_offered(
+        self,
+        sessions: Sessions,
+        run: Run,
+        transport: str,
+        carrier: Carrier,
+        principal: Hashable,
+        began_at: float,
+    ) -> None:
+        """Serve a client of our own dialect, which may want to go on with a session or have one."""
+        offered = await sessions.receive_offer(carrier)
+        if offered.hello is not None:
+            self._runs.forget(run)
+            await sessions.serve(carrier, offered, principal, partial(self._run_session, transport))
+            return
+        await run_server(
+            ResumedCarrier(carrier, offered.received),
+            partial(self._prepare, transport, False),
+            config=self.config,
+            transport=transport,
+            make_machine=partial(self._make_machine, began_at),
+            on_connection=partial(self._began, run),
+        )
 
     def _identify(self, carrier: Carrier) -> Hashable:
         if self.sessions is None:
