@@ -127,6 +127,11 @@ class Listening(ABC):
     def max_text_bytes(self) -> int | None:
         """The longest message of a WebSocket whose client offers no subprotocol; None refuses such clients."""
 
+    @property
+    def message_timeout(self) -> float | None:
+        """Seconds that such a client gets for a whole message; None for any time."""
+        return None
+
     def began(self, run: Run, connection: Connection) -> None:
         """A connection has begun."""
         run.connection = connection
@@ -145,7 +150,7 @@ class Listening(ABC):
         scheme = address.scheme
         guard = partial(self.gate.guard, refusal=_REFUSAL if scheme in _SPEAK_HTTP else b"")
         check = self.policy(address).refusal if scheme in _HAVE_ORIGINS else None
-        ADMISSION.set(Admission(guard, check, self.max_text_bytes))
+        ADMISSION.set(Admission(guard, check, self.max_text_bytes, self.message_timeout))
 
     # -- connections ------------------------------------------------------------------------------------------
 

@@ -54,6 +54,11 @@ class Server(Listening):
         """The longest message of a client that speaks envelopes."""
         return self.envelopes.max_text_bytes
 
+    @property
+    def message_timeout(self) -> float | None:
+        """What such a client gets for a whole message."""
+        return self.envelopes.message_timeout
+
     def front(self, handler: ExchangeHandler, address: Address) -> ExchangeHandler:
         """A handler of HTTP exchanges behind probes, checks and, where its host has none, the access log."""
         rules = self.rules
