@@ -13,15 +13,15 @@ import json
 import os
 import secrets
 import sys
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from functools import partial
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import Final
 
 import trio
 
-from tests.benchmarks.child import running
+from tests.benchmarks.child import cpu_seconds, running
 from tests.benchmarks.table import median, options, print_head, print_table
 from trio_streams.carrier import Carrier
 from trio_streams.config import ConnectionConfig, ReconnectOptions, ResumeOptions, StreamLimits
@@ -93,6 +93,8 @@ async def _run_server() -> None:
 
 # The clients
 
+_Measure = Callable[[str, str, int, int, int], Awaitable[tuple[float, float]]]
+
 
 @asynccontextmanager
 async def _open(carriers: str, port: int, opened: list[FragileCarrier]) -> AsyncIterator[Carrier]:
@@ -134,23 +136,30 @@ async def _ask(connection: Connection, count: int) -> None:
         assert await stream.receive() == str(count).encode()
 
 
-async def _upload(carriers: str, name: str, port: int, count: int) -> float:
-    """Seconds for `count` items on one stream."""
+async def _timed(pid: int, work: Callable[[], Awaitable[None]]) -> tuple[float, float]:
+    """Seconds by the wall, and of both processes' CPUs."""
+    started, busy = perf_counter(), cpu_seconds(pid) + process_time()
+    await work()
+    return perf_counter() - started, cpu_seconds(pid) + process_time() - busy
+
+
+async def _upload(carriers: str, name: str, port: int, pid: int, count: int) -> tuple[float, float]:
+    """How long `count` items on one stream take."""
     async with _connect(carriers, name, port) as connection:
         await _ask(connection, count // 10)
-        started = perf_counter()
-        await _ask(connection, count)
-        return perf_counter() - started
+        return await _timed(pid, lambda: _ask(connection, count))
 
 
-async def _calls(carriers: str, name: str, port: int, count: int) -> float:
-    """Seconds for `count` calls, one after the other."""
+async def _calls(carriers: str, name: str, port: int, pid: int, count: int) -> tuple[float, float]:
+    """How long `count` calls take, one after the other."""
     async with _connect(carriers, name, port) as connection:
         await _ask(connection, 1)
-        started = perf_counter()
-        for _ in range(count):
-            await _ask(connection, 1)
-        return perf_counter() - started
+
+        async def ask() -> None:
+            for _ in range(count):
+                await _ask(connection, 1)
+
+        return await _timed(pid, ask)
 
 
 async def _come_back(port: int, count: int) -> float:
@@ -178,7 +187,7 @@ async def _come_back(port: int, count: int) -> float:
 
 
 def _replay(*, is_packed: bool) -> float:
-    """Seconds until what was lost with a carrier has come over another one."""
+    """Seconds of CPU until what was lost with a carrier has come over another one; both machines are in this process."""
     limits = StreamLimits(window_items=UNACKNOWLEDGED_ITEMS, window_bytes=1 << 24)
     config = ConnectionConfig(stream=limits)
     client, server = (
@@ -200,12 +209,12 @@ def _replay(*, is_packed: bool) -> float:
             client.to_send(0.0, 1)
     while client.has_output:
         client.to_send(0.0, 69_632)
-    started = perf_counter()
+    started = process_time()
     for side in (client, server):
         side.detach()
         side.attach(0.0)
     _pass_on(client, server)
-    elapsed = perf_counter() - started
+    elapsed = process_time() - started
     assert server.unread_bytes == cost([ITEM] * UNACKNOWLEDGED_ITEMS)
     return elapsed
 
@@ -216,26 +225,37 @@ def _pass_on(client: Session, server: Session) -> None:
         client.receive(server.to_send(0.0, 69_632), 0.0)
 
 
+def _compare(
+    about: Mapping[str, str], carriers: str, title: str, measure: _Measure, count: int, rounds: int
+) -> list[str]:
+    """A row: with and without in turns, and the medians of each round's own ratio."""
+    took: dict[str, list[tuple[float, float]]] = {"off": [], "on": []}
+    for _ in range(rounds):
+        for name, found in took.items():
+            port, pid = int(about[f"{carriers} {name}"]), int(about["pid"])
+            found.append(trio.run(measure, carriers, name, port, pid, count))
+    rates = [count / median([wall for wall, _ in found]) for found in took.values()]
+    ratios = [[on[i] / max(off[i], 0.01) for off, on in zip(*took.values(), strict=True)] for i in (0, 1)]
+    return [f"{carriers}, {title}", *(f"{rate:,.0f}" for rate in rates), *(f"{median(r) - 1:.1%}" for r in ratios)]
+
+
 def main() -> int:
     """Measure and print."""
     if "--serve" in sys.argv:
         trio.run(_run_server)
         return 0
     chosen = options(__doc__)
-    items, calls, clients, rounds = (2_000, 50, 20, 1) if chosen.quick else (200_000, 3_000, 500, chosen.rounds)
+    items, calls, clients, rounds = (2_000, 50, 20, 1) if chosen.quick else (100_000, 1_500, 500, chosen.rounds)
     print_head("Resuming", f"medians of {rounds} rounds, with and without retention in turns")
     with running("tests.benchmarks.bench_resume", "--serve") as about:
-        rows: list[list[str]] = []
-        for carriers in CARRIERS:
-            for title, measure, count in (("16 B items/s", _upload, items), ("calls/s", _calls, calls)):
-                rates: dict[str, list[float]] = {"off": [], "on": []}
-                for _ in range(rounds):
-                    for name, found in rates.items():
-                        found.append(count / trio.run(measure, carriers, name, int(about[f"{carriers} {name}"]), count))
-                off, on = median(rates["off"]), median(rates["on"])
-                lost = median([1 - b / a for a, b in zip(rates["off"], rates["on"], strict=True)])
-                rows.append([f"{carriers}, {title}", f"{off:,.0f}", f"{on:,.0f}", f"{lost:.1%}"])
-        print_table(["", "without", "with resume", "cost"], rows)
+        print_table(
+            ["", "without", "with resume", "cost by the wall", "by both CPUs"],
+            [
+                _compare(about, carriers, title, measure, count, rounds)
+                for carriers in CARRIERS
+                for title, measure, count in (("16 B items/s", _upload, items), ("calls/s", _calls, calls))
+            ],
+        )
         print()
         back = [trio.run(_come_back, int(about["TCP on"]), clients) for _ in range(rounds)]
     replays = {

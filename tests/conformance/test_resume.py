@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Hashable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import cast
 
 import pytest
 import trio
@@ -206,6 +207,29 @@ async def test_only_the_same_principal_comes_back(face: Face, tmp_path: Path) ->
         relay.cut()
         with pytest.raises(ConnectionLost, match="could not be resumed"):
             await numbers.receive()
+
+
+@pytest.mark.parametrize("found", [None, ["not hashable"]])
+async def test_who_can_not_be_identified_is_nobody(
+    found: list[str] | None, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An `identify` that fails ends no connection, but its session can't be resumed; the people who run it are told."""
+    app = Counting()
+
+    def identify(carrier: object) -> Hashable:
+        if found is None:
+            raise KeyError("no token")
+        return cast("Hashable", found)
+
+    async with (
+        relayed(app.router, Face("tcp"), tmp_path, resume=ResumeOptions(identify=identify)) as (served, relay, _),
+        connected(served, relay) as client,
+    ):
+        assert await client.call("double", 2, returns=int) == 4
+        relay.cut()
+        with pytest.raises(ConnectionLost, match="could not be resumed"):
+            await client.call("double", 2, returns=int)
+    assert "nobody can come back to its session" in caplog.text
 
 
 async def test_one_session_holds_one_connection(tmp_path: Path) -> None:

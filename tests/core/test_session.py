@@ -361,6 +361,7 @@ def test_a_second_loss_during_the_replay_loses_nothing() -> None:
     line.mend()
     line.settle()
     assert items(line.take(1), stream) == sent
+    assert line.client.resumes == line.server.resumes == 2
 
 
 def test_a_connection_that_fails_while_it_replays_says_only_goodbye() -> None:

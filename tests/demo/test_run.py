@@ -144,7 +144,7 @@ async def test_a_cut_network_is_seen_and_streams_go_on() -> None:
         text = await terminal.wait_for(lambda text: "network tcp connected, resumed 0x" in text)
         url = next(word for word in text.split() if word.startswith("tcp://"))
         async with connect(url) as client:
-            answer = await client.call("network.cut", {"seconds": 0.5})
+            answer = await client.call("network.cut", {"seconds": 0.5}, returns=dict[str, float])
             assert answer["connections"] == 2
         await terminal.wait_for(lambda text: "network tcp AWAY" in text and " ws AWAY" in text)
         await terminal.wait_for(lambda text: "tcp connected, resumed 1x" in text and "ws connected, resumed 1x" in text)

@@ -369,7 +369,7 @@ class Inbox:
             self._events.append(events.StreamsAllowed())
 
     def _on_ack(self, stream_id: int, record: records.Ack) -> None:
-        """Nothing is retained for a resume yet, so nothing is released."""
+        """A connection that ends with its carrier retains nothing; see `core.session` for one that does."""
 
     def _on_go_away(self, stream_id: int, record: records.GoAway) -> None:
         is_news, self.peer_went_away = not self.peer_went_away, True

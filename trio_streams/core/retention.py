@@ -49,12 +49,13 @@ class Retention:
 
     def keep(self, data: bytes) -> None:
         """Keep a write: whole frames."""
-        was_full = self.is_full
+        most = self._max_bytes
+        was_full = self.retained_bytes >= most
         if (was_full or len(data) <= _LOOKED_AT_BYTES) and not self._wire.find_counted(data):
             return
         self._writes.append(data)
         self.retained_bytes += len(data) + ITEM_OVERHEAD_BYTES
-        if self.is_full and not was_full:
+        if self.retained_bytes >= most and not was_full:
             self._hold([write for write in self._writes if self._wire.find_counted(write)])
             self._cut_first()
 
@@ -79,7 +80,7 @@ class Retention:
                 limit=self._start,
             )
         self._acknowledged = max(frames, self._acknowledged)
-        if self.is_full:
+        if self.retained_bytes >= self._max_bytes:
             self._cut_first()
 
     def replay(self, received: int) -> list[bytes]:

@@ -42,26 +42,27 @@ _ACKNOWLEDGE_FRAMES: Final = 256
 
 
 class _SessionInbox(Inbox):
-    """An inbox whose peer may greet again, on another carrier.
+    """An inbox whose peer may greet again, on another carrier, and acknowledges what it has received.
 
     Attributes:
       session_hello: the peer's first hello, which is the session's; `hello` is that of the carrier.
-      on_hello: told of each hello that is the session's.
-      on_ack: told how many frames the peer has received.
+      retention: what the peer has not acknowledged; None once it does not offer to resume.
+      replay: what the peer lacks since its last hello.
+      resumes: how often it has greeted again.
     """
 
-    __slots__ = ("on_ack", "on_hello", "session_hello")
+    __slots__ = ("replay", "resumes", "retention", "session_hello")
 
     session_hello: records.Hello | None
-    on_hello: Callable[[records.Hello], None]
-    on_ack: Callable[[int], None]
+    retention: Retention | None
+    replay: deque[bytes]
+    resumes: int
 
     def _on_hello(self, stream_id: int, hello: records.Hello) -> None:
         first = self.session_hello
         if first is None or self.hello is not None:
             super()._on_hello(stream_id, hello)
-            self.session_hello = hello
-            self.on_hello(hello)
+            self._begin(hello)
             return
         if hello.session_id != first.session_id:
             self._out.drop_control()  # meant for streams of the session that is gone
@@ -72,11 +73,27 @@ class _SessionInbox(Inbox):
             )
         self.hello = hello
         self._liveness.greeted()
-        self.on_hello(hello)
+        assert self.retention is not None  # or there would have been no second carrier
+        self.replay = deque(self.retention.replay(hello.frames_received))
+        self.resumes += 1
         self._allow_streams()
 
+    def _begin(self, hello: records.Hello) -> None:
+        if hello.frames_received:
+            raise RemoteProtocolError(
+                "the peer wants to resume a session that is not here",
+                code=Code.UNAVAILABLE,
+                field="frames_received",
+                size=hello.frames_received,
+                limit=0,
+            )
+        self.session_hello = hello
+        if RESUME not in hello.features:
+            self.retention = None
+
     def _on_ack(self, stream_id: int, record: records.Ack) -> None:
-        self.on_ack(record.frames)
+        if self.retention is not None:
+            self.retention.acknowledge(record.frames)
 
     _HANDLERS: ClassVar[Mapping[type, Callable[[Any, int, Any], None]]] = {
         **Inbox._HANDLERS,  # noqa: SLF001 - a subclass extends it
@@ -99,7 +116,6 @@ class Session(Mux):
     Attributes:
       is_attached: whether there is a carrier.
       carrier_fault: why the carrier is of no use, where the machine has found out; `detach` is due.
-      resumes: how often the session went on with another carrier.
     """
 
     __slots__ = (
@@ -110,13 +126,10 @@ class Session(Mux):
         "_is_given_up",
         "_is_steady",
         "_owes_ack",
-        "_replay",
-        "_retention",
         "_session_id",
         "_unacknowledged_bytes",
         "carrier_fault",
         "is_attached",
-        "resumes",
     )
 
     def __init__(
@@ -133,8 +146,6 @@ class Session(Mux):
         self._out.drop_control()  # a greeting that is none of a session
         self._wire: ResumableWire = wire
         self._session_id = session_id
-        self._retention: Retention | None = Retention(wire, max_retained_bytes)
-        self._replay: deque[bytes] = deque()
         self._acknowledged = 0
         self._unacknowledged_bytes = 0
         self._owes_ack = False
@@ -144,13 +155,13 @@ class Session(Mux):
         self._is_steady = False  # nothing stands between the streams and a carrier
         self.is_attached: bool = True
         self.carrier_fault: StreamsError | None = None
-        self.resumes: int = 0
         self._in: _SessionInbox = _SessionInbox(
             wire, self._streams, self._out, self._liveness, config, is_client=is_client, session_id=session_id
         )
         self._in.session_hello = None
-        self._in.on_hello = self._on_hello
-        self._in.on_ack = self._on_ack
+        self._in.retention = Retention(wire, max_retained_bytes)
+        self._in.replay = deque()
+        self._in.resumes = 0
         self._greeting = b""
         self._greet()
 
@@ -166,6 +177,11 @@ class Session(Mux):
     def is_greeted(self) -> bool:
         """Whether the peer has greeted on the present carrier."""
         return self._in.hello is not None
+
+    @property
+    def resumes(self) -> int:
+        """How often the session went on with another carrier."""
+        return self._in.resumes
 
     @property
     def retained_bytes(self) -> int:
@@ -192,15 +208,15 @@ class Session(Mux):
         self.carrier_fault = None
         self._in.hello = None
         self._greeting = b""
-        self._replay.clear()
+        self._in.replay.clear()
         self._wire.reset_input()
         self._out.keep_control(self._wire.find_counted)
         self._liveness.pause()
 
     def give_up(self) -> None:
         """There will be no other carrier: what was kept for one goes."""
-        self._retention = None
-        self._replay.clear()
+        self._in.retention = None
+        self._in.replay.clear()
         self._is_given_up = True
 
     def attach(self, now: float) -> None:
@@ -229,32 +245,14 @@ class Session(Mux):
         self._unacknowledged_bytes = 0
         self._owes_ack = False
 
-    def _on_hello(self, hello: records.Hello) -> None:
-        is_first = hello is self._in.session_hello
-        if is_first and hello.frames_received:
-            raise RemoteProtocolError(
-                "the peer wants to resume a session that is not here",
-                code=Code.UNAVAILABLE,
-                field="frames_received",
-                size=hello.frames_received,
-                limit=0,
-            )
-        if self._retention is None or (is_first and RESUME not in hello.features):
-            self._retention = None
-        else:
-            self._replay = deque(self._retention.replay(hello.frames_received))
-            self._is_full = self._retention.is_full
-            self.resumes += not is_first
-        self._look_whether_steady()
-
     def _look_whether_steady(self) -> None:
         is_greeted = self.is_greeted or self._in.session_hello is None
-        self._is_steady = is_greeted and not self._greeting and not self._replay
+        has_carrier = self.is_attached and self.carrier_fault is None
+        self._is_steady = has_carrier and is_greeted and not self._greeting and not self._in.replay
 
-    def _on_ack(self, frames: int) -> None:
-        if self._retention is not None:
-            self._retention.acknowledge(frames)
-            self._is_full = self._retention.is_full
+    @property
+    def _retention(self) -> Retention | None:
+        return self._in.retention
 
     # -- what the driver asks ---------------------------------------------------------------------------------
 
@@ -277,7 +275,7 @@ class Session(Mux):
             return False
         if self._in.failure is not None:
             return bool(self._greeting) or super().has_output
-        return bool(self._greeting or self._replay)
+        return bool(self._greeting or self._in.replay)
 
     @property
     def _has_control(self) -> bool:
@@ -295,10 +293,14 @@ class Session(Mux):
     def receive(self, data: bytes, now: float) -> None:
         """Take bytes from the carrier. Never raises for the peer's fault: `Failed` is the last event then."""
         super().receive(data, now)
+        retention = self._in.retention
+        self._is_full = retention is not None and retention.is_full
+        if not self._is_steady:
+            self._look_whether_steady()
         self._unacknowledged_bytes += len(data)
         owed = self._in.frames - self._acknowledged
         if owed >= _ACKNOWLEDGE_FRAMES or (owed and self._unacknowledged_bytes >= _ACKNOWLEDGE_BYTES):
-            self._owes_ack = self._retention is not None and self._in.failure is None
+            self._owes_ack = retention is not None and self._in.failure is None
 
     def next_deadline(self) -> float | None:
         """When `handle_deadline` wants to be called, if ever; long ago where the carrier is of no use."""
@@ -362,10 +364,10 @@ class Session(Mux):
         return data
 
     def _take_replay(self, max_bytes: int) -> bytes:
-        writes = [self._replay.popleft()]
+        writes = [self._in.replay.popleft()]
         size = len(writes[0])
-        while self._replay and size + len(self._replay[0]) <= max_bytes:
-            writes.append(self._replay.popleft())
+        while self._in.replay and size + len(self._in.replay[0]) <= max_bytes:
+            writes.append(self._in.replay.popleft())
             size += len(writes[-1])
         return b"".join(writes)
 

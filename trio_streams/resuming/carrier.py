@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 import trio
@@ -84,11 +85,11 @@ class ResumingCarrier:
         self.peer: Final = peer
         self._kick: Callable[[], None] = _ignore
         self.on_detached: Callable[[], None] = _ignore
-        self.last_fault: Exception | None = None
+        self.last_fault: str = ""
         self._max_session_age = max_session_age
         self._link: Link | None = None
         self._lost_at = -math.inf  # when the last carrier went on which the peer had greeted
-        self._end: Exception | None = None
+        self._end: Callable[[], Exception] | None = None
         self._changed = trio.lowlevel.ParkingLot()
 
     # -- for whoever brings carriers --------------------------------------------------------------------------
@@ -126,7 +127,8 @@ class ResumingCarrier:
 
     def abandon(self) -> None:
         """Nobody drives this any more: let go of the carrier, without a goodbye if there was none."""
-        self._finish(_closed_here())
+        self._finish(_closed_here)
+        self._kick = self.on_detached = _ignore
         if self._link is not None:
             self._link.release()
 
@@ -136,13 +138,12 @@ class ResumingCarrier:
         Args:
           reason: why, for people.
         """
-        self._finish(
-            ConnectionLost(f"the connection to {self.peer} was lost and not resumed: {reason} ({self.last_fault})")
-        )
+        text = f"the connection to {self.peer} was lost and not resumed: {reason} ({self.last_fault})"
+        self._finish(partial(ConnectionLost, text))
 
-    def _finish(self, error: Exception) -> None:
+    def _finish(self, make_error: Callable[[], Exception]) -> None:
         if self._end is None:
-            self._end = error
+            self._end = make_error  # an error that was raised would hold this by its traceback
             if self._link is None:
                 self.machine.give_up()
             self._wake()
@@ -152,7 +153,7 @@ class ResumingCarrier:
         assert link is not None
         if self.machine.is_greeted:
             self._lost_at = trio.current_time()
-        self.last_fault = fault
+        self.last_fault = str(fault)
         self.machine.detach()
         link.release()
         self.on_detached()
@@ -218,7 +219,7 @@ class ResumingCarrier:
         if self._link is None and self._end is None:
             self.give_up(f"max_session_age of {self._max_session_age:g} s has passed")
         if self._end is not None:
-            raise self._end
+            raise self._end()
 
     async def send(self, data: bytes) -> None:
         """Send all of `data`, or lose it with the carrier; the machine repeats it on the next one.
@@ -264,7 +265,7 @@ class ResumingCarrier:
 
         Cancellation: without the goodbye.
         """
-        self._finish(_closed_here())
+        self._finish(_closed_here)
         link = self._link
         self._kick = self.on_detached = _ignore
         if link is None:

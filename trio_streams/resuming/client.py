@@ -156,7 +156,7 @@ class _Keeper:
                     if not carrier.is_over:
                         await _hold(carrier.attach(inner))
             except StreamsError as exc:
-                carrier.last_fault = exc
+                carrier.last_fault = str(exc)
             if carrier.machine.resumes != resumes:
                 return  # and count the attempts anew
         carrier.give_up(f"max_attempts of {self._reconnect.max_attempts} were made")

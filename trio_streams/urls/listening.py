@@ -31,7 +31,6 @@ from trio_streams.transports.admission import ADMISSION, Admission
 from trio_streams.transports.bytes import ByteCarrier, host_port, keep_alive, open_url_listeners
 from trio_streams.transports.envelope_carrier import as_envelopes, receive_start
 from trio_streams.transports.gate import Gate
-from trio_streams.transports.identity import identify_peer
 from trio_streams.transports.messages import accept_trio_websocket, accept_websocket
 from trio_streams.transports.origin import OriginPolicy
 from trio_streams.transports.pipes import open_stdio
@@ -39,6 +38,7 @@ from trio_streams.transports.tls import accept_tls, open_server_tls, server_cont
 from trio_streams.transports.unix import open_unix_listener, unix_peer
 from trio_streams.urls.address import Address, parse_address
 from trio_streams.urls.runs import GOODBYE_TIMEOUT, Run, Runs
+from trio_streams.urls.sessions import principal_of
 from trio_streams.urls.websocket import CarrierName, check_carrier
 from trio_streams.wire.binary import BinaryWire
 from trio_streams.wire.envelope import SignsOfLife
@@ -149,7 +149,7 @@ class Listening(ABC):
     async def run_hosted(self, transport: str, carrier: Carrier) -> None:
         """Serve a connection that a host has accepted."""
         with self._runs.open() as run:
-            await self.serve(run, transport, carrier)
+            await self.serve(run, transport, carrier, began_at=trio.current_time())
 
     async def run_accepted(self, transport: str, accept: Accept, stream: trio.SocketStream) -> None:
         """Serve what a listener has accepted."""
@@ -165,7 +165,7 @@ class Listening(ABC):
         with self._runs.open(stream) as run:
             under = stream if secure is None else await secure(stream)
             async with accept_trio_websocket(under, config=self.config) as carrier:
-                await self.serve(run, transport, carrier)
+                await self.serve(run, transport, carrier, began_at=trio.current_time())
 
     def serve(
         self, run: Run, transport: str, carrier: Carrier, start: bytes | None = None, began_at: float = 0.0
@@ -191,21 +191,22 @@ class Listening(ABC):
                 on_connection=began,
             )
         if self.sessions is not None and start != b"":
-            return self._serve_resumable(self.sessions, run, transport, carrier, start or b"")
+            return self._serve_resumable(self.sessions, run, transport, carrier, start or b"", began_at)
         make_machine = partial(self._make_machine, began_at) if start == b"" else None
         return self.speak(transport, carrier, make_machine=make_machine, received=start or b"", on_connection=began)
 
     async def _serve_resumable(
-        self, sessions: Sessions, run: Run, transport: str, carrier: Carrier, start: bytes
+        self, sessions: Sessions, run: Run, transport: str, carrier: Carrier, start: bytes, began_at: float
     ) -> None:
-        principal = (sessions.identify or identify_peer)(carrier)
+        principal = principal_of(sessions, carrier)
         offer = await sessions.receive_offer(carrier, start)
         if offer.hello is not None:
             self._runs.forget(run)
             await sessions.serve(carrier, offer, principal, partial(self._run_session, transport))
             return
         began = partial(self.began, run)
-        await self.speak(transport, carrier, make_machine=None, received=offer.received, on_connection=began)
+        make_machine = partial(self._make_machine, began_at)
+        await self.speak(transport, carrier, make_machine=make_machine, received=offer.received, on_connection=began)
 
     async def _run_session(self, transport: str, carrier: ResumingCarrier) -> None:
         def began(connection: Connection) -> None:
