@@ -187,3 +187,25 @@ def test_the_page_without_its_slash_and_a_script_that_is_injected(chromium: Brow
         assert live.faults
         assert [fault for fault in live.faults if "TrustedHTML" not in fault and "TrustedScript" not in fault] == []
         live.faults.clear()
+
+
+def test_the_network_is_cut_and_sessions_go_on(chromium: Browser, demo: DemoServer) -> None:
+    """The button says how many connections it cut; their rows are away, then open again, once more resumed, with their streams."""
+    with LivePage.open(chromium, demo.page) as live:
+        live.wait_rows("streams-table", "system.memory")
+        resumed = """() => [...document.querySelectorAll("#connections-table td[data-label='Resumed']")]
+            .map((cell) => Number(cell.innerText)).filter((count) => count > 0)"""
+        before = sum(live.page.evaluate(resumed))
+        live.page.press("#outage", "Enter")
+        live.wait("() => /^2 connections cut/.test(document.querySelector('#outage-result').innerText)")
+        live.wait("() => document.querySelectorAll('#connections-table .badge[data-state=held]').length === 2")
+        live.wait("() => document.querySelectorAll('#connections-table .badge[data-state=held]').length === 0")
+        live.wait(f"(before) => ({resumed})().reduce((sum, count) => sum + count, 0) === before + 2", before)
+        moved = """() => {
+            const row = [...document.querySelectorAll("#streams-table tr")].find((it) => it.innerText.includes("system.memory"));
+            const items = Number(row?.querySelector("td[data-label='Items']")?.innerText.replaceAll(",", ""));
+            window.itemsBefore ??= items;
+            return items > window.itemsBefore;
+        }"""
+        live.wait(moved)
+        live.wait("() => !document.querySelector('#outage').disabled")

@@ -11,6 +11,7 @@ import attrs
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+from tests.resuming.site import connected, open_site
 from trio_streams.dashboard.config import DashboardConfig
 from trio_streams.dashboard.exchanges import ExchangeRow, Exchanges
 from trio_streams.dashboard.meter import Connections
@@ -85,6 +86,29 @@ async def test_the_credit_that_was_seen_is_the_window(autojump_clock: MockClock)
         await wait_all_tasks_blocked()
         (row,) = scene.sampler.take(1.0).streams
         assert (row.into, row.buffered_items, row.window_items, row.is_held) == ("open", 5, 256, False)
+
+
+async def test_a_session_without_a_network_is_away(autojump_clock: MockClock) -> None:
+    """Its row stays, and says what is kept for its client, and how often it has come back."""
+    connections = Connections()
+    sampler = Sampler(connections, Exchanges(DashboardConfig()), DashboardConfig())
+    async with open_site() as site, connected(site) as client, client.open_stream("echo") as stream:
+        connections.add(site.connections[0])
+        await stream.send(b"x")
+        assert await stream.receive() == b"x"
+        (row,) = sampler.take(0.0).connections
+        assert (row.is_attached, row.resumes) == (True, 0)
+        assert row.retained_bytes > 0
+        site.is_down = True
+        site.cut()
+        await wait_all_tasks_blocked()
+        (row,) = sampler.take(1.0).connections
+        assert (row.is_attached, row.resumes) == (False, 0)
+        site.is_down = False
+        await stream.send(b"y")
+        assert await stream.receive() == b"y"
+        (row,) = sampler.take(2.0).connections
+        assert (row.is_attached, row.resumes) == (True, 1)
 
 
 async def test_everybody_gets_the_same_picture(autojump_clock: MockClock) -> None:

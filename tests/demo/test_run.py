@@ -138,6 +138,30 @@ async def test_a_strangers_stream_is_in_the_picture() -> None:
     assert terminal.text.endswith("\x1b[?25h\x1b[?1049l")
 
 
+async def test_a_cut_network_is_seen_and_streams_go_on() -> None:
+    """Whoever calls `network.cut` sees the demo's own clients away, and then on with the same streams."""
+    async with _demo(attrs.evolve(PLAIN, plain=False), size=(160, 50)) as terminal:
+        text = await terminal.wait_for(lambda text: "network tcp connected, resumed 0x" in text)
+        url = next(word for word in text.split() if word.startswith("tcp://"))
+        async with connect(url) as client:
+            answer = await client.call("network.cut", {"seconds": 0.5}, returns=dict[str, float])
+            assert answer["connections"] == 2
+        await terminal.wait_for(lambda text: "network tcp AWAY" in text and " ws AWAY" in text)
+        await terminal.wait_for(lambda text: "tcp connected, resumed 1x" in text and "ws connected, resumed 1x" in text)
+        before = _counted(terminal.text)
+        await terminal.wait_for(lambda text: all(_counted(text)[name] > count for name, count in before.items()))
+
+
+def _counted(text: str) -> dict[str, int]:
+    """Items of the demo's own endless streams over TCP in the last picture."""
+    lines = [line.split() for line in text.rsplit("\x1b[H", maxsplit=1)[-1].splitlines()]
+    return {
+        line[1]: next(int(word) for word in reversed(line[:-3]) if word.isdigit())
+        for line in lines
+        if line[:1] == ["tcp"] and line[1] in {"system.cpu", "system.memory"} and line[2] == "demo"
+    }
+
+
 async def test_a_port_that_is_asked_for_and_taken_is_an_error() -> None:
     """One line that names the address."""
     with socket.socket() as taken:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from trio_streams.demo import screen, view
 from trio_streams.demo.upload import Upload
 from trio_streams.demo.view import Shown
-from trio_streams.demo.watch import Row
+from trio_streams.demo.watch import Row, Session
 
 ROWS = [
     Row(
@@ -75,6 +75,10 @@ SHOWN = Shown(
     names=["ada", "bob"],
     items=51,
     events=["ws   chat   ada: HELLO"],
+    sessions=[
+        Session(transport="tcp", is_attached=True, resumes=2, retained_bytes=0),
+        Session(transport="ws", is_attached=False, resumes=1, retained_bytes=2_048),
+    ],
 )
 PICTURE = """\
 trio_streams demo   61 s   4 streams   51 items   /proc
@@ -87,6 +91,7 @@ ws   system.cpu  demo             closed     open        16  ██████�
 sse  logs.tail   demo             -          open       256  █░░░░░░░ 1         5       0.0        -
 tcp  numbers     127.0.0.1:50000  open held  closed       -               1000000  320000.0  3.0 GiB
 
+network tcp connected, resumed 2x, 0 B kept   ws AWAY, resumed 1x, 2.0 KiB kept
 upload  ████░░░░ 500 B from 127.0.0.1:50000
 upload  9 B from 127.0.0.1:50000  failed
 chat    ada, bob
@@ -94,6 +99,7 @@ ws   chat   ada: HELLO
 
 in another terminal:
   trio-streams call tcp://127.0.0.1:7100 system.cpu
+  trio-streams call tcp://127.0.0.1:7100 network.cut
   trio-streams call ws://127.0.0.1:7101 logs.tail '{"level": "info", "limit": 5}'
   curl -N 'http://127.0.0.1:7102/streams/system.cpu?interval=1'
 Ctrl-C ends it
@@ -117,7 +123,7 @@ def test_too_many_streams_are_counted() -> None:
     lines = view.render(attrs.evolve(SHOWN, rows=ROWS * 25), 120, 30)
     assert len(lines) == 30
     assert lines[-1] == "Ctrl-C ends it"
-    assert [line for line in lines if "more" in line] == ["... and 87 more"]
+    assert [line for line in lines if "more" in line] == ["... and 89 more"]
 
 
 @given(st.integers(1, 200), st.integers(1, 60), st.text(max_size=300), st.integers(0, 40), st.booleans())

@@ -23,7 +23,13 @@ _STALE: Final = 2.0
 
 @attrs.frozen(kw_only=True)
 class ConnectionRow:
-    """One connection; sizes in bytes, rates in bytes a second, `round_trip` in seconds."""
+    """One connection; sizes in bytes, rates in bytes a second, `round_trip` in seconds.
+
+    Attributes:
+      is_attached: whether there is a carrier; False while a session waits for its client.
+      resumes: how often the session went on with another one.
+      retained_bytes: written, and not acknowledged.
+    """
 
     id: str
     transport: str
@@ -37,6 +43,9 @@ class ConnectionRow:
     sent_rate: float
     received_rate: float
     round_trip: float | None
+    is_attached: bool
+    resumes: int
+    retained_bytes: int
 
 
 @attrs.frozen(kw_only=True)
@@ -199,6 +208,9 @@ class Sampler:
             sent_rate=self._rate(f"{key} sent", it.bytes_sent, now),
             received_rate=self._rate(f"{key} received", it.bytes_received, now),
             round_trip=it.round_trip,
+            is_attached=it.is_attached,
+            resumes=it.resumes,
+            retained_bytes=it.retained_bytes,
         )
 
     def _streams(self, key: str, connection: Connection, it: ConnectionStatistics, now: float) -> Iterable[StreamRow]:

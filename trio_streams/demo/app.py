@@ -12,6 +12,7 @@ import trio
 from trio_streams.demo.chat import Room, add_chat
 from trio_streams.demo.figures import Source
 from trio_streams.demo.logs import add_logs
+from trio_streams.demo.outage import Line, add_outage
 from trio_streams.demo.sampling import add_figures
 from trio_streams.demo.upload import Upload, add_upload
 from trio_streams.procedures.router import Router
@@ -29,11 +30,13 @@ class DemoApp:
       router: its procedures.
       room: who chats.
       uploads: what is, and was lately, uploaded.
+      line: what the demo's own clients reach the server through.
     """
 
     router: Router
     room: Room
     uploads: list[Upload]
+    line: Line = attrs.field(factory=Line)
 
 
 def build_app(source: Source, log_path: Path, nursery: trio.Nursery) -> DemoApp:
@@ -49,4 +52,5 @@ def build_app(source: Source, log_path: Path, nursery: trio.Nursery) -> DemoApp:
     add_logs(app.router, log_path, _logger.info)
     add_upload(app.router, app.uploads, _logger.info)
     add_chat(app.router, app.room, nursery)
+    add_outage(app.router, app.line, _logger.info)
     return app

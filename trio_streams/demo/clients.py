@@ -13,6 +13,7 @@ from typing import Final
 import attrs
 import trio
 
+from trio_streams.config import ReconnectOptions
 from trio_streams.demo.upload import Chunk, Uploaded
 from trio_streams.demo.watch import OWN, Watch
 from trio_streams.errors import RpcError
@@ -32,6 +33,8 @@ _FIRST_PAUSE: Final = 0.5
 """By then the log has some lines."""
 _UPLOAD_PAUSE: Final = 4.0
 _SLOW_PAUSE: Final = 0.5
+_BACK: Final = ReconnectOptions(initial_delay=0.2, max_delay=1.0)
+"""A person is watching."""
 _SLOW_MARK: Final = 16
 
 
@@ -53,17 +56,19 @@ class Clients:
         """Use the demo until cancelled.
 
         Args:
-          urls: by scheme: `tcp`, `ws` and `http`.
+          urls: by scheme: `tcp`, `ws` and `http`; the first two may lose their network.
 
         Raises:
           Exception: what the procedures should not have raised.
         """
         async with (
-            connect(urls["tcp"]) as tcp,
-            connect(urls["ws"]) as ws,
+            connect(urls["tcp"], reconnect=_BACK) as tcp,
+            connect(urls["ws"], reconnect=_BACK) as ws,
             connect(urls["http"]) as http,
             trio.open_nursery() as nursery,
         ):
+            self.watch.goes_on("tcp", tcp)
+            self.watch.goes_on("ws", ws)
             nursery.start_soon(self._call, tcp)
             nursery.start_soon(self._stream, tcp, "tcp", "system.cpu", {"interval": 1.0})
             nursery.start_soon(self._stream, tcp, "tcp", "system.memory", {"interval": 1.0})

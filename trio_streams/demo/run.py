@@ -82,10 +82,11 @@ async def run_demo(
             app = build_app(source, options.log_path or log_path, servers)
             watch = Watch()
             urls = await _serve(servers, app, watch, options)
+            own = urls | {scheme: await servers.start(app.line.serve, urls[scheme]) for scheme in ("tcp", "ws")}
             show = _Show(app, watch, urls, source.name, options, write, size)
             with trio.move_on_after(options.duration):
                 async with trio.open_nursery() as nursery:
-                    nursery.start_soon(Clients(watch, show.report, log_path).run, urls)
+                    nursery.start_soon(Clients(watch, show.report, log_path).run, own)
                     await show.run()
             servers.cancel_scope.cancel()
         await write(view.summary(show.seconds, show.items) + "\n")
@@ -128,6 +129,7 @@ async def _serve(servers: trio.Nursery, app: DemoApp, watch: Watch, options: Dem
         *(url(scheme) for scheme in _PORTS),
         on_connection=watch.connected,
         host=options.host,
+        resume=True,
         dashboard=Dashboard(app.router, title="trio_streams demo"),
     )
     urls: list[str] = await servers.start(start)
@@ -202,6 +204,7 @@ class _Show:
             source=self._source,
             seconds=self.seconds,
             rows=self._watch.rows(trio.current_time()),
+            sessions=self._watch.sessions(),
             uploads=self._app.uploads,
             names=self._app.room.names,
             items=self.items,

@@ -8,7 +8,7 @@ from typing import Final
 import attrs
 
 from trio_streams.demo.upload import Upload
-from trio_streams.demo.watch import Row
+from trio_streams.demo.watch import Row, Session
 
 __all__ = ["Shown", "align", "clean", "hints", "page", "render", "size_text", "summary"]
 
@@ -26,6 +26,7 @@ class Shown:
       source: what reads the figures.
       seconds: since it started.
       rows: the live streams.
+      sessions: of the demo's own clients.
       uploads: what is, or was lately, uploaded.
       names: who chats.
       items: taken by the demo's own clients, from the start.
@@ -40,6 +41,7 @@ class Shown:
     names: Sequence[str]
     items: int
     events: Sequence[str] = ()
+    sessions: Sequence[Session] = ()
 
 
 def page(urls: Sequence[str]) -> str | None:
@@ -53,6 +55,7 @@ def hints(urls: Sequence[str]) -> list[str]:
     lines: list[str] = []
     if "tcp" in by_scheme:
         lines.append(f"trio-streams call {by_scheme['tcp']} system.cpu")
+        lines.append(f"trio-streams call {by_scheme['tcp']} network.cut")
     if "ws" in by_scheme:
         lines.append(f"""trio-streams call {by_scheme["ws"]} logs.tail '{{"level": "info", "limit": 5}}'""")
     if "http" in by_scheme:
@@ -77,7 +80,7 @@ def render(shown: Shown, width: int, height: int, *, is_unicode: bool = True) ->
         *([f"in a browser: {where}"] if (where := page(shown.urls)) is not None else []),
         "",
     ]
-    tail = ["", *_upload_lines(shown, is_unicode=is_unicode)]
+    tail = ["", *_session_lines(shown.sessions), *_upload_lines(shown, is_unicode=is_unicode)]
     tail += [f"chat    {', '.join(shown.names)}"] if shown.names else []
     tail += [*shown.events, "", "in another terminal:", *(f"  {hint}" for hint in hints(shown.urls))]
     tail.append("Ctrl-C ends it")
@@ -151,6 +154,16 @@ def _upload_lines(shown: Shown, *, is_unicode: bool) -> list[str]:
             how_far = f"{_bar(upload.size, upload.expected, is_unicode=is_unicode)} {how_far}"
         lines.append(f"upload  {how_far} from {clean(upload.peer, 21)}  {upload.outcome}".rstrip())
     return lines
+
+
+def _session_lines(sessions: Sequence[Session]) -> list[str]:
+    if not sessions:
+        return []
+    shown = [
+        f"{it.transport} {'connected' if it.is_attached else 'AWAY'}, resumed {it.resumes}x, {size_text(it.retained_bytes)} kept"
+        for it in sessions
+    ]
+    return [f"network {'   '.join(shown)}"]
 
 
 def size_text(size: float) -> str:

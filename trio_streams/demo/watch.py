@@ -16,9 +16,10 @@ import attrs
 
 from trio_streams.connection import Connection
 from trio_streams.dashboard.meter import Connections, Meter
+from trio_streams.procedures.client import Client, ConnectionClient
 from trio_streams.streams.abc import StreamStatistics
 
-__all__ = ["OWN", "Row", "Watch"]
+__all__ = ["OWN", "Row", "Session", "Watch"]
 
 OWN: Final[Mapping[str, str]] = {"demo": "own"}
 """Metadata by which the server knows the demo's own streams."""
@@ -71,12 +72,30 @@ class _Own:
     stream: HasStatistics
 
 
+@attrs.frozen(kw_only=True)
+class Session:
+    """A connection of the demo's own that goes on when its network is cut.
+
+    Attributes:
+      transport: `tcp` or `ws`.
+      is_attached: whether it has a network now.
+      resumes: how often it went on over another one.
+      retained_bytes: kept until the server has acknowledged them.
+    """
+
+    transport: str
+    is_attached: bool
+    resumes: int
+    retained_bytes: int
+
+
 class Watch:
     """The live streams of a process."""
 
     def __init__(self) -> None:
         self._numbers = itertools.count()
         self._own: dict[int, _Own] = {}
+        self._sessions: dict[str, Connection] = {}
         self._connections = Connections()
         self._meter = Meter()
 
@@ -89,6 +108,24 @@ class Watch:
             yield
         finally:
             del self._own[number]
+
+    def goes_on(self, transport: str, client: Client) -> None:
+        """Show how a client of the demo's own outlives its networks."""
+        if isinstance(client, ConnectionClient):
+            self._sessions[transport] = client.connection
+
+    def sessions(self) -> list[Session]:
+        """Those clients, as they are now."""
+        statistics = {transport: connection.statistics() for transport, connection in self._sessions.items()}
+        return [
+            Session(
+                transport=transport,
+                is_attached=it.is_attached,
+                resumes=it.resumes,
+                retained_bytes=it.retained_bytes,
+            )
+            for transport, it in statistics.items()
+        ]
 
     def connected(self, connection: Connection) -> None:
         """Show the streams that strangers open on a connection; it is forgotten when it is over."""

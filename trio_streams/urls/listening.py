@@ -6,11 +6,10 @@ a drain ends them.
 
 from __future__ import annotations
 
-import logging
 import secrets
 import ssl
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Hashable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Final, Protocol, TypeAlias, TypeVar
@@ -32,7 +31,6 @@ from trio_streams.transports.admission import ADMISSION, Admission
 from trio_streams.transports.bytes import ByteCarrier, host_port, keep_alive, open_url_listeners
 from trio_streams.transports.envelope_carrier import as_envelopes, receive_start
 from trio_streams.transports.gate import Gate
-from trio_streams.transports.identity import identify_peer
 from trio_streams.transports.messages import accept_trio_websocket, accept_websocket
 from trio_streams.transports.origin import OriginPolicy
 from trio_streams.transports.pipes import open_stdio
@@ -40,14 +38,13 @@ from trio_streams.transports.tls import accept_tls, open_server_tls, server_cont
 from trio_streams.transports.unix import open_unix_listener, unix_peer
 from trio_streams.urls.address import Address, parse_address
 from trio_streams.urls.runs import GOODBYE_TIMEOUT, Run, Runs
+from trio_streams.urls.sessions import principal_of
 from trio_streams.urls.websocket import CarrierName, check_carrier
 from trio_streams.wire.binary import BinaryWire
 from trio_streams.wire.envelope import SignsOfLife
 from trio_streams.wire.envelope_framing import is_envelope_start
 
 __all__ = ["LISTENERS", "Listening", "MakeMachine", "Serve", "make_gate", "open_nurseries", "parse_urls", "serve_all"]
-
-_logger: Final = logging.getLogger("trio_streams")
 
 Accept: TypeAlias = Callable[[trio.SocketStream], Awaitable[Carrier]]
 Secure: TypeAlias = Callable[[trio.SocketStream], Awaitable[trio.abc.Stream]]
@@ -157,7 +154,7 @@ class Listening(ABC):
     async def run_hosted(self, transport: str, carrier: Carrier) -> None:
         """Serve a connection that a host has accepted."""
         with self._runs.open() as run:
-            await self.serve(run, transport, carrier, None, trio.current_time())
+            await self.serve(run, transport, carrier, began_at=trio.current_time())
 
     async def run_accepted(self, transport: str, accept: Accept, stream: trio.SocketStream) -> None:
         """Serve what a listener has accepted."""
@@ -173,7 +170,7 @@ class Listening(ABC):
         with self._runs.open(stream) as run:
             under = stream if secure is None else await secure(stream)
             async with accept_trio_websocket(under, config=self.config) as carrier:
-                await self.serve(run, transport, carrier, None, trio.current_time())
+                await self.serve(run, transport, carrier, began_at=trio.current_time())
 
     def serve(
         self, run: Run, transport: str, carrier: Carrier, start: bytes | None = None, began_at: float = 0.0
@@ -206,13 +203,14 @@ class Listening(ABC):
     async def _serve_resumable(
         self, sessions: Sessions, run: Run, transport: str, carrier: Carrier, start: bytes, began_at: float
     ) -> None:
-        principal = _identify(sessions, carrier)
+        principal = principal_of(sessions, carrier)
         offer = await sessions.receive_offer(carrier, start)
         if offer.hello is not None:
             self._runs.forget(run)
             await sessions.serve(carrier, offer, principal, partial(self._run_session, transport))
             return
-        make_machine, began = partial(self._make_machine, began_at), partial(self.began, run)
+        began = partial(self.began, run)
+        make_machine = partial(self._make_machine, began_at)
         await self.speak(transport, carrier, make_machine=make_machine, received=offer.received, on_connection=began)
 
     async def _run_session(self, transport: str, carrier: ResumingCarrier) -> None:
@@ -290,16 +288,6 @@ class Listening(ABC):
         scope.cancel()
         await trio.sleep(GOODBYE_TIMEOUT)
         self._runs.cut_all()
-
-
-def _identify(sessions: Sessions, carrier: Carrier) -> Hashable:
-    try:
-        principal = (sessions.identify or identify_peer)(carrier)
-        hash(principal)
-    except Exception:
-        _logger.exception("identify failed for %s: nobody can come back to its session", carrier.peer)
-        return object()
-    return principal
 
 
 async def _serve_tcp(server: Listening, address: Address, task_status: trio.TaskStatus[str]) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncGenerator, Callable
+import logging
+from collections.abc import AsyncGenerator, Callable, Hashable
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from typing import Final, TypeAlias
@@ -17,10 +18,13 @@ from trio_streams.core.errors import LocalProtocolError
 from trio_streams.driver import run_client
 from trio_streams.resuming.client import run_resuming_client
 from trio_streams.resuming.sessions import Sessions, resume_options
+from trio_streams.transports.identity import identify_peer
 from trio_streams.urls.address import Address
 from trio_streams.urls.carriers import Call
 
-__all__ = ["check_resume", "make_sessions", "run_call"]
+__all__ = ["check_resume", "make_sessions", "principal_of", "run_call"]
+
+_logger: Final = logging.getLogger("trio_streams")
 
 Run: TypeAlias = Callable[[Carrier, str], AbstractAsyncContextManager[Connection]]
 
@@ -100,3 +104,19 @@ def make_sessions(
     """
     options = resume_options(resume)
     return None if options is None else Sessions(options, config or ConnectionConfig(), nursery)
+
+
+def principal_of(sessions: Sessions, carrier: Carrier) -> Hashable:
+    """Who is on an accepted carrier; nobody else, ever, where that can't be told.
+
+    Args:
+      sessions: of the server.
+      carrier: as it was accepted.
+    """
+    try:
+        principal = (sessions.identify or identify_peer)(carrier)
+        hash(principal)
+    except Exception:
+        _logger.exception("identify failed for %s: nobody can come back to its session", carrier.peer)
+        return object()
+    return principal

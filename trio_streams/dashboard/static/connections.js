@@ -18,11 +18,23 @@ function drawPeer(cell, row) {
   };
 }
 
+// A session without a carrier waits for its client.
+const attachment = (row) => (row.is_attached ? "open" : "away");
+
+function drawAttachment(cell, row) {
+  const badge = cell.firstElementChild ?? cell.appendChild(el("span", {class: "badge"}));
+  setAttribute(badge, "data-state", row.is_attached ? "open" : "held");
+  setText(badge, attachment(row));
+}
+
 const CONNECTION_COLUMNS = [
   {key: "peer", label: "Peer", value: (row) => row.peer, draw: drawPeer, isHead: true},
   {key: "transport", label: "Over", value: (row) => row.transport},
+  {key: "state", label: "State", value: attachment, draw: drawAttachment},
+  {key: "resumes", label: "Resumed", value: (row) => row.resumes, isNumber: true},
   {key: "streams", label: "Streams", value: (row) => row.streams, isNumber: true},
   {key: "queued", label: "Queued", value: (row) => row.queued_bytes, format: (row) => format.size(row.queued_bytes), isNumber: true},
+  {key: "kept", label: "Kept", value: (row) => row.retained_bytes, format: (row) => format.size(row.retained_bytes), isNumber: true},
   {key: "sent", label: "Out", value: (row) => row.sent_rate, format: (row) => format.sizeRate(row.sent_rate), isNumber: true},
   {key: "received", label: "In", value: (row) => row.received_rate, format: (row) => format.sizeRate(row.received_rate), isNumber: true},
   {key: "ping", label: "Ping", value: (row) => row.round_trip ?? -1, format: (row) => (row.round_trip === null ? "–" : format.seconds(row.round_trip)), isNumber: true},

@@ -6,6 +6,7 @@ import {startChat} from "./chat.js";
 import {$, el} from "./dom.js";
 import {Feed} from "./feed.js";
 import {startLogs} from "./logs.js";
+import {startOutage} from "./outage.js";
 import {Streams} from "./streams.js";
 import {Totals} from "./totals.js";
 import {startUpload} from "./upload.js";
@@ -17,6 +18,7 @@ const PANELS = [
   ["logs.tail", "server", "logs-panel", startLogs],
   ["chat", "bidirectional", "chat-panel", startChat],
   ["files.upload", "client", "upload-panel", startUpload],
+  ["network.cut", "call", "outage", startOutage],
 ];
 
 async function fetchAbout() {
