@@ -24,8 +24,8 @@ from websockets.asyncio.client import connect as connect_websocket
 from tests.benchmarks.child import running
 from tests.benchmarks.table import median, options, percentile, print_head, print_table
 from trio_streams.peer import RpcPeer
+from trio_streams.peer.signal import PeerDialect
 from trio_streams.urls import open_peer
-from trio_streams.urls.peer_dialects import PeerDialect
 
 DATA: Final = {"method": "echo", "text": "hello"}
 FLIGHTS: Final = (1, 64)

@@ -20,13 +20,14 @@ from trio_streams.driver import run_connection
 from trio_streams.errors import as_rpc_error
 from trio_streams.nursery import open_bare_nursery
 from trio_streams.peer import Methods, RpcPeer, StreamOptions
+from trio_streams.peer.signal import PeerDialect, Signal
 from trio_streams.service.drain import Drain
 from trio_streams.service.server_config import ServerConfig
 from trio_streams.urls.address import parse_address
 from trio_streams.urls.carriers import CARRIERS, Call
 from trio_streams.urls.existing import carrier_over
 from trio_streams.urls.listening import LISTENERS, Listening, MakeMachine, make_gate, parse_urls, serve_all
-from trio_streams.urls.peer_dialects import PeerDialect, Signal, check_peer_dialect
+from trio_streams.urls.peer_dialects import check_peer_dialect
 from trio_streams.urls.websocket import CarrierName, check_carrier
 from trio_streams.wire.envelope import SignsOfLife
 from trio_streams.wire.envelope_limits import EnvelopeLimits
