@@ -143,7 +143,7 @@ def main() -> None:
     print_head("Peers", f"medians of {rounds} interleaved rounds of {calls} calls and {items} items")
     with running("tests.benchmarks.peer_server") as ours, running("tests.benchmarks.peer_server_asyncio") as others:
         urls = {**others, **ours}
-        names = {
+        names: dict[str, tuple[str, Callable[[str, int, int], Calls], Callable[[str, int], float]]] = {
             "websockets on asyncio": ("asyncio-ws", asyncio_calls, asyncio_items),
             "peers over WebSockets": ("ws", peer_calls, peer_items),
             "peers over TCP": ("tcp", peer_calls, peer_items),

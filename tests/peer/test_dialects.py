@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -72,7 +73,7 @@ async def test_bytes_travel_as_base64(autojump_clock: MockClock) -> None:
         for name, kind in (("a", bytes), ("b", str)):
             await left.send_stream([chunk], name, content_type="application/octet-stream")
             (found,) = [item async for item in right.receive_stream(name, kind)[1]]
-            assert found == (chunk if kind is bytes else "AAEC" + found[4:])
+            assert found == (chunk if kind is bytes else base64.b64encode(chunk).decode())
 
 
 async def test_to_needs_a_relay(autojump_clock: MockClock) -> None:

@@ -87,7 +87,7 @@ class SignalInbox(EnvelopeInbox):
         self.open_limit: int = config.max_streams
         self._greeting = events.Greeted(hello)
         if awaits_welcome:
-            self.is_greeted = False
+            self.is_greeted: bool = False
             self._events.clear()
 
     # -- what the machine asks --------------------------------------------------------------------------------
@@ -134,7 +134,7 @@ class SignalInbox(EnvelopeInbox):
         self.open_limit += 1
         if self.wants_to_open:
             self._allow_streams()
-            self.owes_grant = self.failure is None  # the driver is to tell those who wait
+            self.owes_grant: bool = self.failure is None  # the driver is to tell those who wait
 
     def _exhaust(self, stream_id: int, field: str, limit: int) -> None:
         self._refuse_item(stream_id, self._stalled(stream_id, field, limit))
