@@ -24,8 +24,8 @@ from websockets.asyncio.client import connect as connect_websocket
 from tests.benchmarks.child import running
 from tests.benchmarks.table import median, options, percentile, print_head, print_table
 from trio_streams.peer import RpcPeer
+from trio_streams.peer.signal import PeerDialect
 from trio_streams.urls import open_peer
-from trio_streams.urls.peer_dialects import PeerDialect
 
 DATA: Final = {"method": "echo", "text": "hello"}
 FLIGHTS: Final = (1, 64)
@@ -143,7 +143,7 @@ def main() -> None:
     print_head("Peers", f"medians of {rounds} interleaved rounds of {calls} calls and {items} items")
     with running("tests.benchmarks.peer_server") as ours, running("tests.benchmarks.peer_server_asyncio") as others:
         urls = {**others, **ours}
-        names = {
+        names: dict[str, tuple[str, Callable[[str, int, int], Calls], Callable[[str, int], float]]] = {
             "websockets on asyncio": ("asyncio-ws", asyncio_calls, asyncio_items),
             "peers over WebSockets": ("ws", peer_calls, peer_items),
             "peers over TCP": ("tcp", peer_calls, peer_items),

@@ -80,10 +80,10 @@ def test_a_stream_is_items_and_an_end() -> None:
     assert spoken(writer.encode(1, records.End())) == [{"type": "StreamEnd", "streamId": "s"}]
     failed = records.End(records.Status("INTERNAL", "Something went wrong"))
     assert spoken(writer.encode(1, failed)) == [
-        {"type": "StreamError", "streamId": "s", "error": "Something went wrong"}
+        {"type": "StreamError", "streamId": "s", "error": "Something went wrong", "code": "INTERNAL"}
     ]
     assert spoken(writer.encode(1, records.Reset(Code.CANCELLED))) == [
-        {"type": "StreamError", "streamId": "s", "error": "CANCELLED"}
+        {"type": "StreamError", "streamId": "s", "error": "CANCELLED", "code": "CANCELLED"}
     ]
     writer = begun(Said(Kind.STREAM, "s", "b"))
     assert spoken(writer.encode_run(1, [b"1"])) == [{"type": "StreamData", "streamId": "s", "payload": 1, "to": "b"}]
@@ -93,8 +93,8 @@ def test_a_stream_is_items_and_an_end() -> None:
 @pytest.mark.parametrize(
     ("code", "is_relayed", "told"),
     [
-        (Code.OK, False, "CANCELLED"),
-        (Code.OK, True, "CANCELLED"),
+        (Code.OK, False, "OK"),
+        (Code.OK, True, "OK"),
         (Code.RESOURCE_EXHAUSTED, False, "RESOURCE_EXHAUSTED"),
         (Code.RESOURCE_EXHAUSTED, True, None),
     ],

@@ -78,13 +78,14 @@ class Relay:
         return self._options.limits
 
     async def drain(self) -> None:
-        """Let each peer go once nothing waits for it and it owes nobody an answer; return when none is left.
+        """Let each peer go once nothing waits for it, and no answer is to come from it or to it; return when none is left.
 
         Cancellation: the others stay.
         """
         while self._seats:
+            waiting = {asker for member in self._seats for asker in member.asked_by.values()}
             for member, seat in self._seats.items():
-                if not member.queued_bytes and not member.asked_by:
+                if not member.queued_bytes and not member.asked_by and member.client_id not in waiting:
                     seat.end("the relay is going away")
             # Nobody reports that the last message has left; for the length of a drain this is cheap.
             await trio.sleep(_LOOK_INTERVAL)

@@ -12,6 +12,7 @@ import attrs
 
 from trio_streams.carrier import Carrier
 from trio_streams.config import ConnectionConfig, ReconnectOptions, ResumeOptions
+from trio_streams.peer.signal import PeerDialect
 from trio_streams.procedures.http_client import RECONNECT
 from trio_streams.transports.bytes import connect_tcp
 from trio_streams.transports.messages import connect_trio_websocket, connect_websocket
@@ -19,7 +20,6 @@ from trio_streams.transports.process import open_process
 from trio_streams.transports.tls import connect_tls
 from trio_streams.transports.unix import connect_unix
 from trio_streams.urls.address import Address
-from trio_streams.urls.peer_dialects import PeerDialect
 from trio_streams.urls.websocket import CarrierName
 from trio_streams.wire.binary import PROTOCOL
 from trio_streams.wire.envelope_limits import EnvelopeLimits

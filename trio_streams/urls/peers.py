@@ -18,6 +18,7 @@ from trio_streams.driver import run_connection
 from trio_streams.errors import as_rpc_error
 from trio_streams.nursery import open_bare_nursery
 from trio_streams.peer import Methods, RpcPeer, StreamOptions
+from trio_streams.peer.signal import PeerDialect, Signal
 from trio_streams.service.drain import Drain
 from trio_streams.service.server_config import ServerConfig
 from trio_streams.urls.address import parse_address
@@ -32,7 +33,7 @@ from trio_streams.urls.listening import (
     parse_urls,
     serve_all,
 )
-from trio_streams.urls.peer_dialects import PeerDialect, Signal, check_peer_dialect
+from trio_streams.urls.peer_dialects import check_peer_dialect
 from trio_streams.urls.sessions import check_resume, make_sessions, run_call
 from trio_streams.urls.websocket import CarrierName, check_carrier
 from trio_streams.wire.envelope import SignsOfLife

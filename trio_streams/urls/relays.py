@@ -120,7 +120,7 @@ async def serve_relay(
       options: limits of the relay; None for the defaults.
       config: the timeouts of connections; None for the defaults.
       server: how the server is run: limits of connections, who may ask, the time that a drain gets.
-      drain: ends the relay when told to: no more peers, and each leaves once nothing waits for it and it owes no answer.
+      drain: ends the relay when told to: no more peers, and each leaves once nothing waits for it and no answer is to come.
         What streams are under way a relay does not know.
       certfile, keyfile, ssl_context: as for `serve`.
       task_status: started with the bound URLs, in the order of `urls`.

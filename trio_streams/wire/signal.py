@@ -4,8 +4,9 @@ There are two families. A *stream message* has `type` and `streamId`, and is rec
 `category`: a request or its response, the welcome of a server, a ping or a pong, an error that belongs to nobody.
 Payloads stay the JSON text that they are: whoever takes an item knows its type and decodes it once.
 
-One thing is ours: a response may have an `error` of code and message beside its `data`, since the original has no word
-for a handler that failed and answers nothing. Its own peers ignore what they do not know.
+Two things are ours: a response may have an `error` of code and message beside its `data`, since the original has no word
+for a handler that failed and answers nothing; and a `StreamError` may have a `code`. Its own peers ignore what they do not
+know.
 """
 
 from __future__ import annotations
@@ -64,6 +65,7 @@ class StreamMessage:
       payload: the item as JSON text, of data.
       error: why, of an error.
       to: for whom it is, where a relay is between; everybody on the topic where it is None. The original never says.
+      code: the name of our code, of an error. Nor does it say that.
     """
 
     type: StreamMessageType
@@ -71,6 +73,7 @@ class StreamMessage:
     payload: bytes | None = None
     error: str | None = None
     to: str | None = None
+    code: str | None = None
 
 
 @attrs.frozen(kw_only=True)
@@ -141,6 +144,7 @@ class _Message(msgspec.Struct, rename="camel"):
     timestamp: int | float | None = None
     error: msgspec.Raw = msgspec.Raw()
     details: object = None
+    code: str | None = None
 
 
 class _Failure(msgspec.Struct):
@@ -226,7 +230,7 @@ def _stream_message(found: _Message, name: str, stream_id: str) -> StreamMessage
     reason = _failure(found.error)
     if not isinstance(reason, str):
         raise SignalFault("INVALID_ARGUMENT", "A StreamError says why in error, a string", {"field": "error"})
-    return StreamMessage(kind, stream_id, error=reason, to=found.to)
+    return StreamMessage(kind, stream_id, error=reason, to=found.to, code=found.code)
 
 
 def _failure(raw: msgspec.Raw) -> _Failure | str | None:
@@ -318,6 +322,7 @@ def encode(message: StreamMessage | RpcMessage) -> bytes:
         add(b"payload", (message.payload or b"null") if message.type is _DATA else None)
         add(b"error", message.error)
         add(b"to", message.to)
+        add(b"code", message.code)
         return b"{" + b",".join(parts) + b"}"
     add(b"category", message.category.value)
     add(b"from", message.sender)

@@ -77,6 +77,7 @@ class SignalInbox(EnvelopeInbox):
         self._now = now
         self._next_number = 2 if is_client else 1
         self._calls: dict[str, int] = {}
+        self._asked: dict[str, int] = {}
         self._sent: dict[str, int] = {}
         self._heard: dict[str, int] = {}
         self._refused: dict[str, None] = {}
@@ -86,7 +87,7 @@ class SignalInbox(EnvelopeInbox):
         self.open_limit: int = config.max_streams
         self._greeting = events.Greeted(hello)
         if awaits_welcome:
-            self.is_greeted = False
+            self.is_greeted: bool = False
             self._events.clear()
 
     # -- what the machine asks --------------------------------------------------------------------------------
@@ -118,7 +119,7 @@ class SignalInbox(EnvelopeInbox):
         if said is not None and self._writer.find(stream_id) is None:
             if stream_id & 1 != self._peer_parity:
                 self._allow_another()
-            for ids in (self._calls, self._sent, self._heard):
+            for ids in (self._calls, self._asked, self._sent, self._heard):
                 if ids.get(said.id) == stream_id:
                     del ids[said.id]
                     if ids is self._heard:
@@ -133,7 +134,7 @@ class SignalInbox(EnvelopeInbox):
         self.open_limit += 1
         if self.wants_to_open:
             self._allow_streams()
-            self.owes_grant = self.failure is None  # the driver is to tell those who wait
+            self.owes_grant: bool = self.failure is None  # the driver is to tell those who wait
 
     def _exhaust(self, stream_id: int, field: str, limit: int) -> None:
         self._refuse_item(stream_id, self._stalled(stream_id, field, limit))
@@ -188,7 +189,8 @@ class SignalInbox(EnvelopeInbox):
             return
         status = records.OK
         if message.type is StreamMessageType.STREAM_ERROR:
-            status = records.Status(Code.UNKNOWN.name, message.error or "")
+            code = message.code if message.code not in (None, "", "OK") else None
+            status = records.Status(code or Code.UNKNOWN.name, message.error or "")
         del self._heard[id_]
         self._finish(number, machine, status)
 
@@ -250,6 +252,7 @@ class SignalInbox(EnvelopeInbox):
             self._writer.forget(number)
             return
         number, machine = self._accept(said)
+        self._asked[id_] = number
         self._events.append(events.Opened(number, records.Open(REQUEST, metadata)))
         self._take_items(number, [message.data or b"null"])
         self._finish(number, machine, records.OK)
@@ -294,20 +297,22 @@ class SignalInbox(EnvelopeInbox):
     def _take_error(self, message: RpcMessage) -> None:
         details: Mapping[object, object] = message.details if isinstance(message.details, dict) else {}
         code, request_id, stream_id = (details.get(name) for name in ("code", "requestId", "streamId"))
-        name = code if isinstance(code, str) and code != "OK" else Code.UNKNOWN.name
+        name = code if isinstance(code, str) else Code.UNKNOWN.name
         reason = message.error or ""
-        called = self._calls.get(request_id, 0) if isinstance(request_id, str) else 0
-        sent = self._sent.get(stream_id, 0) if isinstance(stream_id, str) else 0
+        called, asked = (_find(ids, request_id) for ids in (self._calls, self._asked))
+        stopped = asked or _find(self._sent, stream_id)
         if (machine := self._streams.get(called)) is not None:
+            name = Code.UNKNOWN.name if name == "OK" else name
             self._finish(called, machine, records.Status(name, reason, message.details))
-        elif (machine := self._streams.get(sent)) is not None:
-            self._stop_sending(sent, machine, Code.from_name(name), reason)
+        elif (machine := self._streams.get(stopped)) is not None:
+            self._stop_sending(stopped, machine, Code.from_name(name), reason)
         else:
             _logger.info("the peer reports an error: %s", reason[:1_000])
 
     def _stop_sending(self, number: int, machine: StreamMachine, code: Code, reason: str) -> None:
         queued = machine.queued_bytes
-        machine.stopped()  # always news: a stream of ours that is over is gone, for it has no other half
+        if not machine.stopped():
+            return
         self._out.forget(number, queued)
         self._out.put_record(number, records.Reset(code, reason))
         self._events.append(events.Stopped(number, code, reason))
@@ -321,3 +326,7 @@ class SignalInbox(EnvelopeInbox):
         Category.PONG: _take_pong,
         Category.ERROR: _take_error,
     }
+
+
+def _find(ids: Mapping[str, int], id_: object) -> int:
+    return ids.get(id_, 0) if isinstance(id_, str) else 0

@@ -131,23 +131,24 @@ class SignalWriter(EnvelopeWire):
             return self._end(said, records.Status(record.code.name, record.reason))
         if isinstance(record, records.Stop) and said.kind is Kind.HEARD:
             return self._stop(said, record)
+        if isinstance(record, records.Stop) and said.kind is Kind.REQUEST and said.is_said:
+            fault = SignalFault(record.code.name, record.reason or "The call was given up", {"requestId": said.id})
+            return self.encode_fault(fault, said.to)
         return _UNSAID
 
     def _stop(self, said: Said, record: records.Stop) -> bytes:
         """Tell a sender that nobody takes more: the original has no word for it, and shows this one."""
-        is_wished = record.code in (Code.OK, Code.CANCELLED)
-        if self._is_relayed and not is_wished:
+        if self._is_relayed and record.code not in (Code.OK, Code.CANCELLED):
             return _UNSAID
-        code = Code.CANCELLED if is_wished else record.code
         reason = record.reason or "The stream was closed by its receiver"
-        return self.encode_fault(SignalFault(code.name, reason, {"streamId": said.id}))
+        return self.encode_fault(SignalFault(record.code.name, reason, {"streamId": said.id}))
 
     def _end(self, said: Said, status: records.Status) -> bytes:
         if said.kind is Kind.STREAM:
-            kind, reason = StreamMessageType.STREAM_END, None
+            kind, reason, code = StreamMessageType.STREAM_END, None, None
             if not status.is_ok:
-                kind, reason = StreamMessageType.STREAM_ERROR, status.message or status.code
-            return frame(encode(StreamMessage(kind, said.id, error=reason, to=said.to)))
+                kind, reason, code = StreamMessageType.STREAM_ERROR, status.message or status.code, status.code
+            return frame(encode(StreamMessage(kind, said.id, error=reason, to=said.to, code=code)))
         if said.is_said or said.kind is Kind.HEARD:
             return _UNSAID
         if said.kind is not Kind.ASKED and not status.is_ok:
@@ -168,10 +169,10 @@ class SignalWriter(EnvelopeWire):
 
     # -- what belongs to no stream ----------------------------------------------------------------------------
 
-    def encode_fault(self, fault: SignalFault) -> bytes:
-        """The answer to a message that is refused, or to a whole connection."""
+    def encode_fault(self, fault: SignalFault, to: str | None = None) -> bytes:
+        """The answer to a message that is refused, or to a whole connection; `to` says for whom, through a relay."""
         details: dict[str, object] = {"code": fault.code, **(fault.details or {})}
-        return frame(encode(RpcMessage(category=Category.ERROR, error=fault.message, details=details)))
+        return frame(encode(RpcMessage(category=Category.ERROR, to=to, error=fault.message, details=details)))
 
 
 def said_of(name: str, metadata: Mapping[str, str], new_id: Callable[[], str]) -> Said:
