@@ -30,6 +30,8 @@ DIFFERENT: Final = {
     "test_who_is_refused_or_closed_lets_the_next_one_go": NO_METADATA,
     "test_unknown_ids_are_errors": NO_METADATA,
     "test_single_items_and_what_is_there": NO_METADATA,
+    "test_a_stream_that_waits_for_another_one_can_be_closed": NO_METADATA,
+    "test_batches_are_bounded_in_bytes": NO_METADATA,
     "test_items_of_another_type": NO_METADATA,
     "test_an_item_that_can_not_be_sent": NO_METADATA,
     "test_an_abort_before_the_stream_has_begun": NO_METADATA,
