@@ -3123,7 +3123,7 @@ class Connection {
 
   /** A carrier is of no use any more. @param {Carrier} carrier @param {Error} error */
   failed(carrier, error) {
-    if (carrier !== this._carrier) return; // it was known
+    if (carrier !== this._carrier || this.lost !== null) return; // it was known
     if (this.machine.canOutlive) this._detach(error);
     else this.lose(error);
   }
