@@ -1,4 +1,4 @@
-"""A TCP proxy whose network can go away: open connections are reset, and new ones, until it is mended."""
+"""A TCP proxy whose network can go away: open connections are reset, or silent, and new ones are reset until it is mended."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ class Outage:
     port: int = 0
     is_cut: bool = False
     refused: int = 0
+    _hushed: set[trio.SocketStream] = attrs.Factory(set)
     _open: set[trio.SocketStream] = attrs.Factory(set)
 
     async def run(self, *, task_status: trio.TaskStatus[Outage] = trio.TASK_STATUS_IGNORED) -> None:
@@ -44,9 +45,17 @@ class Outage:
             stream.socket.close()
         self._open.clear()
 
+    def hush(self) -> None:
+        """From now on nothing comes over what is open, and nobody is told."""
+        self._hushed |= self._open
+
     def mend(self) -> None:
-        """Bring it back; for new connections only."""
+        """Bring it back, for new connections; what was silent is lost."""
         self.is_cut = False
+        for stream in self._hushed:
+            linger_not(stream)
+            stream.socket.close()
+        self._hushed.clear()
 
     async def _serve(self, client: trio.SocketStream) -> None:
         if self.is_cut:
@@ -64,6 +73,7 @@ class Outage:
     async def _pass_on(self, source: trio.SocketStream, sink: trio.SocketStream) -> None:
         with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
             while data := await source.receive_some(65_536):
-                await sink.send_all(data)
-        with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
-            await sink.send_eof()
+                if source not in self._hushed:
+                    await sink.send_all(data)
+            if source not in self._hushed:
+                await sink.send_eof()

@@ -37,8 +37,8 @@ class ResumingSite:
     """One server and the network before it.
 
     Attributes:
-      outage: the network; `POST /cut?seconds` and `POST /mend` of `pages` do what its methods do.
-      pages: where files and those two are asked for, past the proxy.
+      outage: the network; `POST /cut/<milliseconds>`, `/hush` and `/mend` of `pages` do what its methods do.
+      pages: where files and those are asked for, past the proxy.
       url: WebSockets through the proxy: `peers` below it for peers, procedures elsewhere.
       peers: those that have connected.
     """
@@ -78,6 +78,7 @@ class ResumingSite:
         routes = Routes()
         add_pages(routes)
         routes.add("POST", "/cut/*", self._cut)
+        routes.add("POST", "/hush", self._hush)
         routes.add("POST", "/mend", self._mend)
         self.pages = await self.nursery.start(partial(serve_lean, routes, "127.0.0.1", 0, websocket=self._accept))
         self.outage.upstream_port = int(self.pages.rpartition(":")[2].rstrip("/"))
@@ -94,6 +95,10 @@ class ResumingSite:
     async def _mend_after(self, seconds: float) -> None:
         await trio.sleep(seconds)
         self.outage.mend()
+
+    async def _hush(self, exchange: Exchange) -> None:
+        self.outage.hush()
+        await respond(exchange, 204, b"")
 
     async def _mend(self, exchange: Exchange) -> None:
         self.outage.mend()

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 OUTAGE_SECONDS: Final = 10
 RUN: Final = """async ([file, name, ...args]) => {
     const scenario = (await import(`/tests/browser/js/${file}`))[name];
-    return await scenario(...args) ?? null;
+    const late = new Promise((_, reject) => setTimeout(reject, 60_000, new Error("the scenario hangs")));
+    return await Promise.race([scenario(...args), late]) ?? null;
 }"""
 PROGRESS: Final = """async () => (await import("/tests/browser/js/resume.mjs")).progress"""
 

@@ -17,6 +17,7 @@ SCENARIOS = [
     ("closedMeanwhile", "a client that is closed, or aborted, while it is detached looks no further"),
     ("usedMeanwhile", "what is asked for meanwhile waits, what is given up is given up on the other side"),
     ("backpressure", "a sender waits at what is retained, and goes on"),
+    ("silence", "a WebSocket over which nothing comes is given up, and the session goes on with another"),
     ("badOptions", "wrong options are named"),
 ]
 
@@ -43,7 +44,6 @@ CUTS = [
     Cut(Ending.RESET, is_upwards=True, after_bytes=33_347),
     Cut(Ending.FIN, is_upwards=False, after_bytes=21_013),
     Cut(Ending.RESET, is_upwards=False, after_bytes=47_017),
-    Cut(Ending.SILENCE, is_upwards=False, after_bytes=90_001),
 ]
 
 

@@ -4545,7 +4545,9 @@ function carrierOf(socket) {
 function listen(socket, carrier, connection) {
   /** @type {unknown} */
   let cause;
+  let wasOpen = false;
   socket.addEventListener("open", () => {
+    wasOpen = true;
     if (socket.protocol === PROTOCOL) return connection.opened(carrier);
     const message = `the peer chose the subprotocol ${JSON.stringify(socket.protocol)}, not ${PROTOCOL}`;
     return connection.failed(carrier, new RemoteProtocolError(message, { field: "subprotocol" }));
@@ -4556,7 +4558,7 @@ function listen(socket, carrier, connection) {
   });
   socket.addEventListener("error", (event) => {
     cause = /** @type {{error?: unknown}} */ (event).error ?? cause;
-    if (socket.readyState !== socket.CLOSED) return;
+    if (wasOpen || socket.readyState !== socket.CLOSED) return; // what was open is closed, too, and that says more
     connection.failed(carrier, new ConnectionLost(`can't connect to ${connection.peer}`, cause));
   });
   socket.addEventListener("close", ({ code, reason, wasClean }) => {

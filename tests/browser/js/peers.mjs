@@ -138,12 +138,12 @@ export const forms = using(async (peer, call) => {
   assert.match(await refused, /UNIMPLEMENTED.*content-encoding/);
   // One after the other, though the second is read first.
   const order = [];
-  const first = call("send", { form: "plain", count: 50, stream_id: "first" });
+  await call("send", { form: "plain", count: 50, stream_id: "first" }); // it waits here for its reader
   const second = call("send", { form: "plain", count: 3, stream_id: "second", after: "first" });
   const read = async (id) => {
     for await (const item of peer.receiveStream(id)[1]) order.push(`${id} ${item}`);
   };
-  await Promise.all([read("second"), sleep(20).then(() => read("first")), first, second]);
+  await Promise.all([read("second"), sleep(20).then(() => read("first")), second]);
   assert.equal(order.length, 53);
   assert.deepEqual(order.slice(50), ["second 0", "second 1", "second 2"]);
 });
@@ -237,9 +237,10 @@ export async function lost(url, pages) {
   assert.equal((await begun.next()).value, 0);
   const ours = peer.sendStream((async function* () { for (;;) { yield 1; await sleep(1); } })(), "ours");
   const waiting = [sending, ours, never.next(), nameless.begun, peer.request({ method: "hang" })];
-  await fetch(`${pages}/cut/0`, { method: "POST" });
   const isLost = (error) => error instanceof ConnectionLost && /^Connection closed: /.test(error.message);
-  await Promise.all([...waiting.map((promise) => assert.rejects(promise, isLost)), assert.rejects(all(begun), isLost)]);
+  const ended = Promise.all([...waiting, all(begun)].map((promise) => assert.rejects(promise, isLost)));
+  await fetch(`${pages}/cut/0`, { method: "POST" });
+  await ended;
   assert.ok((await peer.closed) instanceof ConnectionLost);
   await assert.rejects(peer.send(1), isLost);
   await assert.rejects(peer.sendStream([1]), isLost);

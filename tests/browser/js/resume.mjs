@@ -115,6 +115,22 @@ export async function manyCuts(url, count) {
   return resumes;
 }
 
+/** A network that goes silent: nobody is told, so a ping has to find out. */
+export async function silence(url, pages) {
+  const client = await connect(url, { resume: true, reconnect: AT_ONCE, idleTimeout: 400 });
+  const causes = [];
+  client.onstatechange = ({ state, cause }) => causes.push([state, cause?.field]);
+  let next = 0;
+  for await (const item of client.stream("endless.slow")) {
+    assert.equal(item, next++);
+    if (next === 500) await post(`${pages}/hush`);
+    if (client.statistics().resumes === 1 && next > 2_000) break;
+  }
+  await post(`${pages}/mend`); // the socket that is silent would else be waited for
+  assert.deepEqual(causes, [["detached", "idleTimeout"], ["attached", undefined]]);
+  client.close();
+}
+
 /** Where there is no way back, everything ends once, with one error that says why. */
 export async function tooOld(url, pages, options, cut) {
   const client = await connect(url, { reconnect: AT_ONCE, ...options });
@@ -123,8 +139,9 @@ export async function tooOld(url, pages, options, cut) {
   const call = client.call("hang");
   const sent = client.bidi("echo");
   await client.call("hanging");
+  const ends = Promise.all([call, readAll(stream), readAll(sent)].map((one) => one.catch((error) => error)));
   await post(`${pages}/cut/${cut}`);
-  const errors = await Promise.all([call, readAll(stream), readAll(sent)].map((one) => one.catch((error) => error)));
+  const errors = await ends;
   const lost = await client.closed;
   for (const error of errors) assert.equal(error, lost);
   assert.ok(lost instanceof ConnectionLost);
@@ -150,7 +167,7 @@ export async function closedMeanwhile(url, pages) {
     const waiting = client.call("double", 1); // it waits for another carrier
     if (how === "close") client.close();
     else controller.abort();
-    for (const promise of [call, waiting]) await assert.rejects(promise, ConnectionLost);
+    await Promise.all([call, waiting].map((promise) => assert.rejects(promise, ConnectionLost)));
     assert.equal((await client.closed) === null, how === "close");
     await post(`${pages}/mend`);
   }
@@ -204,10 +221,10 @@ export async function backpressure(url, pages) {
 export async function plain(url, pages) {
   const client = await connect(url, { resume: true });
   assert.equal(client.statistics().isResumable, false);
-  const call = client.call("hang");
+  const ended = assert.rejects(client.call("hang"), ConnectionLost);
   await client.call("hanging");
   await post(`${pages}/cut/0`);
-  await assert.rejects(call, ConnectionLost);
+  await ended;
   assert.ok((await client.closed) instanceof ConnectionLost);
 }
 
