@@ -4,17 +4,23 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import AsyncIterator
-from functools import partial
-from typing import Literal
+from typing import Any, Final, Literal
 
 import trio
 
 from trio_streams import RpcError
-from trio_streams.peer import BatchOptions, RpcPeer
+from trio_streams.peer import BatchOptions, PeerReceiveStream, RpcPeer
 
 __all__ = ["declare"]
 
-Form = Literal["plain", "batched", "deflated", "bytes", "after"]
+Form = Literal["plain", "batched", "deflated", "bytes"]
+
+_FORMS: Final[dict[Form, dict[str, Any]]] = {
+    "plain": {},
+    "batched": {"batch": BatchOptions(max_items=7)},
+    "deflated": {"compression": "deflate"},
+    "bytes": {"content_type": "application/octet-stream"},
+}
 
 
 def declare(peer: RpcPeer) -> None:
@@ -78,34 +84,16 @@ def _declare_streams(peer: RpcPeer) -> None:
     @peer.method("send")
     async def send(form: Form, count: int, stream_id: str, after: str | None = None) -> str | None:
         """Send numbers in some form; what sending raised."""
-        start = partial(peer.send_stream, stream_id=stream_id, after=after)
-        if form == "batched":
-            start = partial(start, batch=BatchOptions(max_items=7))
-        elif form == "deflated":
-            start = partial(start, compression="deflate")
-        elif form == "bytes":
-            start = partial(start, content_type="application/octet-stream")
+        items = [b"%d" % n if form == "bytes" else n for n in range(count)]
         try:
-            await start([b"%d" % n if form == "bytes" else n for n in range(count)])
-        except RpcError as exc:
-            return f"{exc.code}: {exc.message}"
+            await peer.send_stream(items, stream_id, after=after, **_FORMS[form])
         except Exception as exc:  # noqa: BLE001 - the scenario judges it
-            return f"{type(exc).__name__}: {exc}"
+            return _describe(exc)
         return None
 
     @peer.method("take")
     async def take(stream_id: str, most: int | None = None) -> object:
-        """Receive a stream of the other side; its items, and how it ended."""
-        items: list[object] = []
-        _, stream = peer.receive_stream(stream_id)
-        try:
-            async for item in stream:
-                items.append(item.decode() if isinstance(item, bytes) else item)
-                if len(items) == most:
-                    break
-        except Exception as exc:  # noqa: BLE001 - the scenario judges it
-            return {"items": items, "error": f"{type(exc).__name__}: {exc}"}
-        return {"items": items, "error": None}
+        return await _take(peer.receive_stream(stream_id)[1], most)
 
     @peer.method("count")
     async def count(stream_id: str) -> list[int]:
@@ -147,20 +135,36 @@ def _declare_directions(peer: RpcPeer) -> None:
 
     @peer.method("open")
     async def open_stream(name: str, stream_id: str | None = None) -> str:
-        """Open a stream of whatever name; how the other side takes it."""
+        """Open a stream of whatever name; how the other side refuses it."""
         metadata = {} if stream_id is None else {"stream-id": stream_id}
         async with peer.connection.open_stream(name, metadata=metadata) as stream:
             try:
-                while True:
-                    await stream.receive()
+                await stream.receive()
             except trio.EndOfChannel:
                 pass
-            except RpcError as exc:
-                return f"{exc.code}: {exc.message}"
             except Exception as exc:  # noqa: BLE001 - the scenario judges it
-                return f"{type(exc).__name__}: {exc}"
+                return _describe(exc)
             try:
                 while True:
                     await stream.send(b"0")
             except Exception as exc:  # noqa: BLE001 - likewise
-                return f"{type(exc).__name__}: {exc}"
+                return _describe(exc)
+
+
+async def _take(stream: PeerReceiveStream[object], most: int | None) -> object:
+    """The items of a stream, up to so many, and how it ended."""
+    items: list[object] = []
+    try:
+        async for item in stream:
+            items.append(item.decode() if isinstance(item, bytes) else item)
+            if len(items) == most:
+                break
+    except Exception as exc:  # noqa: BLE001 - the scenario judges it
+        return {"items": items, "error": _describe(exc)}
+    return {"items": items, "error": None}
+
+
+def _describe(error: Exception) -> str:
+    if isinstance(error, RpcError):
+        return f"{error.code}: {error.message}"
+    return f"{type(error).__name__}: {error}"

@@ -124,9 +124,7 @@ class ResumingSite:
             carrier.drive(connection.kick)
 
         router = self.application.router
-        await run_server(
-            carrier, partial(prepare, router), make_machine=lambda: carrier.machine, on_connection=began
-        )
+        await run_server(carrier, partial(prepare, router), make_machine=lambda: carrier.machine, on_connection=began)
 
     async def _run_peer(self, carrier: ResumingCarrier) -> None:
         await self._be_peer(carrier, resuming=carrier)
@@ -161,7 +159,7 @@ async def open_resuming_site(resume: ResumeOptions | None = None) -> AsyncGenera
     config = ConnectionConfig()
     async with trio.open_nursery() as nursery:
         options = resume or ResumeOptions()
-        site = ResumingSite(nursery, *(Sessions(options, config, nursery) for _ in range(2)))
+        site = ResumingSite(nursery, Sessions(options, config, nursery), Sessions(options, config, nursery))
         await site.start()
         yield site
         nursery.cancel_scope.cancel()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from urllib.parse import urlsplit
 
 import pytest
@@ -56,7 +57,7 @@ async def test_carriers_that_are_cut_again_and_again(cut: Cut) -> None:
         (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
         here = listener.socket.getsockname()[1]
         weather = Weather(seed=cut.after_bytes, max_chunk=1_400, cut=cut)
-        async with open_proxy(listener, lambda: trio.open_tcp_stream("127.0.0.1", port), weather):
+        async with open_proxy(listener, partial(trio.open_tcp_stream, "127.0.0.1", port), weather):
             resumes = await run_node("resume.mjs", "manyCuts", f"ws://127.0.0.1:{here}/", 3_000, seconds=120)
         assert resumes >= 2
 
