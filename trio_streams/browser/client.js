@@ -3123,7 +3123,7 @@ class Connection {
 
   /** A carrier is of no use any more. @param {Carrier} carrier @param {Error} error */
   failed(carrier, error) {
-    if (carrier !== this._carrier) return; // it was known
+    if (carrier !== this._carrier || this.lost !== null) return; // it was known
     if (this.machine.canOutlive) this._detach(error);
     else this.lose(error);
   }
@@ -4545,7 +4545,9 @@ function carrierOf(socket) {
 function listen(socket, carrier, connection) {
   /** @type {unknown} */
   let cause;
+  let wasOpen = false;
   socket.addEventListener("open", () => {
+    wasOpen = true;
     if (socket.protocol === PROTOCOL) return connection.opened(carrier);
     const message = `the peer chose the subprotocol ${JSON.stringify(socket.protocol)}, not ${PROTOCOL}`;
     return connection.failed(carrier, new RemoteProtocolError(message, { field: "subprotocol" }));
@@ -4556,7 +4558,7 @@ function listen(socket, carrier, connection) {
   });
   socket.addEventListener("error", (event) => {
     cause = /** @type {{error?: unknown}} */ (event).error ?? cause;
-    if (socket.readyState !== socket.CLOSED) return;
+    if (wasOpen || socket.readyState !== socket.CLOSED) return; // what was open is closed, too, and that says more
     connection.failed(carrier, new ConnectionLost(`can't connect to ${connection.peer}`, cause));
   });
   socket.addEventListener("close", ({ code, reason, wasClean }) => {
