@@ -137,10 +137,11 @@ class Listening(ABC):
 
     # -- letting in -------------------------------------------------------------------------------------------
 
-    def policy(self, address: Address) -> OriginPolicy:
+    def policy(self, address: Address, more_origins: tuple[str, ...] = ()) -> OriginPolicy:
         """Whose requests a listener answers."""
         rules = self.rules
-        return OriginPolicy(address.host, allowed_hosts=rules.allowed_hosts, allowed_origins=rules.allowed_origins)
+        origins = rules.allowed_origins + more_origins
+        return OriginPolicy(address.host, allowed_hosts=rules.allowed_hosts, allowed_origins=origins)
 
     def admit_at(self, address: Address) -> None:
         """Have what the current task and its children accept be let in by this server's rules."""
