@@ -170,6 +170,12 @@ async def test_a_client_that_does_not_offer_it_is_served_otherwise(autojump_cloc
         await near.send(hello("plain"))
         offer = await site.sessions.receive_offer(far)
         assert offer == Offer(hello("plain"), None)
+        data = hello("offering", 0, RESUME)
+        for taken in (7, len(data)):
+            near, far = memory_carrier_pair()
+            await near.send(data[taken:] or b"more")
+            offer = await site.sessions.receive_offer(far, data[:taken])
+            assert (offer.received, offer.hello is not None) == (data, True)
 
 
 @pytest.mark.parametrize("said", [b"", b"trio-str", PREFACE, PREFACE + b"\xff" * 20, b"GET / HTTP/1.1\r\n"])
