@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -10,10 +10,12 @@ from typing import Any
 
 import pytest
 import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from tests.transports.test_asgi_tls import CERTIFICATE, KEY
 from trio_streams.errors import ConnectionLost, LocalProtocolError, RemoteProtocolError, RpcError
 from trio_streams.peer import RelayLimits, RelayOptions, RpcPeer, current_caller
+from trio_streams.peer.relay import Relay
 from trio_streams.transports.messages import connect_websocket
 from trio_streams.transports.tls import client_context
 from trio_streams.urls import Drain, ServerConfig, open_peer, serve_relay
@@ -148,6 +150,52 @@ async def test_the_limits_of_a_relay() -> None:
                 raise AssertionError("entered")
         with pytest.raises(ConnectionLost, match="Connection closed"):
             await a.request("x" * 2_000)
+
+
+class Breaking:
+    """A WebSocket that breaks for its reader and its writer at once."""
+
+    peer = "somebody"
+    subprotocol = None
+
+    def __init__(self) -> None:
+        self.broken = trio.Event()
+        self.is_closed = False
+
+    async def receive_messages(self) -> list[str | bytes]:
+        await self.broken.wait()
+        raise ConnectionLost("reset by peer")
+
+    async def send_messages(self, messages: Sequence[str | bytes]) -> None:
+        await self.broken.wait()
+        raise ConnectionLost("reset by peer")
+
+    async def wait_writable(self) -> None:
+        await trio.lowlevel.checkpoint()
+
+    async def aclose(self) -> None:
+        self.is_closed = True
+        await trio.lowlevel.checkpoint()
+
+
+async def test_a_connection_that_breaks_both_ways_breaks_no_more(autojump_clock: MockClock) -> None:
+    """Reading and writing fail at the same time: that is one bare loss, which a server tells people and survives."""
+    relay, carrier = Relay(), Breaking()
+    failures: list[Exception] = []
+
+    async def run() -> None:
+        try:
+            await relay.run(carrier, "/room")
+        except Exception as exc:  # noqa: BLE001 - looked at below
+            failures.append(exc)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(run)
+        await wait_all_tasks_blocked()
+        carrier.broken.set()
+    assert [type(one) for one in failures] in ([], [ConnectionLost])
+    assert carrier.is_closed
+    assert relay.members == ()
 
 
 async def test_a_relay_drains() -> None:
