@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
@@ -233,6 +234,26 @@ async def test_a_relay_drains() -> None:
                 await b.wait_closed()
             await over.wait()
     assert answers == ["last"]
+    assert not drain.was_cut
+
+
+async def test_who_still_shakes_hands_holds_up_no_drain() -> None:
+    """A connection that has said nothing is closed, and a relay that is full says so to nobody but the newcomer."""
+    drain = Drain()
+    options = RelayOptions(limits=RelayLimits(max_members=1))
+    with trio.fail_after(PATIENCE):
+        async with trio.open_nursery() as nursery:
+            (url,) = await nursery.start(partial(serve_relay, "ws://127.0.0.1:0", drain=drain, options=options))
+            async with enter(url, "a") as a:
+                with pytest.raises((ConnectionLost, RemoteProtocolError)):
+                    async with enter(url, "b"):
+                        raise AssertionError("entered")
+                assert await a.ping() > 0
+            silent = await trio.open_tcp_stream("127.0.0.1", int(url.rpartition(":")[2]))
+            async with silent:
+                drain.begin()
+                with contextlib.suppress(trio.BrokenResourceError):  # where nobody had accepted it yet
+                    assert await silent.receive_some() == b""
     assert not drain.was_cut
 
 
