@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator
+import contextlib
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -10,10 +11,12 @@ from typing import Any
 
 import pytest
 import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from tests.transports.test_asgi_tls import CERTIFICATE, KEY
 from trio_streams.errors import ConnectionLost, LocalProtocolError, RemoteProtocolError, RpcError
 from trio_streams.peer import RelayLimits, RelayOptions, RpcPeer, current_caller
+from trio_streams.peer.relay import Relay
 from trio_streams.transports.messages import connect_websocket
 from trio_streams.transports.tls import client_context
 from trio_streams.urls import Drain, ServerConfig, open_peer, serve_relay
@@ -150,6 +153,52 @@ async def test_the_limits_of_a_relay() -> None:
             await a.request("x" * 2_000)
 
 
+class Breaking:
+    """A WebSocket that breaks for its reader and its writer at once."""
+
+    peer = "somebody"
+    subprotocol = None
+
+    def __init__(self) -> None:
+        self.broken = trio.Event()
+        self.is_closed = False
+
+    async def receive_messages(self) -> list[str | bytes]:
+        await self.broken.wait()
+        raise ConnectionLost("reset by peer")
+
+    async def send_messages(self, messages: Sequence[str | bytes]) -> None:
+        await self.broken.wait()
+        raise ConnectionLost("reset by peer")
+
+    async def wait_writable(self) -> None:
+        await trio.lowlevel.checkpoint()
+
+    async def aclose(self) -> None:
+        self.is_closed = True
+        await trio.lowlevel.checkpoint()
+
+
+async def test_a_connection_that_breaks_both_ways_breaks_no_more(autojump_clock: MockClock) -> None:
+    """Reading and writing fail at the same time: that is one bare loss, which a server tells people and survives."""
+    relay, carrier = Relay(), Breaking()
+    failures: list[Exception] = []
+
+    async def run() -> None:
+        try:
+            await relay.run(carrier, "/room")
+        except Exception as exc:  # noqa: BLE001 - looked at below
+            failures.append(exc)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(run)
+        await wait_all_tasks_blocked()
+        carrier.broken.set()
+    assert [type(one) for one in failures] in ([], [ConnectionLost])
+    assert carrier.is_closed
+    assert relay.members == ()
+
+
 async def test_a_relay_drains() -> None:
     """Nobody new is let in, an answer that is owed still comes, then everybody is sent away, and the relay returns."""
     drain = Drain()
@@ -185,6 +234,26 @@ async def test_a_relay_drains() -> None:
                 await b.wait_closed()
             await over.wait()
     assert answers == ["last"]
+    assert not drain.was_cut
+
+
+async def test_who_still_shakes_hands_holds_up_no_drain() -> None:
+    """A connection that has said nothing is closed, and a relay that is full says so to nobody but the newcomer."""
+    drain = Drain()
+    options = RelayOptions(limits=RelayLimits(max_members=1))
+    with trio.fail_after(PATIENCE):
+        async with trio.open_nursery() as nursery:
+            (url,) = await nursery.start(partial(serve_relay, "ws://127.0.0.1:0", drain=drain, options=options))
+            async with enter(url, "a") as a:
+                with pytest.raises((ConnectionLost, RemoteProtocolError)):
+                    async with enter(url, "b"):
+                        raise AssertionError("entered")
+                assert await a.ping() > 0
+            silent = await trio.open_tcp_stream("127.0.0.1", int(url.rpartition(":")[2]))
+            async with silent:
+                drain.begin()
+                with contextlib.suppress(trio.BrokenResourceError):  # where nobody had accepted it yet
+                    assert await silent.receive_some() == b""
     assert not drain.was_cut
 
 

@@ -42,7 +42,11 @@ REFUSED: Final = ["a stream", "Unknown category 'nonsense'", "Invalid JSON: Inpu
 
 def declare(peer: RpcPeer) -> None:
     """What ours answers."""
+    _declare_calls(peer)
+    _declare_streams(peer)
 
+
+def _declare_calls(peer: RpcPeer) -> None:
     @peer.method("add")
     async def add(a: int, b: int) -> int:
         return a + b
@@ -56,6 +60,12 @@ def declare(peer: RpcPeer) -> None:
         caller = current_caller()
         return [caller.client_id, caller.name]
 
+    @peer.method("call_back")
+    async def call_back() -> object:
+        return (await peer.request({"method": "greet", "name": "ours"})).data
+
+
+def _declare_streams(peer: RpcPeer) -> None:
     @peer.method("count")
     async def count(number: int) -> AsyncIterator[int]:
         for each in range(number):
@@ -71,10 +81,6 @@ def declare(peer: RpcPeer) -> None:
     async def sum_up(stream_id: str) -> int:
         _, stream = peer.receive_stream(stream_id, int)
         return sum([number async for number in stream])
-
-    @peer.method("call_back")
-    async def call_back() -> object:
-        return (await peer.request({"method": "greet", "name": "ours"})).data
 
     @peer.method("take_five")
     async def take_five(stream_id: str) -> list[int]:

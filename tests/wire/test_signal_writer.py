@@ -106,6 +106,21 @@ def test_a_sender_learns_that_its_stream_was_closed(code: Code, is_relayed: bool
     assert [one["details"] for one in answer] == ([] if told is None else [{"code": told, "streamId": "s"}])
 
 
+def test_a_call_that_is_given_up_is_told_to_whom_was_asked() -> None:
+    """Only once it was asked; the error names the call, and goes where the call went."""
+    writer = begun(Said(Kind.REQUEST, "r", to="b"))
+    assert writer.encode(1, records.Stop(Code.CANCELLED)) == b""
+    writer.encode_run(1, [b"1"])
+    assert spoken(writer.encode(1, records.Stop(Code.CANCELLED))) == [
+        {
+            "category": "error",
+            "to": "b",
+            "error": "The call was given up",
+            "details": {"code": "CANCELLED", "requestId": "r"},
+        }
+    ]
+
+
 def test_what_has_no_word_is_not_said() -> None:
     """Our half of the peer's stream, stops of calls, heads, and what comes for streams that are over."""
     writer = begun(Said(Kind.HEARD, "s"))

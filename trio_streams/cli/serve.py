@@ -28,7 +28,7 @@ from trio_streams.service.server_config import ServerConfig
 from trio_streams.transports.exchange import ExchangeConfig
 from trio_streams.urls import serve
 
-__all__ = ["SETTINGS", "add_serve"]
+__all__ = ["SETTINGS", "add_serve", "open_logs", "server_options"]
 
 DEFAULT_URLS: Final = ("tcp://127.0.0.1:7000", "ws://127.0.0.1:7001", "http://127.0.0.1:7002")
 
@@ -104,7 +104,7 @@ def run_serve(arguments: argparse.Namespace) -> int:
     try:
         values = read_settings(SETTINGS, arguments, os.environ)
         level = "debug" if arguments.verbose else values.pop("log_level", "warning")
-        _open_logs(level, values.get("access_log", "off"))
+        open_logs(level, values.get("access_log", "off"))
         if arguments.reload:
             watching = partial(supervise, arguments.argv, watched_folder(arguments.app), say=write_note)
             return run(watching, is_ended_by_signal=True)
@@ -116,13 +116,13 @@ def run_serve(arguments: argparse.Namespace) -> int:
     urls = arguments.urls or os.environ.get(_URLS_VARIABLE, "").split() or DEFAULT_URLS
     drain = Drain()
     thresholds = values.pop("gc_threshold", DEFAULT_THRESHOLDS)
-    command = partial(_serve, app, tuple(urls), drain, {**_options(values), "dashboard": arguments.dashboard})
+    command = partial(_serve, app, tuple(urls), drain, {**server_options(values), "dashboard": arguments.dashboard})
     with relieved_collector(thresholds):
         code = run(command, is_ended_by_signal=True, drain=drain)
     return EXIT_CUT if code == 0 and drain.was_cut else code
 
 
-def _options(values: Mapping[str, Any]) -> dict[str, Any]:
+def server_options(values: Mapping[str, Any]) -> dict[str, Any]:
     """What `serve` takes, from settings by name."""
     given = {_RENAMED.get(name, name): value for name, value in values.items()}
     given["on_access"] = _ACCESS_LOGS.get(given.pop("access_log", "off"))
@@ -139,7 +139,8 @@ def _taken(given: dict[str, Any], config: type[attrs.AttrsInstance]) -> dict[str
     return {name: given.pop(name) for name in fields}
 
 
-def _open_logs(level: str, access_log: str) -> None:
+def open_logs(level: str, access_log: str) -> None:
+    """Have logs written to standard error: all from a level on, and those of access in a form of their own, or not."""
     logging.basicConfig(level=level.upper(), format=_FORMAT)
     if access_log != "off":
         # Lines for programs have nothing before them.

@@ -15,6 +15,7 @@ import attrs
 import trio
 
 from trio_streams.config import positive
+from trio_streams.errors import ConnectionLost
 from trio_streams.nursery import open_bare_nursery
 from trio_streams.transports.envelope_carrier import MessageCarrier
 from trio_streams.wire.signal_relay import RelayLimits, RelayMachine, RelayMember
@@ -152,8 +153,12 @@ class Relay:
             while not (texts := machine.take(member, _WRITE_BYTES)):
                 await seat.waiting.park()
             self._room.unpark_all()
-            with trio.move_on_after(timeout) as scope:
-                await carrier.send_messages([text.decode() for text in texts])
+            try:
+                with trio.move_on_after(timeout) as scope:
+                    await carrier.send_messages([text.decode() for text in texts])
+            except ConnectionLost as exc:
+                seat.end(str(exc))  # its reader may hear of the same: one of the two is enough
+                return
             if scope.cancelled_caught:
                 seat.end(f"it took no message within stall_timeout of {timeout:g} s")
                 return

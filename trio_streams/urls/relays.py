@@ -91,8 +91,9 @@ class _RelayServer(Listening):
         await trio.sleep(self.rules.drain_delay)
         self.stopping.set()
         with trio.move_on_after(self.rules.drain_timeout):
-            await self.relay.drain()
-            await trio.sleep_forever()  # the goodbyes; this task ends with the listeners
+            async with open_bare_nursery() as ending:  # until it is cancelled: this task ends with the listeners
+                ending.start_soon(self._runs.end_idle)  # who still shakes hands
+                ending.start_soon(self.relay.drain)
         self.drain.cut()
         scope.cancel()
         await trio.sleep(GOODBYE_TIMEOUT)

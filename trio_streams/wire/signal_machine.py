@@ -91,10 +91,7 @@ class SignalMachine(EnvelopeMux):
         if awaits_welcome:
             self.ping(now)
         if not is_client:
-            welcome = RpcMessage(
-                category=Category.WELCOME, client_id=new_id(), session_id=new_id(), restored_session=False
-            )
-            self._out.put(frame(encode(welcome)))
+            self._out.put(frame(encode(_make_welcome(new_id))))
 
     @property
     def welcome(self) -> RpcMessage | None:
@@ -171,3 +168,7 @@ class SignalMachine(EnvelopeMux):
             self._send_ping(number, self._now)
         else:
             self._signs.ping_nowait()
+
+
+def _make_welcome(new_id: Callable[[], str]) -> RpcMessage:
+    return RpcMessage(category=Category.WELCOME, client_id=new_id(), session_id=new_id(), restored_session=False)
