@@ -135,20 +135,23 @@ def _declare_directions(peer: RpcPeer) -> None:
 
     @peer.method("open")
     async def open_stream(name: str, stream_id: str | None = None) -> str:
-        """Open a stream of whatever name; how the other side refuses it."""
-        metadata = {} if stream_id is None else {"stream-id": stream_id}
-        async with peer.connection.open_stream(name, metadata=metadata) as stream:
-            try:
-                await stream.receive()
-            except trio.EndOfChannel:
-                pass
-            except Exception as exc:  # noqa: BLE001 - the scenario judges it
-                return _describe(exc)
-            try:
-                while True:
-                    await stream.send(b"0")
-            except Exception as exc:  # noqa: BLE001 - likewise
-                return _describe(exc)
+        return await _open(peer, name, {} if stream_id is None else {"stream-id": stream_id})
+
+
+async def _open(peer: RpcPeer, name: str, metadata: dict[str, str]) -> str:
+    """Open a stream of whatever name; how the other side refuses it."""
+    async with peer.connection.open_stream(name, metadata=metadata) as stream:
+        try:
+            await stream.receive()
+        except trio.EndOfChannel:
+            pass
+        except Exception as exc:  # noqa: BLE001 - the scenario judges it
+            return _describe(exc)
+        try:
+            while True:
+                await stream.send(b"0")
+        except Exception as exc:  # noqa: BLE001 - likewise
+            return _describe(exc)
 
 
 async def _take(stream: PeerReceiveStream[object], most: int | None) -> object:
