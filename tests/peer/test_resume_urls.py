@@ -99,8 +99,7 @@ async def test_both_sides_go_on(scheme: str, tmp_path: Path) -> None:
             is_over.set()
         await until(lambda: len(near.told) == len(served.books.told) == 30)
         assert near.calls == served.books.calls == list(range(30))
-        await until(lambda: peer.connection.statistics().is_attached)
-        assert peer.connection.statistics().resumes > 0
+        await until(lambda: peer.connection.statistics().resumes > 0)
         assert len(served.peers) == 1  # a connection that is cut before its hello is nobody's
         await peer.drain()
 
