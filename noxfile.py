@@ -101,7 +101,7 @@ class _Dev:
 def tests(session: nox.Session) -> None:
     """Every test that is not another session's, warnings as errors."""
     _install(session, "-e", ".[all]", *_group("test"))
-    others = ("conformance", "faults", "benchmarks", "browser", "test_notebooks.py", "test_stubs.py")
+    others = ("conformance", "faults", "benchmarks", "browser", "test_notebooks.py", "test_stubs.py", "typing")
     session.run("python", "-m", "pytest", *(f"--ignore=tests/{name}" for name in others), *session.posargs)
 
 
@@ -168,7 +168,7 @@ def typing(session: nox.Session) -> None:
     """Mypy's strict mode, and pyright's claim that everything public is typed."""
     _Dev.run(session, "mypy")
     _Dev.run(session, "pyright", "--ignoreexternal", "--verifytypes", "trio_streams")
-    _Dev.run(session, "pytest", "-q", "tests/test_stubs.py")
+    _Dev.run(session, "pytest", "-q", "tests/test_stubs.py", "tests/typing")
 
 
 @nox.session(python=False)

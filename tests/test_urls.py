@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import socket
-from collections.abc import AsyncGenerator, MutableMapping
+from collections.abc import AsyncGenerator, Mapping, MutableMapping
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -314,6 +314,18 @@ async def test_asgi_app() -> None:
     assert b"".join(cast("bytes", message.get("body", b"")) for message in sent) == b"3"
 
 
+ASGI_SCOPE: Mapping[str, object] = {
+    "method": "POST",
+    "path": "/add",
+    "query_string": b"",
+    "http_version": "1.1",
+    "scheme": "http",
+    "client": ("127.0.0.1", 1),
+    "subprotocols": ["trio-streams.v1"],
+    "extensions": {"websocket.http.response": {}},
+}
+
+
 @pytest.mark.parametrize("kind", ["http", "websocket"])
 @pytest.mark.parametrize(
     ("hosts", "origins", "host", "origin", "status"),
@@ -340,18 +352,7 @@ async def test_whom_an_asgi_app_lets_in(
 ) -> None:
     """Everybody by default; with a tuple, whom `serve` would, by HTTP and by WebSocket alike."""
     headers = [(b"host", host.encode()), *([(b"origin", origin.encode())] if origin else [])]
-    scope: MutableMapping[str, object] = {
-        "type": kind,
-        "method": "POST",
-        "path": "/add",
-        "query_string": b"",
-        "headers": headers,
-        "http_version": "1.1",
-        "scheme": "http",
-        "client": ("127.0.0.1", 1),
-        "subprotocols": ["trio-streams.v1"],
-        "extensions": {"websocket.http.response": {}},
-    }
+    scope: MutableMapping[str, object] = {**ASGI_SCOPE, "type": kind, "headers": headers}
     messages: list[MutableMapping[str, object]] = [{"type": "http.request", "body": b"[1, 2]", "more_body": False}]
     if kind == "websocket":
         messages = [{"type": "websocket.connect"}, {"type": "websocket.disconnect", "code": 1000}]

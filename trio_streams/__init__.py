@@ -19,6 +19,7 @@ from trio_streams.errors import StreamError as StreamError
 from trio_streams.errors import StreamReset as StreamReset
 from trio_streams.errors import StreamsError as StreamsError
 from trio_streams.errors import StreamStopped as StreamStopped
+from trio_streams.peer import RpcPeer as RpcPeer
 from trio_streams.procedures import Client as Client
 from trio_streams.procedures import Router as Router
 from trio_streams.service.broadcast import Broadcast as Broadcast
@@ -41,8 +42,11 @@ from trio_streams.transports.event_source import open_event_source as open_event
 from trio_streams.urls import asgi_app as asgi_app
 from trio_streams.urls import connect as connect
 from trio_streams.urls import connect_stream as connect_stream
+from trio_streams.urls import open_peer as open_peer
+from trio_streams.urls import open_peer_stream as open_peer_stream
 from trio_streams.urls import serve as serve
 from trio_streams.urls import serve_connection as serve_connection
+from trio_streams.urls import serve_peers as serve_peers
 from trio_streams.urls import serve_stream as serve_stream
 from trio_streams.wire.event_source import EventSourceConfig as EventSourceConfig
 
@@ -69,6 +73,7 @@ __all__ = [
     "RemoteProtocolError",
     "Router",
     "RpcError",
+    "RpcPeer",
     "SendStream",
     "ServerConfig",
     "SseConfig",
@@ -86,8 +91,11 @@ __all__ = [
     "connect",
     "connect_stream",
     "open_event_source",
+    "open_peer",
+    "open_peer_stream",
     "open_stream",
     "serve",
     "serve_connection",
+    "serve_peers",
     "serve_stream",
 ]

@@ -31,12 +31,8 @@ _Stream = WireStream[bytes, bytes]
 _AcceptChannel = tuple["trio.MemorySendChannel[_Stream]", "trio.MemoryReceiveChannel[_Stream]"]
 
 
-def _nobody_to_kick() -> None:
+def _nobody(*_: object) -> None:
     """Nothing drives the connection."""
-
-
-def _nobody_to_end(is_cut: bool) -> None:
-    """Likewise."""
 
 
 def _open_accept_channel() -> _AcceptChannel:
@@ -95,8 +91,8 @@ class Connection:
         self.peer: str = peer
         self.transport: str = transport
         self.config: ConnectionConfig = config
-        self.kick: Callable[[], None] = _nobody_to_kick
-        self.end: Callable[[bool], None] = _nobody_to_end
+        self.kick: Callable[[], None] = _nobody
+        self.end: Callable[[bool], None] = _nobody
         self.on_lost: Callable[[ConnectionLost], None] | None = None
         self.on_ponged: Callable[[events.Ponged], None] | None = None
         self.bytes_sent: int = 0
@@ -428,7 +424,7 @@ class Connection:
 
     def retire(self) -> None:
         """Let go of the driver, which has ended: each would else hold the other until the collector finds them."""
-        self.kick = _nobody_to_kick
+        self.kick = self.end = _nobody
         self.on_lost = self.on_ponged = self._on_accepted = None
 
     def _lost_again(self) -> ConnectionLost:

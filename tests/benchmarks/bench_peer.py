@@ -24,6 +24,7 @@ from websockets.asyncio.client import connect as connect_websocket
 from tests.benchmarks.child import running
 from tests.benchmarks.table import median, options, percentile, print_head, print_table
 from trio_streams.peer import RpcPeer
+from trio_streams.peer.signal import PeerDialect
 from trio_streams.urls import open_peer
 
 DATA: Final = {"method": "echo", "text": "hello"}
@@ -45,12 +46,12 @@ async def _timed(call: Callable[[], Awaitable[object]], count: int, delays: list
         delays.append(perf_counter() - started)
 
 
-def peer_calls(url: str, in_flight: int, count: int) -> Calls:
+def peer_calls(url: str, in_flight: int, count: int, *, dialect: PeerDialect = "trio-streams") -> Calls:
     """Calls between our peers."""
 
     async def run() -> Calls:
         delays: list[float] = []
-        async with open_peer(url) as peer:
+        async with open_peer(url, dialect=dialect) as peer:
             call = partial(peer.request, DATA)
             await _timed(call, 50, [])
             started = perf_counter()
@@ -62,7 +63,7 @@ def peer_calls(url: str, in_flight: int, count: int) -> Calls:
     return trio.run(run)
 
 
-def peer_items(url: str, count: int) -> float:
+def peer_items(url: str, count: int, *, dialect: PeerDialect = "trio-streams") -> float:
     """Items a second between our peers."""
 
     async def take(peer: RpcPeer, items: int) -> float:
@@ -75,7 +76,7 @@ def peer_items(url: str, count: int) -> float:
         return items / (perf_counter() - started)
 
     async def run() -> float:
-        async with open_peer(url) as peer:
+        async with open_peer(url, dialect=dialect) as peer:
             await take(peer, 1_000)
             return await take(peer, count)
 
@@ -142,10 +143,15 @@ def main() -> None:
     print_head("Peers", f"medians of {rounds} interleaved rounds of {calls} calls and {items} items")
     with running("tests.benchmarks.peer_server") as ours, running("tests.benchmarks.peer_server_asyncio") as others:
         urls = {**others, **ours}
-        names = {
+        names: dict[str, tuple[str, Callable[[str, int, int], Calls], Callable[[str, int], float]]] = {
             "websockets on asyncio": ("asyncio-ws", asyncio_calls, asyncio_items),
             "peers over WebSockets": ("ws", peer_calls, peer_items),
             "peers over TCP": ("tcp", peer_calls, peer_items),
+            "signal over WebSockets": (
+                "ws",
+                partial(peer_calls, dialect="signal"),
+                partial(peer_items, dialect="signal"),
+            ),
         }
         contestants = {name: row for name, row in names.items() if chosen.only in name}
         found: dict[str, list[tuple[list[Calls], float]]] = {name: [] for name in contestants}
@@ -173,7 +179,7 @@ def _show(found: Mapping[str, list[tuple[list[Calls], float]]]) -> None:
     for name, measured in found.items():
         rates = [rate for _, rate in measured]
         ratio = median([rate / base for rate, (_, base) in zip(rates, baseline, strict=True)])
-        target = "" if "asyncio" in name else "200,000/s"
+        target = "" if "asyncio" in name else "100,000/s" if "signal" in name else "200,000/s"
         rows.append([name, f"{median(rates):,.0f}/s", f"{ratio:.2f} x", target])
     print()
     print_table(["items", "rate", "ratio", "target"], rows)

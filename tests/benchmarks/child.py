@@ -10,11 +10,10 @@ import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-__all__ = ["cpu_seconds", "resident_bytes", "running"]
+__all__ = ["cpu_seconds", "resident_bytes", "running", "running_command"]
 
 
-@contextlib.contextmanager
-def running(module: str, *arguments: str) -> Iterator[Mapping[str, str]]:
+def running(module: str, *arguments: str) -> contextlib.AbstractContextManager[Mapping[str, str]]:
     """Run `python -m module` for as long as the block.
 
     Args:
@@ -24,8 +23,20 @@ def running(module: str, *arguments: str) -> Iterator[Mapping[str, str]]:
     Yields:
       The URLs.
     """
-    command = [sys.executable, "-m", module, *arguments]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    return running_command(sys.executable, "-m", module, *arguments)
+
+
+@contextlib.contextmanager
+def running_command(*command: str, **environment: str) -> Iterator[Mapping[str, str]]:
+    """The same of any command.
+
+    Args:
+      command: prints its URLs as one line of JSON, and ends with its standard input.
+      environment: added to ours.
+    """
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, **environment}
+    ) as process:
         assert process.stdin is not None
         assert process.stdout is not None
         try:

@@ -14,12 +14,14 @@ from time import perf_counter
 __all__ = ["interleaved", "median", "options", "percentile", "print_head", "print_table"]
 
 
-def options(doc: str | None) -> argparse.Namespace:
-    """The arguments that every benchmark takes."""
+def options(doc: str | None, **more: str) -> argparse.Namespace:
+    """The arguments that every benchmark takes, and texts that one alone takes: names and what to say of them."""
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="one round with few items: shows that it runs")
     parser.add_argument("--rounds", type=int, default=5, help="interleaved rounds (5)")
     parser.add_argument("--only", default="", help="only contestants whose name contains this")
+    for name, help_ in more.items():
+        parser.add_argument(f"--{name}", default="", metavar=name.upper(), help=help_)
     return parser.parse_args()
 
 

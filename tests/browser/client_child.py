@@ -34,13 +34,18 @@ async def _file(exchange: Exchange) -> None:
     await respond(exchange, 200, (FILES / name).read_bytes(), [("content-type", "text/javascript")])
 
 
+def add_pages(routes: Routes) -> None:
+    """Add an empty page, the scenarios and the client."""
+    routes.add("GET", "/", _page)
+    routes.add("GET", "/tests/browser/js/*", _file)
+    routes.add("GET", "/trio_streams/browser/client.js", serve_client_js)
+
+
 async def main(host: str) -> None:
     """Serve, for no longer than whoever started this lives."""
     application = Application()
     routes = Routes()
-    routes.add("GET", "/", _page)
-    routes.add("GET", "/tests/browser/js/*", _file)
-    routes.add("GET", "/trio_streams/browser/client.js", serve_client_js)
+    add_pages(routes)
 
     async def run(carrier: Carrier) -> None:
         await run_server(

@@ -19,10 +19,11 @@ from trio_streams.wire.binary import PREFACE, BinaryWire
 TOO_LARGE = {"empty item", "pong"}  # a stream and a number beyond 2^53
 
 
-def test_the_machine_by_itself() -> None:
-    """`js/machine.test.mjs`: credit, order, states and liveness, under Node's own test runner."""
+@pytest.mark.parametrize("file", ["machine.test.mjs", "session.test.mjs"])
+def test_the_machine_by_itself(file: str) -> None:
+    """Credit, order, states and liveness; sessions cut anywhere: under Node's own test runner."""
     done = subprocess.run(
-        command("--test", "--test-reporter=spec", str(FOLDER / "machine.test.mjs")),
+        command("--test", "--test-reporter=spec", str(FOLDER / file)),
         capture_output=True,
         text=True,
         check=False,

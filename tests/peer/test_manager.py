@@ -11,7 +11,7 @@ import trio
 from trio.testing import MockClock
 
 from tests.peer.rig import raw_pair
-from trio_streams.errors import LocalProtocolError
+from trio_streams.errors import LocalProtocolError, StreamStopped
 from trio_streams.peer import BatchOptions, RateLimit, RpcPeer, StreamManager, open_peer_pair
 from trio_streams.testing.cancelling import cancel_everywhere
 
@@ -21,7 +21,7 @@ async def test_a_manager_is_for_one_connection(autojump_clock: MockClock) -> Non
     manager = StreamManager()
     with pytest.raises(LocalProtocolError, match="outside the block"):
         manager.receive_stream()
-    async with raw_pair() as (_, connection, _):
+    async with raw_pair() as (peer, connection, _):
         async with manager.over(connection):
             with pytest.raises(LocalProtocolError, match="can't use a second connection"):
                 async with manager.over(connection):
@@ -29,6 +29,8 @@ async def test_a_manager_is_for_one_connection(autojump_clock: MockClock) -> Non
             _, stream = manager.receive_stream()
         with pytest.raises(trio.ClosedResourceError):
             await stream.receive()
+        with pytest.raises(StreamStopped, match="UNAVAILABLE: the peer has left"):
+            await peer.send_stream(range(100_000))
         with pytest.raises(LocalProtocolError, match="outside the block"):
             await manager.send_stream([1])
 

@@ -102,7 +102,7 @@ def test_which_one_answers() -> None:
     assert found[0].handler is move
     for payload, message in [
         (b'{"method": "fly"}', "there is no method 'fly'"),
-        (b'{"method": "%s"}' % (b"x" * 200), r"xxx… \(200 characters\)"),
+        (b'{"method": "%s"}' % (b"y" * 200), r"yyy… \(200 characters\)"),
         (b"7", "names no method"),
         (b'{"method": 7}', "names no method"),
     ]:

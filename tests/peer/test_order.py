@@ -86,3 +86,22 @@ async def test_weights_share_the_line(autojump_clock: MockClock) -> None:
         for name in counts:
             nursery.start_soon(read, name)
     assert 2.4 <= shares[0] <= 3.6
+
+
+async def test_a_stream_that_waits_for_another_one_can_be_closed(autojump_clock: MockClock) -> None:
+    """Who waits for an item that must not come yet is woken when the stream is closed."""
+    async with open_peer_pair() as (left, right), trio.open_nursery() as nursery:
+        await nursery.start(left.send_stream, [1], "a")
+        await nursery.start(partial(left.send_stream, [2], "b", after="a"))
+        await wait_all_tasks_blocked()
+        _, second = right.receive_stream("b")
+
+        async def wait() -> None:
+            with pytest.raises(trio.ClosedResourceError):
+                await second.receive()
+
+        async with trio.open_nursery() as waiting:
+            waiting.start_soon(wait)
+            await wait_all_tasks_blocked()
+            right.close_receiving_stream("b")
+        assert [item async for item in right.receive_stream("a")[1]] == [1]

@@ -180,6 +180,30 @@ async def test_a_claim_that_is_given_up(autojump_clock: MockClock) -> None:
         assert [item async for item in right.receive_stream()[1]] == [1]
 
 
+async def test_a_stream_that_was_closed_before_it_began(autojump_clock: MockClock) -> None:
+    """It is stopped as soon as it comes; who claims the id anew gets it."""
+    async with open_peer_pair() as (left, right):
+        for is_wanted in (False, True):
+            right.receive_stream("x")
+            for _ in range(2):
+                right.close_receiving_stream("x")
+            again = right.receive_stream("x")[1] if is_wanted else None
+            started = trio.current_time()
+            await left.send_stream(range(100_000 if again is None else 10), "x")
+            assert trio.current_time() == started
+            if again is not None:
+                assert [item async for item in again] == list(range(10))
+
+
+async def test_batches_are_bounded_in_bytes(autojump_clock: MockClock) -> None:
+    """An item that would pass `max_bytes` begins the next batch; all arrive."""
+    items = ["x" * size for size in (50, 60, 200, 10, 80)]
+    async with open_peer_pair() as (left, right), trio.open_nursery() as nursery:
+        send = partial(left.send_stream, items, batch=BatchOptions(max_bytes=100))
+        _, stream = right.receive_stream(await nursery.start(send))
+        assert [item async for item in stream] == items
+
+
 # Receiving
 
 
@@ -352,6 +376,10 @@ async def test_an_abort_before_the_stream_has_begun(autojump_clock: MockClock) -
         await nursery.start(left.send_stream, range(10**6), "a")
         await nursery.start(partial(left.send_stream, range(10), "b", after="a"))
         await wait_all_tasks_blocked()
+        assert [(found.id, found.items_sent > 0) for found in left.streams.statistics().sending] == [
+            ("a", True),
+            ("b", False),
+        ]
         left.abort_stream("b")
         left.abort_stream("a")
         await wait_all_tasks_blocked()

@@ -12,7 +12,7 @@ from tests.procedures.envelope_site import Handled, make_router, open_envelopes,
 from trio_streams import Connection, ConnectionConfig, connect
 from trio_streams.testing.peers import until
 from trio_streams.transports.bytes import keep_alive
-from trio_streams.urls import server as urls_server
+from trio_streams.urls import listening
 
 SOON = ConnectionConfig(idle_timeout=0.6, close_timeout=0.2)
 AT_LEISURE = ConnectionConfig(idle_timeout=2, close_timeout=0.2)
@@ -148,7 +148,7 @@ async def test_a_server_asks_on_its_sockets(monkeypatch: pytest.MonkeyPatch) -> 
         keep_alive(stream, idle_timeout)
         seen.append(_options(stream))
 
-    monkeypatch.setattr(urls_server, "keep_alive", note)
+    monkeypatch.setattr(listening, "keep_alive", note)
     config = ConnectionConfig(idle_timeout=40)
     async with serving(make_router(Handled()), "tcp", config=config) as url, open_envelopes(url) as client:
         await client.say({"id": "r", "type": "request", "procedure": "ping", "payload": {}})

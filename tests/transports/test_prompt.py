@@ -34,6 +34,13 @@ async def test_who_cannot_be_asked_is_waited_for() -> None:
     await trio.aclose_forcefully(right)
 
 
+async def test_a_socket_that_was_closed_under_its_driver_says_no() -> None:
+    """A drain closes sockets that others use; who asks then is told by the send that follows, not by the question."""
+    async with open_socket_pair() as (left, _):
+        left.socket.close()
+        assert not takes_bytes(left)
+
+
 async def test_what_is_owed_comes_first() -> None:
     """An output that owes an answer, or whose turn is taken, is not free to be written at once."""
     async with open_socket_pair() as (left, _):

@@ -76,9 +76,25 @@ async def test_a_later_wait_is_told_when_armed_again() -> None:
         for n in range(3):
             if n == 2:
                 watched.is_armed = True
-            await trio.lowlevel.checkpoint()
+            with trio.move_on_after(0.001):
+                await trio.sleep_forever()
 
     watched = Watched(waits_thrice(), lambda: told.append("waits"))
     await watched
     assert told == ["waits", "waits"]
     assert not watched.is_armed
+
+
+async def test_a_few_schedule_points_are_no_wait() -> None:
+    """Eight are free, the ninth is told: other tasks run all the while, and the client may have left."""
+    told: list[int] = []
+    taken = 0
+
+    async def takes() -> None:
+        nonlocal taken
+        for _ in range(20):
+            await trio.lowlevel.checkpoint()
+            taken += 1
+
+    await Watched(takes(), lambda: told.append(taken))
+    assert (told, taken) == ([8], 20)

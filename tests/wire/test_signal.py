@@ -18,6 +18,7 @@ from trio_streams.wire.signal import (
     StreamMessage,
     StreamMessageType,
     decode,
+    decode_data,
     encode,
     encode_data,
     quote,
@@ -189,3 +190,42 @@ def test_no_bytes_raise_anything_else(data: bytes) -> None:
     """Any input is a message or a fault."""
     with contextlib.suppress(SignalFault):
         assert decode(encode(decode(data))) == decode(data)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=10,
+)
+ITEMS = st.fixed_dictionaries(
+    {"type": st.just("StreamData") | st.just("StreamEnd")},
+    optional={"streamId": TEXTS | st.integers(), "payload": JSON, "to": MAYBE | st.integers(), "other": JSON},
+)
+
+
+@given(item=ITEMS, is_ascii=st.booleans(), cut=st.none() | st.integers(0, 40))
+def test_the_short_way_to_an_item_agrees_with_the_long_one(
+    item: dict[str, object], is_ascii: bool, cut: int | None
+) -> None:
+    """What it takes is the same message; what it leaves, such as other types and broken text, the long way judges."""
+    text = json.dumps(item, separators=(",", ":"), ensure_ascii=is_ascii).encode("utf-8", "surrogatepass")[:cut]
+    found = decode_data(text)
+    if found is not None:
+        assert found.message() == decode(text)
+
+
+def test_the_short_way_takes_what_the_original_sends() -> None:
+    """An item as the original writes it; not ends, nor text that has to be looked at for its UTF-8."""
+    found = decode_data(CAPTURED[3])
+    assert found is not None
+    assert found.message() == StreamMessage(StreamMessageType.STREAM_DATA, "sid-1", b'{"x":2}')
+    missing = decode_data(b'{"type":"StreamData","streamId":"s"}')
+    assert missing is not None
+    assert missing.message().payload == b"null"
+    for other in (
+        *CAPTURED[:2],
+        *CAPTURED[4:],
+        b'{"type":"StreamData","streamId":"\xc3\xa9"}',
+        b'{"type":"StreamData",',
+    ):
+        assert decode_data(other) is None

@@ -51,6 +51,18 @@ def test_a_stream_begins_with_its_first_message() -> None:
     ]
 
 
+def test_items_as_the_original_writes_them_come_in_runs() -> None:
+    """Without blanks an item takes the short way, and is no different."""
+    peer = Peered()
+    items = [b'{"type":"StreamData","streamId":"%s","payload":%d}' % one for one in ((b"s", 1), (b"s", 2), (b"t", 3))]
+    assert peer.hear(*items) == [
+        events.Opened(2, records.Open(STREAM, {STREAM_ID: "s"})),
+        events.Received(2, [b"1", b"2"]),
+        events.Opened(4, records.Open(STREAM, {STREAM_ID: "t"})),
+        events.Received(4, [b"3"]),
+    ]
+
+
 def test_streams_interleave() -> None:
     """Each item reaches its own stream, in order."""
     peer = Peered(is_client=False)
@@ -79,7 +91,7 @@ def test_a_stream_that_was_closed_here_is_dropped_until_its_end() -> None:
         {
             "category": "error",
             "error": "The stream was closed by its receiver",
-            "details": {"code": "CANCELLED", "streamId": "s"},
+            "details": {"code": "OK", "streamId": "s"},
         }
     ]
     assert peer.machine.stream_count == 0
@@ -276,6 +288,14 @@ def test_a_welcome_tells_who_we_are() -> None:
     assert peer.said()[0]["from"] == "a"
 
 
+def test_whoever_waits_for_a_welcome_is_greeted_by_the_first() -> None:
+    """Later ones change the name, and greet nobody."""
+    peer = Peered(awaits_welcome=True)
+    welcomes = [{"category": "welcome", "clientId": name} for name in ("a", "b")]
+    assert [type(one) for one in peer.hear(*welcomes)] == [events.Greeted]
+    assert peer.machine.client_id == "b"
+
+
 def test_a_ping_is_answered_while_a_stream_is_full() -> None:
     """The answer comes from the machine, and needs no reader."""
     peer = Peered()
@@ -311,8 +331,31 @@ def test_an_error_that_names_a_stream_stops_it() -> None:
     peer.machine.send(number, [b"1", b"2"])
     error = {"category": "error", "error": "closed", "details": {"code": "CANCELLED", "streamId": "s"}}
     assert peer.hear(error, error) == [events.Stopped(number, Code.CANCELLED, "closed")]
-    assert peer.said() == [{"type": "StreamError", "streamId": "s", "error": "closed"}]
+    assert peer.said() == [{"type": "StreamError", "streamId": "s", "error": "closed", "code": "CANCELLED"}]
     assert peer.machine.queued_bytes == 0
+
+
+def test_an_error_that_names_a_call_of_the_peer_gives_it_up() -> None:
+    """Whoever answers is told to stop; what it says then is an answer nobody waits for."""
+    caller, other = Peered(), Peered(is_client=False)
+    number = caller.machine.open(REQUEST)
+    caller.machine.send(number, [b"1"])
+    (asked,) = caller.said()
+    (heard,) = opened(other.hear(asked))
+    caller.machine.reset(number)
+    caller.machine.stop(number, Code.CANCELLED)
+    (given_up,) = caller.said()
+    assert given_up["details"] == {"code": "CANCELLED", "requestId": "id-1"}
+    assert other.hear(given_up, given_up) == [events.Stopped(heard, Code.CANCELLED, "The call was given up")]
+    assert caller.hear(*other.said()) == []
+
+
+def test_what_ends_a_stream_may_have_a_code() -> None:
+    """Ours is taken as it is; an end with an error is never OK."""
+    peer = Peered()
+    for code, expected in (("ABORTED", "ABORTED"), ("OK", "UNKNOWN"), ("", "UNKNOWN")):
+        happened = peer.hear(data("s"), {**end("s", "why"), "code": code})
+        assert [one.status.code for one in happened if isinstance(one, events.Ended)] == [expected]
 
 
 def test_an_error_that_comes_too_late_changes_nothing() -> None:

@@ -16,6 +16,7 @@ from trio_streams.config import ConnectionConfig
 from trio_streams.core import events, records
 from trio_streams.errors import LocalProtocolError
 from trio_streams.wire.envelope_framing import split
+from trio_streams.wire.envelope_limits import EnvelopeLimits
 from trio_streams.wire.signal import StreamMessageType
 from trio_streams.wire.signal_machine import SignalMachine
 from trio_streams.wire.signal_names import REQUEST, SEND, STREAM, STREAM_ID
@@ -61,6 +62,26 @@ def test_a_call() -> None:
     assert peer.machine.stream_count == 0
 
 
+def test_a_call_that_fails_is_answered() -> None:
+    """An end with a status is the response, though the machine looks at it twice: once whether it fits a frame."""
+    peer = Peered(is_client=False)
+    (opened, *_) = peer.hear({"category": "request", "requestId": "r", "from": "x", "data": 1})
+    assert isinstance(opened, events.Opened)
+    peer.machine.consume(opened.stream_id, 1, 65)
+    peer.machine.end(opened.stream_id, records.Status("OUT_OF_STOCK", "none left"))
+    peer.machine.release(opened.stream_id)
+    assert peer.said() == [
+        {
+            "category": "response",
+            "requestId": "r",
+            "to": "x",
+            "data": None,
+            "error": {"code": "OUT_OF_STOCK", "message": "none left"},
+        }
+    ]
+    assert peer.machine.stream_count == 0
+
+
 def test_what_nobody_answers_ends_at_once() -> None:
     """Messages and streams have no answer: their other half is over when they begin."""
     peer = Peered()
@@ -98,10 +119,53 @@ def test_a_sender_waits_for_its_carrier() -> None:
     """Items that wait for the carrier are bounded; once half were written the sender hears of room."""
     peer = Peered()
     number = peer.machine.open(STREAM)
-    assert peer.machine.send(number, [b"1"] * 300) == 256
+    assert peer.machine.send(number, [b"1"] * 300) == EnvelopeLimits().send_window_items
     peer.events()
     peer.machine.to_send(0.0, 1 << 20)
     assert peer.events() == [events.Writable(number)]
+
+
+class Signs:
+    """A carrier that asks for signs of life by itself."""
+
+    def __init__(self) -> None:
+        self.heard_at = 0.0
+        self.pings = 0
+
+    def ping_nowait(self) -> None:
+        self.pings += 1
+
+
+def test_a_carrier_that_asks_by_itself_is_asked_to() -> None:
+    """Its pings stand for messages, and what it hears counts."""
+    signs = Signs()
+    peer = Peered(config=ConnectionConfig(idle_timeout=10.0), signs=signs)
+    peer.machine.handle_deadline(5.0)
+    assert (signs.pings, peer.said()) == (1, [])
+    signs.heard_at = 9.0
+    peer.machine.handle_deadline(10.0)
+    assert peer.machine.failure is None
+    assert peer.machine.next_deadline() == 14.0
+
+
+def test_a_client_may_wait_for_its_welcome() -> None:
+    """Until then it has not been greeted, it asks for a sign of life, and its patience is `handshake_timeout`."""
+    config = ConnectionConfig(handshake_timeout=3.0, idle_timeout=None)
+    peer = Peered(config=config, awaits_welcome=True)
+    assert [one["category"] for one in peer.started] == ["ping"]
+    assert [peer.machine.client_id, peer.machine.next_deadline()] == [None, 3.0]
+    welcome = {"category": "welcome", "clientId": "me", "sessionId": "s"}
+    assert [type(one) for one in peer.hear(welcome, welcome)] == [events.Greeted]
+    assert [peer.machine.client_id, peer.machine.next_deadline()] == ["me", None]
+    late = Peered(config=config, awaits_welcome=True)
+    late.machine.handle_deadline(3.0)
+    assert "no hello within handshake_timeout" in str(late.machine.failure)
+
+
+def test_what_the_dialect_can_say_is_known() -> None:
+    """No metadata; addresses only where a relay is between."""
+    assert [Peered(is_relayed=one).machine.has_addresses for one in (False, True)] == [False, True]
+    assert not Peered().machine.carries_metadata
 
 
 def test_a_silent_peer_is_asked_for_a_sign_of_life_and_given_up() -> None:

@@ -80,10 +80,10 @@ def test_a_stream_is_items_and_an_end() -> None:
     assert spoken(writer.encode(1, records.End())) == [{"type": "StreamEnd", "streamId": "s"}]
     failed = records.End(records.Status("INTERNAL", "Something went wrong"))
     assert spoken(writer.encode(1, failed)) == [
-        {"type": "StreamError", "streamId": "s", "error": "Something went wrong"}
+        {"type": "StreamError", "streamId": "s", "error": "Something went wrong", "code": "INTERNAL"}
     ]
     assert spoken(writer.encode(1, records.Reset(Code.CANCELLED))) == [
-        {"type": "StreamError", "streamId": "s", "error": "CANCELLED"}
+        {"type": "StreamError", "streamId": "s", "error": "CANCELLED", "code": "CANCELLED"}
     ]
     writer = begun(Said(Kind.STREAM, "s", "b"))
     assert spoken(writer.encode_run(1, [b"1"])) == [{"type": "StreamData", "streamId": "s", "payload": 1, "to": "b"}]
@@ -93,8 +93,8 @@ def test_a_stream_is_items_and_an_end() -> None:
 @pytest.mark.parametrize(
     ("code", "is_relayed", "told"),
     [
-        (Code.OK, False, "CANCELLED"),
-        (Code.OK, True, "CANCELLED"),
+        (Code.OK, False, "OK"),
+        (Code.OK, True, "OK"),
         (Code.RESOURCE_EXHAUSTED, False, "RESOURCE_EXHAUSTED"),
         (Code.RESOURCE_EXHAUSTED, True, None),
     ],
@@ -104,6 +104,21 @@ def test_a_sender_learns_that_its_stream_was_closed(code: Code, is_relayed: bool
     writer = begun(Said(Kind.HEARD, "s"), is_relayed=is_relayed)
     answer = spoken(writer.encode(1, records.Stop(code, "why")))
     assert [one["details"] for one in answer] == ([] if told is None else [{"code": told, "streamId": "s"}])
+
+
+def test_a_call_that_is_given_up_is_told_to_whom_was_asked() -> None:
+    """Only once it was asked; the error names the call, and goes where the call went."""
+    writer = begun(Said(Kind.REQUEST, "r", to="b"))
+    assert writer.encode(1, records.Stop(Code.CANCELLED)) == b""
+    writer.encode_run(1, [b"1"])
+    assert spoken(writer.encode(1, records.Stop(Code.CANCELLED))) == [
+        {
+            "category": "error",
+            "to": "b",
+            "error": "The call was given up",
+            "details": {"code": "CANCELLED", "requestId": "r"},
+        }
+    ]
 
 
 def test_what_has_no_word_is_not_said() -> None:

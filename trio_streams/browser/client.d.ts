@@ -7,6 +7,9 @@
  * @property {number} [idleTimeout] milliseconds of silence after which the connection is lost; 0 for never
  * @property {number} [maxBufferedBytes] bytes in the WebSocket's buffer above which nothing is written to it
  * @property {Partial<Limits>} [limits] all other limits
+ * @property {boolean | ResumeOptions} [resume] whether calls and streams outlive their WebSocket, where the server offers it,
+ *   too; true for the defaults. Not by default, unless `reconnect` is given
+ * @property {ReconnectOptions} [reconnect] how another WebSocket is looked for
  * @property {AbortSignal} [signal] gives up connecting, or closes the connection
  */
 /**
@@ -17,6 +20,15 @@
  * @returns {Promise<Client>} rejects with `ConnectionLost`, whose `cause` says who is to blame, or the signal's reason
  */
 export function connect(url: string | URL, options?: ConnectOptions): Promise<Client>;
+/**
+ * Connect to a peer, of which either side calls the other. Declare what is answered before anything else is awaited: until
+ * then nothing of the other side is looked at.
+ *
+ * @param {string | URL} url as for `connect`
+ * @param {ConnectOptions & PeerOptions} [options]
+ * @returns {Promise<RpcPeer>} rejects as `connect` does
+ */
+export function openPeer(url: string | URL, options?: ConnectOptions & PeerOptions): Promise<RpcPeer>;
 /**
  * A client for `trio-streams.v1`: calls and streams in all directions over a WebSocket, with backpressure.
  *
@@ -200,6 +212,10 @@ export class BidiStream<S = any, T = any> extends ReceiveStream<T> {
  * @typedef {object} ConnectionStatistics
  * @property {string} peer
  * @property {boolean} isOpen
+ * @property {ConnectionState} state
+ * @property {boolean} isResumable whether another carrier may take the place of this one: both sides offer it
+ * @property {number} resumes how often that has happened
+ * @property {number} retainedBytes what is kept for it: written and not acknowledged
  * @property {number} streams those that are alive
  * @property {number} streamsOpened all that there ever were
  * @property {number} streamsWaiting those that the peer has not yet allowed
@@ -209,9 +225,9 @@ export class BidiStream<S = any, T = any> extends ReceiveStream<T> {
  * @property {number} bytesReceived
  * @property {number | null} roundTrip milliseconds that the last ping took
  */
-/** Calls procedures on one connection; made by `connect`. */
-export class Client {
-    /** Made by `connect`. @param {any} connection */
+/** What clients and peers have in common: the connection under them. */
+export class Endpoint {
+    /** @param {any} connection */
     constructor(connection: any);
     /**
      * Resolves when the connection is over: with why it was lost, or with null where it was closed here. It never rejects.
@@ -220,8 +236,23 @@ export class Client {
      * @type {Promise<ConnectionLost | null>}
      */
     readonly closed: Promise<ConnectionLost | null>;
-    /** Whether streams can be opened and used. */
+    /** Whether streams can be opened and used; while the connection is detached they wait. */
     get isOpen(): boolean;
+    /** Whether the connection has a carrier, waits for another one, or is over. */
+    get state(): ConnectionState;
+    set onstatechange(listener: ((change: StateChange) => void) | null);
+    /** Called with each change of `state`; null for nobody. */
+    get onstatechange(): ((change: StateChange) => void) | null;
+    /** A snapshot of the connection. @returns {ConnectionStatistics} */
+    statistics(): ConnectionStatistics;
+    /** Measure the round trip; `statistics` shows it when the answer is there. */
+    ping(): void;
+    /** Cancel what is under way, say goodbye and close. While the connection is detached there is nobody to say it to. */
+    close(): void;
+    #private;
+}
+/** Calls procedures on one connection; made by `connect`. */
+export class Client extends Endpoint {
     /**
      * Call a procedure: one input, one result.
      *
@@ -262,12 +293,98 @@ export class Client {
      * @returns {BidiStream<S, T>}
      */
     bidi<S = any, T = any>(name: string, options?: StreamOptions): BidiStream<S, T>;
-    /** A snapshot of the connection. @returns {ConnectionStatistics} */
-    statistics(): ConnectionStatistics;
-    /** Measure the round trip; `statistics` shows it when the answer is there. */
-    ping(): void;
-    /** Cancel what is under way, say goodbye and close. */
-    close(): void;
+    #private;
+}
+/**
+ * A stream that the other side sends; an asynchronous iterator. Leaving its loop tells the sender to stop.
+ *
+ * @template [T=any]
+ * @extends {ReceiveStream<T>}
+ */
+export class PeerStream<T = any> extends ReceiveStream<T> {
+    /** The id that both sides know it by; null while it is not known which stream this will be. */
+    get id(): string | null;
+    /** Resolves with the id once the other side has begun the stream; rejects where it never will. */
+    get begun(): Promise<string>;
+    #private;
+}
+/**
+ * @typedef {object} RequestOptions
+ * @property {AbortSignal} [signal] cancels the call on the other side; what waits rejects with the signal's reason
+ * @property {number} [timeout] milliseconds; the deadline travels with the call
+ * @property {number} [priority] higher goes first, -128 to 127
+ */
+/**
+ * @typedef {object} SendStreamOptions
+ * @property {AbortSignal} [signal] abandons the stream
+ * @property {number} [priority] higher goes first, -128 to 127
+ * @property {boolean} [raw] items are bytes, and travel as they are
+ */
+/**
+ * What a handler is given beside the data.
+ *
+ * @typedef {object} CallContext
+ * @property {AbortSignal} signal aborts when the caller has cancelled, its deadline has passed, or the connection is lost
+ */
+/** @typedef {(data: any, context: CallContext) => unknown} PeerHandler */
+/** One of two equals; made by `openPeer`. Either calls, answers, sends and receives streams. */
+export class RpcPeer extends Endpoint {
+    /** Made by `openPeer`. @param {any} connection @param {any} options */
+    constructor(connection: any, options: any);
+    /**
+     * Answer what no named method does; the last handler counts.
+     *
+     * @param {PeerHandler} handler takes a call's data, and returns or resolves to the answer. What it raises is the call's
+     *   status: an `RpcError` as it is, anything else as INTERNAL
+     */
+    match(handler: PeerHandler): void;
+    /**
+     * Answer calls of a name: `{"method": name, "params": …}`.
+     *
+     * @param {string} name
+     * @param {PeerHandler} handler takes the params, an empty object where there are none. One that returns an asynchronous
+     *   iterable or a generator answers with the id of a stream, which its items are sent in
+     */
+    method(name: string, handler: PeerHandler): void;
+    /**
+     * Call the other side.
+     *
+     * @template [T=any]
+     * @param {unknown} data anything that JSON can say; a named method is called by `{"method": name, "params": …}`
+     * @param {RequestOptions} [options]
+     * @returns {Promise<{data: T}>} rejects with `RpcError`, `ConnectionLost`, or the signal's reason
+     */
+    request<T = any>(data: unknown, { signal, timeout, priority }?: RequestOptions): Promise<{
+        data: T;
+    }>;
+    /**
+     * Tell the other side something; nothing comes back, not even whether it was understood.
+     *
+     * @param {unknown} data as for `request`
+     */
+    send(data: unknown): Promise<void>;
+    /**
+     * Send a stream to its end.
+     *
+     * @param {Iterable<unknown> | AsyncIterable<unknown> | ReadableStream<unknown>} items
+     * @param {string} [streamId] what the receiver asks for; one is made up by default
+     * @param {SendStreamOptions} [options]
+     * @returns {Promise<string>} the id, when everything was sent or the receiver wants no more. Rejects with `StreamStopped`
+     *   where the receiver refused the stream, with `ConnectionLost`, the signal's reason, and what `items` raises
+     */
+    sendStream(items: Iterable<unknown> | AsyncIterable<unknown> | ReadableStream<unknown>, streamId?: string, { signal, priority, raw }?: SendStreamOptions): Promise<string>;
+    /**
+     * Claim a stream of the other side, before or after it begins.
+     *
+     * @template [T=any]
+     * @param {string} [streamId] which; the next that nobody has claimed by default
+     * @returns {[string | null, PeerStream<T>]} its id, null while it is not known which it will be (`begun` tells), and the stream
+     */
+    receiveStream<T = any>(streamId?: string): [string | null, PeerStream<T>];
+    /** Abandon a stream that this side sends: its receiver gets `StreamReset`. Too late is no fault. @param {string} streamId */
+    abortStream(streamId: string): void;
+    /** Tell the other side to stop sending; what was not taken is dropped. Too late is no fault. @param {string} streamId */
+    closeReceivingStream(streamId: string): void;
     #private;
 }
 export type ConnectOptions = {
@@ -306,6 +423,15 @@ export type ConnectOptions = {
      * all other limits
      */
     limits?: Partial<Limits> | undefined;
+    /**
+     * whether calls and streams outlive their WebSocket, where the server offers it,
+     * too; true for the defaults. Not by default, unless `reconnect` is given
+     */
+    resume?: boolean | ResumeOptions | undefined;
+    /**
+     * how another WebSocket is looked for
+     */
+    reconnect?: ReconnectOptions | undefined;
     /**
      * gives up connecting, or closes the connection
      */
@@ -444,7 +570,7 @@ export type Limits = {
 };
 /**
  * What a machine tells: `greeted`, `opened`, `headed`, `received`, `ended`, `reset`, `stopped`, `writable`,
- * `streams-allowed`, `went-away`, `failed`.
+ * `streams-allowed`, `went-away`, `failed`, and of a session `resumed` and `carrier-failed`.
  */
 export type MachineEvent = {
     type: string;
@@ -469,9 +595,23 @@ export type MachineEvent = {
      */
     reason?: string | undefined;
     /**
-     * of `failed`, which is the last one
+     * of `failed`, which is the last one, and of `carrier-failed`
      */
     error?: ProtocolError | undefined;
+};
+/**
+ * Limits of a session.
+ */
+export type ResumeOptions = {
+    /**
+     * of what was written and not acknowledged, a write at its length and 64; while so much
+     * is retained, senders wait
+     */
+    maxRetainedBytes?: number | undefined;
+    /**
+     * milliseconds after the loss of a carrier in which another one has to take its place
+     */
+    maxSessionAge?: number | undefined;
 };
 export type StreamOptions = {
     /**
@@ -550,8 +690,14 @@ export type StreamStatistics = {
     bytesSent: number;
     bytesReceived: number;
 };
+export type Status = {
+    code: string;
+    message?: string;
+    details?: unknown;
+};
 export type Sending = {
     payload: Uint8Array | null;
+    status?: Status;
     resolve: () => void;
     reject: (error: unknown) => void;
 };
@@ -572,11 +718,43 @@ export type Carrier = {
     bufferedBytes: () => number;
 };
 /**
+ * `attached`: there is a carrier, and streams go on. `detached`: it was lost, and another one is looked for; streams and
+ * calls wait. `closed`: it is over.
+ */
+export type ConnectionState = "attached" | "detached" | "closed";
+/**
+ * What has become of a connection, for people.
+ */
+export type StateChange = {
+    state: ConnectionState;
+    /**
+     * how often the session went on with another carrier
+     */
+    resumes: number;
+    /**
+     * of `detached` and `closed`: why the carrier was lost, where it was not closed here
+     */
+    cause?: unknown;
+};
+/**
  * A snapshot of a connection.
  */
 export type ConnectionStatistics = {
     peer: string;
     isOpen: boolean;
+    state: ConnectionState;
+    /**
+     * whether another carrier may take the place of this one: both sides offer it
+     */
+    isResumable: boolean;
+    /**
+     * how often that has happened
+     */
+    resumes: number;
+    /**
+     * what is kept for it: written and not acknowledged
+     */
+    retainedBytes: number;
     /**
      * those that are alive
      */
@@ -603,6 +781,84 @@ export type ConnectionStatistics = {
      * milliseconds that the last ping took
      */
     roundTrip: number | null;
+};
+/**
+ * Limits of a peer's streams. Past one of them a stream is refused, with an error at both ends; an item is never dropped alone.
+ */
+export type PeerOptions = {
+    /**
+     * bytes of items, each at its length and 64, in streams that nobody has claimed yet
+     */
+    maxBufferedStreamBytes?: number | undefined;
+    /**
+     * streams that nobody has claimed yet
+     */
+    maxUnclaimedStreams?: number | undefined;
+    /**
+     * milliseconds that such a stream waits
+     */
+    unclaimedTimeout?: number | undefined;
+};
+export type RequestOptions = {
+    /**
+     * cancels the call on the other side; what waits rejects with the signal's reason
+     */
+    signal?: AbortSignal | undefined;
+    /**
+     * milliseconds; the deadline travels with the call
+     */
+    timeout?: number | undefined;
+    /**
+     * higher goes first, -128 to 127
+     */
+    priority?: number | undefined;
+};
+export type SendStreamOptions = {
+    /**
+     * abandons the stream
+     */
+    signal?: AbortSignal | undefined;
+    /**
+     * higher goes first, -128 to 127
+     */
+    priority?: number | undefined;
+    /**
+     * items are bytes, and travel as they are
+     */
+    raw?: boolean | undefined;
+};
+/**
+ * What a handler is given beside the data.
+ */
+export type CallContext = {
+    /**
+     * aborts when the caller has cancelled, its deadline has passed, or the connection is lost
+     */
+    signal: AbortSignal;
+};
+export type PeerHandler = (data: any, context: CallContext) => unknown;
+/**
+ * How another carrier is looked for: the n-th attempt comes after a random time between 0 and
+ * `initialDelay * factor ** (n - 1)`, but no more than `maxDelay`. Where the browser says that the network is back, counting
+ * begins anew.
+ */
+export type ReconnectOptions = {
+    /**
+     * milliseconds at most before the first attempt
+     */
+    initialDelay?: number | undefined;
+    /**
+     * milliseconds at most before any
+     */
+    maxDelay?: number | undefined;
+    /**
+     * how much longer the next one may take
+     */
+    factor?: number | undefined;
+    /**
+     * in a row; as many as fit into the session's age by default
+     */
+    maxAttempts?: number | undefined;
 };
 /** Items of one stream as they came: one payload, and where in it each of them begins and ends. */
 declare class Run {

@@ -1230,7 +1230,7 @@ export const DEFAULT_LIMITS = Object.freeze({
 
 /**
  * What a machine tells: `greeted`, `opened`, `headed`, `received`, `ended`, `reset`, `stopped`, `writable`,
- * `streams-allowed`, `went-away`, `failed`.
+ * `streams-allowed`, `went-away`, `failed`, and of a session `resumed` and `carrier-failed`.
  *
  * @typedef {object} MachineEvent
  * @property {string} type
@@ -1239,7 +1239,7 @@ export const DEFAULT_LIMITS = Object.freeze({
  * @property {any} [record] of `greeted`, `opened`, `headed` and `ended`
  * @property {string} [code] of `reset`, `stopped` and `went-away`
  * @property {string} [reason] of the same
- * @property {ProtocolError} [error] of `failed`, which is the last one
+ * @property {ProtocolError} [error] of `failed`, which is the last one, and of `carrier-failed`
  */
 
 /**
@@ -1330,6 +1330,11 @@ class Machine {
     return this._streams.size;
   }
 
+  /** Whether another carrier may take the place of this one; that of a session may. */
+  get canOutlive() {
+    return false;
+  }
+
   /** A live stream's state. @param {number} id */
   get(id) {
     return this._streams.get(id);
@@ -1359,18 +1364,23 @@ class Machine {
     if (this.hello === null) {
       const limit = this.limits.handshakeTimeout;
       const message = `the peer sent no hello within handshakeTimeout of ${limit} ms`;
-      this._fail(new RemoteProtocolError(message, { code: "HANDSHAKE_TIMEOUT", field: "handshakeTimeout", limit }));
+      this._giveUp(new RemoteProtocolError(message, { code: "HANDSHAKE_TIMEOUT", field: "handshakeTimeout", limit }));
     } else if (now < this._lastHeard + half) {
       this._deadline = this._lastHeard + half;
     } else if (this._probedAt > this._lastHeard) {
       const limit = this.limits.idleTimeout;
       const message = `the peer was silent for ${Math.round(now - this._lastHeard)} ms, idleTimeout is ${limit} ms`;
-      this._fail(new RemoteProtocolError(message, { code: "IDLE_TIMEOUT", field: "idleTimeout", limit }));
+      this._giveUp(new RemoteProtocolError(message, { code: "IDLE_TIMEOUT", field: "idleTimeout", limit }));
     } else {
       this._probedAt = now;
       this._deadline = now + half;
       this.ping(now);
     }
+  }
+
+  /** The peer is silent. @param {ProtocolError} error */
+  _giveUp(error) {
+    this._fail(error);
   }
 
   /**
@@ -1698,7 +1708,7 @@ class Machine {
       case PONG:
         return this._onPong(/** @type {number} */ (frame.count), now);
       case ACK:
-        return undefined; // nothing is retained for a resume yet
+        return this._onAck(/** @type {number} */ (frame.count));
       case GOAWAY:
         return this._onGoAway(frame);
       default:
@@ -1754,10 +1764,18 @@ class Machine {
     this._openLimit = hello.max_streams;
     this._maxItemBytesOut = Math.min(hello.max_item_bytes, this.limits.maxItemBytes);
     this._raiseConnectionCredit(hello.connection_bytes);
-    this._deadline = this.limits.idleTimeout > 0 ? now + this.limits.idleTimeout / 2 : Infinity;
+    this._watchSilence(now);
     this._events.push({ type: "greeted", id: 0, record: hello });
     this._allowStreams();
   }
+
+  /** @param {number} now */
+  _watchSilence(now) {
+    this._deadline = this.limits.idleTimeout > 0 ? now + this.limits.idleTimeout / 2 : Infinity;
+  }
+
+  /** Nothing is retained here; a session does. @param {number} _frames */
+  _onAck(_frames) {}
 
   /** @param {number} bytes */
   _raiseConnectionCredit(bytes) {
@@ -1876,8 +1894,352 @@ function helloOf(limits, sessionId) {
   };
 }
 
+// -- sessions: a connection that outlives its carrier --------------------------------------------------------------------
+
+/** The feature that both HELLOs offer. */
+const RESUME = "resume";
+const ACKNOWLEDGE_BYTES = 32_768;
+const ACKNOWLEDGE_FRAMES = 256;
+/** Writes up to this length are looked at when they are kept: those without a counted frame would wait for ever. */
+const LOOKED_AT_BYTES = 64;
+
+/**
+ * Limits of a session.
+ *
+ * @typedef {object} ResumeOptions
+ * @property {number} [maxRetainedBytes] of what was written and not acknowledged, a write at its length and 64; while so much
+ *   is retained, senders wait
+ * @property {number} [maxSessionAge] milliseconds after the loss of a carrier in which another one has to take its place
+ */
+
+/** @type {Readonly<Required<ResumeOptions>>} */
+const DEFAULT_RESUME = Object.freeze({ maxRetainedBytes: 1_048_576, maxSessionAge: 60_000 });
+
+/** Where in some whole frames those begin and end that belong to the session. @param {Uint8Array} data @returns {[number, number][]} */
+function findCounted(data) {
+  const view = viewOf(data);
+  /** @type {[number, number][]} */
+  const spans = [];
+  for (let at = 0; at < data.length; ) {
+    const end = at + HEADER_BYTES + view.getUint16(at + 2);
+    if (!UNCOUNTED_KINDS.has(data[at])) spans.push([at, end]);
+    at = end;
+  }
+  return spans;
+}
+
+/** Some parts of a write; the write itself where that is all of it. @param {Uint8Array} data @param {[number, number][]} spans */
+function cutWrite(data, spans) {
+  const size = spans.reduce((sum, [start, end]) => sum + end - start, 0);
+  if (size === data.length) return data;
+  return join(spans.map(([start, end]) => data.slice(start, end)), size);
+}
+
+/**
+ * What was written and not acknowledged: kept as it was written, to be written again on another carrier. Writes are taken
+ * apart only for a replay and where the limit is reached.
+ */
+class Retention {
+  /** @param {number} maxBytes when `isFull` says so */
+  constructor(maxBytes) {
+    this.retainedBytes = 0;
+    this._maxBytes = maxBytes;
+    /** @type {Queue<Uint8Array>} */
+    this._writes = new Queue();
+    /** Counted frames before the first write. */
+    this._start = 0;
+    /** Counted frames in the first write, once they were counted. @type {number | null} */
+    this._firstFrames = null;
+    this._acknowledged = 0;
+  }
+
+  /** Whether no more data should be written until the peer has acknowledged some. */
+  get isFull() {
+    return this.retainedBytes >= this._maxBytes;
+  }
+
+  /** Keep whole frames. @param {Uint8Array} data */
+  keep(data) {
+    const wasFull = this.isFull;
+    if ((wasFull || data.length <= LOOKED_AT_BYTES) && findCounted(data).length === 0) return;
+    this._writes.push(data);
+    this.retainedBytes += data.length + ITEM_OVERHEAD_BYTES;
+    if (wasFull || !this.isFull) return;
+    this._hold(this._writes.drain().filter((write) => findCounted(write).length > 0));
+    this._cutFirst();
+  }
+
+  /** Drop the writes that are covered as a whole. @param {number} frames that the peer has received since the session began */
+  acknowledge(frames) {
+    while (this._writes.length > 0 && this._start + this._countFirst() <= frames) {
+      this._start += this._countFirst();
+      this.retainedBytes -= this._writes.shift().length + ITEM_OVERHEAD_BYTES;
+      this._firstFrames = null;
+    }
+    if (this._writes.length === 0 && frames > this._start) {
+      const message = `the peer acknowledges ${frames} frames, ${this._start} were sent`;
+      throw malformed("frames", frames, message, this._start);
+    }
+    this._acknowledged = Math.max(frames, this._acknowledged);
+    if (this.isFull) this._cutFirst();
+  }
+
+  /** What the peer lacks, to be written again. It stays kept, too. @param {number} received frames that the peer has */
+  replay(received) {
+    if (received < this._acknowledged) {
+      const message = `the peer has received ${received} frames, and acknowledged ${this._acknowledged} before`;
+      throw malformed("frames_received", received, message, this._acknowledged);
+    }
+    this.acknowledge(received);
+    this._cutFirst();
+    const writes = this._writes.drain().map((write) => cutWrite(write, findCounted(write)));
+    this._hold(writes.filter(({ length }) => length > 0));
+    return this._all();
+  }
+
+  _all() {
+    const writes = this._writes.drain();
+    for (const write of writes) this._writes.push(write);
+    return writes;
+  }
+
+  _countFirst() {
+    this._firstFrames ??= findCounted(this._writes.peek()).length;
+    return this._firstFrames;
+  }
+
+  /** Drop the part of the first write that is acknowledged, which costs a copy of the rest. */
+  _cutFirst() {
+    if (this._writes.length === 0 || this._acknowledged <= this._start) return;
+    const [first, ...rest] = this._writes.drain();
+    const spans = findCounted(first).slice(this._acknowledged - this._start);
+    this._hold([cutWrite(first, spans), ...rest]);
+    this._start = this._acknowledged;
+  }
+
+  /** @param {Uint8Array[]} writes */
+  _hold(writes) {
+    this.retainedBytes = 0;
+    this._firstFrames = null;
+    for (const write of writes) {
+      this._writes.push(write);
+      this.retainedBytes += write.length + ITEM_OVERHEAD_BYTES;
+    }
+  }
+}
+
+/**
+ * A machine that can be taken off one carrier and put on another. It keeps what it has written until the peer acknowledges
+ * it, greets on each carrier with the session's id and what is here, and writes again what the peer lacks. A silence is the
+ * carrier's fault here (`carrier-failed`), not the session's.
+ */
+class Session extends Machine {
+  /**
+   * @param {object} options
+   * @param {string} options.sessionId names the session to the peer; whoever knows it can take the session over
+   * @param {number} options.now milliseconds, on the clock of all later calls
+   * @param {number} options.maxRetainedBytes of what is written and not acknowledged
+   * @param {boolean} [options.isClient]
+   * @param {Partial<Limits>} [options.limits]
+   */
+  constructor(options) {
+    super(options);
+    /** @type {Uint8Array[]} */
+    this._control = []; // a greeting that is none of a session
+    this._controlBytes = 0;
+    this.isAttached = true;
+    /** How often the session went on with another carrier. */
+    this.resumes = 0;
+    this._sessionId = options.sessionId;
+    /** The peer's first hello; `hello` is that of the carrier. @type {Hello | null} */
+    this._sessionHello = null;
+    /** @type {Retention | null} */
+    this._retention = new Retention(options.maxRetainedBytes);
+    /** @type {Queue<Uint8Array>} */
+    this._replay = new Queue();
+    this._acknowledged = 0;
+    this._unacknowledgedBytes = 0;
+    this._owesAck = false;
+    /** Control that was written while the retention was full. */
+    this._extraBytes = 0;
+    /** @type {Uint8Array | null} */
+    this._greeting = null;
+    this._greet();
+  }
+
+  // Carriers.
+
+  /** Both sides offer it, and neither has ended the session. */
+  get canOutlive() {
+    return this._sessionHello !== null && this._retention !== null && this.failure === null && !this.peerWentAway;
+  }
+
+  get retainedBytes() {
+    return this._retention?.retainedBytes ?? 0;
+  }
+
+  /** The carrier is gone, and with it half a frame, pings and their answers. Only where the session can outlive it. */
+  detach() {
+    this.isAttached = false;
+    this.hello = null;
+    this._greeting = null;
+    this._replay.drain();
+    this._decoder = new Decoder();
+    this._control = this._control.filter(([kind]) => !UNCOUNTED_KINDS.has(kind));
+    this._controlBytes = this._control.reduce((sum, { length }) => sum + length, 0);
+    this._pings.clear();
+    this._probedAt = -1;
+    this._deadline = Infinity;
+  }
+
+  /** There is another carrier: greet on it. @param {number} now */
+  attach(now) {
+    this.isAttached = true;
+    this._greet();
+    this._lastHeard = now;
+    this._deadline = now + this.limits.handshakeTimeout;
+  }
+
+  _greet() {
+    const hello = { ...helloOf(this.limits, this._sessionId), frames_received: this.framesReceived, features: [RESUME] };
+    const frame = encode.hello(hello);
+    this._greeting = join([PREFACE, frame], PREFACE.length + frame.length);
+    this._noteAcknowledged();
+  }
+
+  _noteAcknowledged() {
+    this._acknowledged = this.framesReceived;
+    this._unacknowledgedBytes = 0;
+    this._owesAck = false;
+  }
+
+  /** @param {ProtocolError} error */
+  _giveUp(error) {
+    if (!this.canOutlive) return this._fail(error);
+    this._deadline = Infinity;
+    this._events.push({ type: "carrier-failed", id: 0, error });
+  }
+
+  // What the peer says.
+
+  /** @param {Hello} hello @param {number} now */
+  _onHello(hello, now) {
+    const first = this._sessionHello;
+    if (first === null || this.hello !== null) {
+      super._onHello(hello, now);
+      this._sessionHello = hello;
+      if (hello.frames_received > 0) {
+        const message = "the peer wants to resume a session that is not here";
+        const fault = { code: "UNAVAILABLE", field: "frames_received", size: hello.frames_received, limit: 0 };
+        throw new RemoteProtocolError(message, fault);
+      }
+      if (!hello.features.includes(RESUME)) this._retention = null;
+      return;
+    }
+    if (hello.session_id !== first.session_id) {
+      this._control = []; // meant for streams of the session that is gone
+      this._controlBytes = 0;
+      const message = "the session could not be resumed: the peer does not have it any more";
+      throw new RemoteProtocolError(message, { code: "UNAVAILABLE", field: "session_id" });
+    }
+    this.hello = hello;
+    for (const write of /** @type {Retention} */ (this._retention).replay(hello.frames_received)) this._replay.push(write);
+    this._watchSilence(now);
+    this.resumes += 1;
+    this._events.push({ type: "resumed", id: 0 });
+    this._allowStreams();
+  }
+
+  /** @param {number} frames */
+  _onAck(frames) {
+    this._retention?.acknowledge(frames);
+  }
+
+  /** @param {Uint8Array} chunk @param {number} now */
+  receive(chunk, now) {
+    super.receive(chunk, now);
+    this._unacknowledgedBytes += chunk.length;
+    const owed = this.framesReceived - this._acknowledged;
+    if (owed >= ACKNOWLEDGE_FRAMES || (owed > 0 && this._unacknowledgedBytes >= ACKNOWLEDGE_BYTES)) {
+      this._owesAck = this._retention !== null && this.failure === null;
+    }
+  }
+
+  /** What waited for a carrier is not yet the peer's to read. */
+  _refuseToOwe() {
+    if (this._isSteady) super._refuseToOwe();
+  }
+
+  // What the carrier's side asks.
+
+  /** Whether nothing stands between the streams and the carrier. */
+  get _isSteady() {
+    const isGreeted = this.hello !== null || this._sessionHello === null;
+    return this.isAttached && isGreeted && this._greeting === null && this._replay.length === 0;
+  }
+
+  get canOpen() {
+    return this.hello !== null && super.canOpen;
+  }
+
+  get hasOutput() {
+    if (this._isSteady) {
+      if (this._owesAck) return true;
+      return this._retention?.isFull ? this._controlBytes > 0 || this._granted.size > 0 || this._owesGrant : super.hasOutput;
+    }
+    if (!this.isAttached) return false;
+    return this._greeting !== null || (this.failure === null ? this._replay.length > 0 : super.hasOutput);
+  }
+
+  /** What greets, then what the peer lacks, then as any machine. @param {number} maxBytes */
+  toSend(maxBytes) {
+    if (!this._isSteady) return this._takeOpening(maxBytes);
+    const retention = this._retention;
+    if (retention === null || this.failure !== null) {
+      this._owesAck = false;
+      return super.toSend(maxBytes);
+    }
+    if (this.framesReceived > this._acknowledged) {
+      this._noteAcknowledged();
+      this._put(encode.ack(this._acknowledged));
+    }
+    const wasFull = retention.isFull;
+    const data = super.toSend(wasFull ? 0 : maxBytes);
+    this._extraBytes = wasFull ? this._extraBytes + data.length : 0;
+    retention.keep(data);
+    if (this._extraBytes > this.limits.maxControlBytes) this._fail(this._unacknowledged());
+    return data;
+  }
+
+  /** @param {number} maxBytes */
+  _takeOpening(maxBytes) {
+    if (!this.hasOutput) return NOTHING;
+    if (this._greeting !== null) {
+      const greeting = this._greeting;
+      this._greeting = null;
+      return greeting;
+    }
+    if (this.failure !== null) return super.toSend(maxBytes);
+    const writes = [this._replay.shift()];
+    let size = writes[0].length;
+    while (this._replay.length > 0 && size + this._replay.peek().length <= maxBytes) {
+      const write = this._replay.shift();
+      writes.push(write);
+      size += write.length;
+    }
+    return join(writes, size);
+  }
+
+  _unacknowledged() {
+    const { maxControlBytes: limit } = this.limits;
+    const message = `the peer acknowledges nothing: ${this.retainedBytes} bytes are retained, and ${this._extraBytes} of them are more than maxRetainedBytes; maxControlBytes is ${limit}`;
+    const fault = { code: "RESOURCE_EXHAUSTED", field: "maxControlBytes", size: this._extraBytes, limit };
+    return new RemoteProtocolError(message, fault);
+  }
+}
+
 /** The machine and its wire, for tests and for other carriers. Not a part of the interface: it may change at any time. @type {any} */
-export const internals = Object.freeze({ Machine, Decoder, Run, encode });
+export const internals = Object.freeze({ Machine, Session, Retention, Decoder, Run, encode, findCounted });
 
 // -- streams as users hold them ------------------------------------------------------------------------------------------
 
@@ -2004,7 +2366,8 @@ function checkFinite(value) {
  * @property {number} bytesReceived
  */
 
-/** @typedef {{payload: Uint8Array | null, resolve: () => void, reject: (error: unknown) => void}} Sending */
+/** @typedef {{code: string, message?: string, details?: unknown}} Status */
+/** @typedef {{payload: Uint8Array | null, status?: Status, resolve: () => void, reject: (error: unknown) => void}} Sending */
 /** @typedef {{take: () => any, resolve: (result: any) => void, reject: (error: unknown) => void}} Waiting */
 
 /** What all kinds of streams share: one stream of a connection, opened as soon as the peer allows it. */
@@ -2042,6 +2405,20 @@ class StreamCore {
     this._takeItems = () => this._items();
     this._cancelTimer = noop;
     this._onAbort = () => this.fail(/** @type {AbortSignal} */ (options.signal).reason);
+    this.isAccepted = false;
+    /** What the opener says of the stream. @type {Record<string, string>} */
+    this.metadata = options.metadata ?? {};
+    this.isForgotten = false;
+    /** Told when items or the end have arrived, for who does not receive them. */
+    this.onArrival = noop;
+    /** Told when one of the halves was cut short, and why. @type {(how: "reset" | "stopped" | "lost" | "failed", error: unknown) => void} */
+    this.onCut = noop;
+    /** Told once, when nothing more can happen. */
+    this.onOver = noop;
+  }
+
+  get bufferedBytes() {
+    return this.stream?.receiveCredit.unconsumedBytes ?? 0;
   }
 
   get statistics() {
@@ -2086,6 +2463,12 @@ class StreamCore {
     return this._connection.open(this);
   }
 
+  /** The peer has opened this one. @param {StreamMachine} stream */
+  accept(stream) {
+    this.stream = stream;
+    this.isAccepted = true;
+  }
+
   /** The peer allows one more stream, and it is this one. */
   open() {
     const { metadata, priority, windowItems, windowBytes } = this.options;
@@ -2127,12 +2510,12 @@ class StreamCore {
     this.end();
   }
 
-  /** @returns {Promise<void>} */
-  end() {
+  /** @param {Status} [status] @returns {Promise<void>} */
+  end(status) {
     if (this._sendOver !== null) return DONE;
     this._sendOver = this._closedHere("ended");
     const ended = new Promise((resolve) => {
-      this._sending.push({ payload: null, resolve: () => resolve(undefined), reject: () => resolve(undefined) });
+      this._sending.push({ payload: null, status, resolve: () => resolve(undefined), reject: () => resolve(undefined) });
     });
     this.flush();
     return /** @type {Promise<void>} */ (ended);
@@ -2149,9 +2532,9 @@ class StreamCore {
   /** Go on with what waits to be sent. */
   flush() {
     while (this._sending.length > 0 && this.stream !== null) {
-      const { payload, resolve, reject } = this._sending.peek();
+      const { payload, status, resolve, reject } = this._sending.peek();
       try {
-        if (payload === null) this._connection.machine.end(this.stream.id);
+        if (payload === null) this._connection.machine.end(this.stream.id, status);
         else if (!this._trySend(payload)) break;
         resolve();
       } catch (error) {
@@ -2344,6 +2727,7 @@ class StreamCore {
     this._endReceiving({ error });
     this._forgetIfOver();
     this._connection.kick();
+    this.onCut("failed", error);
   }
 
   /** Nothing more can happen to this stream, so nobody needs to know it any more. */
@@ -2352,6 +2736,9 @@ class StreamCore {
     this._cancelTimer();
     this.options.signal?.removeEventListener("abort", this._onAbort);
     this._connection.forget(this);
+    if (this.isForgotten) return;
+    this.isForgotten = true;
+    this.onOver();
   }
 
   /** What the machine reports. @param {MachineEvent} event */
@@ -2362,6 +2749,7 @@ class StreamCore {
       this._bufferedItems += run.count;
       this._serveWaiting();
       this._connection.tellHeader(this);
+      this.onArrival();
     } else if (type === "writable") {
       this.flush();
     } else if (type === "ended") {
@@ -2370,9 +2758,13 @@ class StreamCore {
       this._endReceiving({ error: isOk ? undefined : new RpcError(record.code, record.message, record.details) });
     } else if (type === "reset") {
       this._dropItems();
-      this._endReceiving({ error: new StreamReset(code, reason) });
+      const error = new StreamReset(code, reason);
+      this._endReceiving({ error });
+      this.onCut(type, error);
     } else if (type === "stopped") {
-      this._endSending(new StreamStopped(code, reason));
+      const error = new StreamStopped(code, reason);
+      this._endSending(error);
+      this.onCut(type, error);
     } else if (type === "headed") {
       this._header = record;
       this._connection.tellHeader(this);
@@ -2383,6 +2775,7 @@ class StreamCore {
   lost(error) {
     this._endSending(error);
     this._endReceiving({ error });
+    this.onCut("lost", error);
   }
 }
 
@@ -2536,7 +2929,7 @@ export class BidiStream extends ReceiveStream {
   }
 }
 
-// -- the client ----------------------------------------------------------------------------------------------------------
+// -- a connection --------------------------------------------------------------------------------------------------------
 
 const WRITE_BYTES = 65_536;
 const POLL_MS = 4;
@@ -2553,12 +2946,42 @@ const MAX_TICKS = 512;
  * @property {() => number} bufferedBytes what was sent and has not left
  */
 
+/**
+ * `attached`: there is a carrier, and streams go on. `detached`: it was lost, and another one is looked for; streams and
+ * calls wait. `closed`: it is over.
+ *
+ * @typedef {"attached" | "detached" | "closed"} ConnectionState
+ */
+
+/**
+ * What has become of a connection, for people.
+ *
+ * @typedef {object} StateChange
+ * @property {ConnectionState} state
+ * @property {number} resumes how often the session went on with another carrier
+ * @property {unknown} [cause] of `detached` and `closed`: why the carrier was lost, where it was not closed here
+ */
+
 /** Streams over a machine, and when the machine's output is written. It knows no WebSocket. */
 class Connection {
-  /** @param {string} peer @param {Carrier} carrier @param {Partial<Limits>} limits @param {number} maxBufferedBytes */
-  constructor(peer, carrier, limits, maxBufferedBytes) {
+  /** @param {string} peer @param {Machine} machine @param {number} maxBufferedBytes */
+  constructor(peer, machine, maxBufferedBytes) {
     this.peer = peer;
-    this.machine = new Machine({ sessionId: randomId(), now: performance.now(), limits });
+    this.machine = machine;
+    /** The machine, where it is one that can go on with another carrier. */
+    this.session = machine instanceof Session ? machine : null;
+    /** @type {ConnectionState} */
+    this.state = "attached";
+    /** @type {((change: StateChange) => void) | null} */
+    this.onstatechange = null;
+    /** Told when a carrier was lost and another one may take its place. */
+    this.onDetached = noop;
+    /** Takes the streams that the peer opens; until it is set they wait. @type {((core: StreamCore) => void) | null} */
+    this._onAccepted = null;
+    /** @type {StreamCore[]} */
+    this._accepted = [];
+    /** Why the last carrier was lost, or none could be had. @type {Error | null} */
+    this.lastFault = null;
     /** @type {ConnectionLost | null} */
     this.lost = null;
     this.isClosedHere = false;
@@ -2569,7 +2992,8 @@ class Connection {
     this.closed = new Promise((resolve) => (this._tellClosed = resolve));
     /** @type {Promise<void>} */
     this.ready = new Promise((resolve) => (this._tellReady = resolve));
-    this._carrier = carrier;
+    /** @type {Carrier | null} */
+    this._carrier = null;
     this._maxBufferedBytes = maxBufferedBytes;
     /** @type {Set<StreamCore>} */
     this._cores = new Set();
@@ -2589,7 +3013,6 @@ class Connection {
     this._poll = undefined;
     this._alarmAt = Infinity;
     this._cancelAlarm = noop;
-    this._arm();
   }
 
   // For the streams.
@@ -2623,7 +3046,26 @@ class Connection {
   forget(core) {
     this._cores.delete(core);
     this._unopened.delete(core);
-    if (core.stream !== null) this._byId.delete(core.stream.id);
+    if (core.stream === null) return;
+    this._byId.delete(core.stream.id);
+    if (core.isAccepted) this.machine.release(core.stream.id);
+  }
+
+  /** Take the streams that the peer opens: those that wait now, and all that come. @param {(core: StreamCore) => void} onAccepted */
+  handOver(onAccepted) {
+    this._onAccepted = onAccepted;
+    for (const core of this._accepted.splice(0)) onAccepted(core);
+  }
+
+  /** @param {number} id @param {{name: string, metadata: Record<string, string>, timeout_ms: number | null}} record */
+  _accept(id, { name, metadata, timeout_ms: timeout }) {
+    // Its receiver parses the items: a wrong one must not cost more than an answer.
+    const core = new StreamCore(this, name, { metadata, raw: true, ...(timeout !== null && { timeout }) });
+    core.accept(/** @type {StreamMachine} */ (this.machine.get(id)));
+    this._cores.add(core);
+    this._byId.set(id, core);
+    if (this._onAccepted === null) this._accepted.push(core);
+    else this._onAccepted(core);
   }
 
   /** @param {StreamCore} core @param {(value?: any) => void} resolve @param {(error: unknown) => void} reject */
@@ -2665,15 +3107,58 @@ class Connection {
 
   // For the carrier.
 
-  /** The carrier takes bytes from now on. */
-  opened() {
+  /** Go on with a carrier, which may not yet be open. @param {Carrier} carrier */
+  attach(carrier) {
+    this._carrier = carrier;
+    if (this.session?.isAttached === false) this.session.attach(performance.now());
+    this._arm();
+  }
+
+  /** A carrier takes bytes from now on. @param {Carrier} carrier */
+  opened(carrier) {
+    if (carrier !== this._carrier) return;
     this._isCarrierOpen = true;
     this.flush();
   }
 
-  /** @param {Uint8Array} bytes */
-  received(bytes) {
-    if (this.lost !== null) return;
+  /** A carrier is of no use any more. @param {Carrier} carrier @param {Error} error */
+  failed(carrier, error) {
+    if (carrier !== this._carrier || this.lost !== null) return; // it was known
+    if (this.machine.canOutlive) this._detach(error);
+    else this.lose(error);
+  }
+
+  /** @param {Error} error */
+  _detach(error) {
+    const carrier = this._carrier;
+    clearTimeout(this._poll);
+    this._poll = undefined;
+    this._carrier = null;
+    this._isCarrierOpen = false;
+    this.lastFault = error;
+    /** @type {Session} */ (this.session).detach();
+    carrier?.close(1_000, "");
+    this._tell("detached", error);
+    this.onDetached();
+  }
+
+  /** @param {ConnectionState} state @param {unknown} [cause] */
+  _tell(state, cause) {
+    if (state === this.state) return;
+    this.state = state;
+    const change = { state, resumes: this.session?.resumes ?? 0, ...(cause instanceof Error && { cause }) };
+    queueMicrotask(() => this.onstatechange?.(change)); // what it raises is not ours to catch
+  }
+
+  /** There will be no other carrier. @param {string} reason */
+  giveUp(reason) {
+    const why = this.lastFault === null ? "" : ` (${this.lastFault.message})`;
+    this.lose(new ConnectionLost(`the connection to ${this.peer} was lost and not resumed: ${reason}${why}`, this.lastFault));
+  }
+
+  /** @param {Carrier} carrier @param {Uint8Array} bytes */
+  received(carrier, bytes) {
+    if (this.lost !== null || carrier !== this._carrier) return;
     this.bytesReceived += bytes.length;
     this.machine.receive(bytes, performance.now());
     this._dispatch();
@@ -2686,7 +3171,7 @@ class Connection {
   flush() {
     clearTimeout(this._poll);
     this._poll = undefined;
-    while (this._isCarrierOpen && this.lost === null && this.machine.hasOutput) {
+    while (this._carrier !== null && this._isCarrierOpen && this.lost === null && this.machine.hasOutput) {
       if (this.machine.failure === null && this._carrier.bufferedBytes() > this._maxBufferedBytes) {
         // A WebSocket has no event for the moment when it has room again.
         this._poll = setTimeout(() => this.flush(), POLL_MS);
@@ -2703,21 +3188,26 @@ class Connection {
   _dispatch() {
     for (let events = this.machine.takeEvents(); events.length > 0; events = this.machine.takeEvents()) {
       for (const event of events) {
-        if (event.id !== 0) this._byId.get(event.id)?.on(event);
+        if (event.type === "opened") this._accept(event.id, event.record);
+        else if (event.id !== 0) this._byId.get(event.id)?.on(event);
         else this._onEvent(event);
       }
     }
   }
 
   /** @param {MachineEvent} event */
-  _onEvent({ type }) {
+  _onEvent({ type, error }) {
     if (type === "greeted") {
       this._tellReady?.();
+    } else if (type === "resumed") {
+      this._tell("attached");
+    } else if (type === "carrier-failed") {
+      if (this._carrier !== null) this.failed(this._carrier, /** @type {Error} */ (error));
     } else if (type === "streams-allowed") {
       this._openWaiting();
     } else if (type === "went-away") {
-      const error = this._goneAway();
-      for (const core of this._unopened) core.lost(error);
+      const goneAway = this._goneAway();
+      for (const core of this._unopened) core.lost(goneAway);
     }
   }
 
@@ -2730,6 +3220,7 @@ class Connection {
     this._cancelAlarm = after(deadline - performance.now(), () => {
       this._alarmAt = Infinity;
       this.machine.handleDeadline(performance.now());
+      this._dispatch();
       this.flush();
       this._arm();
     });
@@ -2744,7 +3235,8 @@ class Connection {
     this._cancelAlarm();
     for (const core of [...this._cores]) core.lost(this.lost);
     const code = isProtocol ? 4_000 + codeNumber(error.code) : 1_000;
-    this._carrier.close(code, isProtocol ? error.message : "");
+    this._carrier?.close(code, isProtocol ? error.message : "");
+    this._tell("closed", this.isClosedHere ? undefined : this.lost);
     this._tellReady?.();
     this._tellClosed?.(this.isClosedHere ? null : this.lost);
   }
@@ -2773,6 +3265,10 @@ function randomId() {
  * @typedef {object} ConnectionStatistics
  * @property {string} peer
  * @property {boolean} isOpen
+ * @property {ConnectionState} state
+ * @property {boolean} isResumable whether another carrier may take the place of this one: both sides offer it
+ * @property {number} resumes how often that has happened
+ * @property {number} retainedBytes what is kept for it: written and not acknowledged
  * @property {number} streams those that are alive
  * @property {number} streamsOpened all that there ever were
  * @property {number} streamsWaiting those that the peer has not yet allowed
@@ -2783,12 +3279,14 @@ function randomId() {
  * @property {number | null} roundTrip milliseconds that the last ping took
  */
 
-/** Calls procedures on one connection; made by `connect`. */
-export class Client {
+// -- the client ----------------------------------------------------------------------------------------------------------
+
+/** What clients and peers have in common: the connection under them. */
+export class Endpoint {
   /** @type {Connection} */
   #connection;
 
-  /** Made by `connect`. @param {any} connection */
+  /** @param {any} connection */
   constructor(connection) {
     this.#connection = connection;
     /**
@@ -2800,9 +3298,61 @@ export class Client {
     this.closed = connection.closed;
   }
 
-  /** Whether streams can be opened and used. */
+  /** Whether streams can be opened and used; while the connection is detached they wait. */
   get isOpen() {
     return this.#connection.lost === null && !this.#connection.machine.peerWentAway;
+  }
+
+  /** Whether the connection has a carrier, waits for another one, or is over. */
+  get state() {
+    return this.#connection.state;
+  }
+
+  /** Called with each change of `state`; null for nobody. */
+  get onstatechange() {
+    return this.#connection.onstatechange;
+  }
+
+  set onstatechange(listener) {
+    this.#connection.onstatechange = listener;
+  }
+
+  /** A snapshot of the connection. @returns {ConnectionStatistics} */
+  statistics() {
+    const { machine, session, peer, lost, state, streamsOpened, bytesSent, bytesReceived, _unopened } = this.#connection;
+    const { streamCount: streams, queuedBytes, unreadBytes, roundTrip, canOutlive: isResumable } = machine;
+    const counts = { streams, streamsOpened, streamsWaiting: _unopened.size };
+    const sessions = { state, isResumable, resumes: session?.resumes ?? 0, retainedBytes: session?.retainedBytes ?? 0 };
+    return { peer, isOpen: lost === null, ...sessions, ...counts, queuedBytes, unreadBytes, bytesSent, bytesReceived, roundTrip };
+  }
+
+  /** Measure the round trip; `statistics` shows it when the answer is there. */
+  ping() {
+    if (this.#connection.state !== "attached") return;
+    this.#connection.machine.ping(performance.now());
+    this.#connection.kick();
+  }
+
+  /** Cancel what is under way, say goodbye and close. While the connection is detached there is nobody to say it to. */
+  close() {
+    this.#connection.close();
+  }
+
+  /** At the end of a `using` block. */
+  [/** @type {typeof Symbol.dispose} */ (Symbol.dispose ?? Symbol.for("Symbol.dispose"))]() {
+    this.close();
+  }
+}
+
+/** Calls procedures on one connection; made by `connect`. */
+export class Client extends Endpoint {
+  /** @type {Connection} */
+  #connection;
+
+  /** Made by `connect`. @param {any} connection */
+  constructor(connection) {
+    super(connection);
+    this.#connection = connection;
   }
 
   /** @param {string} name @param {StreamOptions} options @param {Uint8Array | null} [input] */
@@ -2878,30 +3428,6 @@ export class Client {
    */
   bidi(name, options = {}) {
     return new BidiStream(this.#open(name, options));
-  }
-
-  /** A snapshot of the connection. @returns {ConnectionStatistics} */
-  statistics() {
-    const { machine, peer, lost, streamsOpened, bytesSent, bytesReceived, _unopened } = this.#connection;
-    const { streamCount: streams, queuedBytes, unreadBytes, roundTrip } = machine;
-    const counts = { streams, streamsOpened, streamsWaiting: _unopened.size };
-    return { peer, isOpen: lost === null, ...counts, queuedBytes, unreadBytes, bytesSent, bytesReceived, roundTrip };
-  }
-
-  /** Measure the round trip; `statistics` shows it when the answer is there. */
-  ping() {
-    this.#connection.machine.ping(performance.now());
-    this.#connection.kick();
-  }
-
-  /** Cancel what is under way, say goodbye and close. */
-  close() {
-    this.#connection.close();
-  }
-
-  /** At the end of a `using` block. */
-  [/** @type {typeof Symbol.dispose} */ (Symbol.dispose ?? Symbol.for("Symbol.dispose"))]() {
-    this.close();
   }
 }
 
@@ -2979,7 +3505,850 @@ async function sendAll(core, source) {
   }
 }
 
+// -- peers: streams whose ids both sides know ------------------------------------------------------------------------------
+
+const REQUEST = "peer.request";
+const SEND = "peer.send";
+const STREAM = "peer.stream";
+const STREAM_ID = "stream-id";
+const CONTENT_TYPE = "content-type";
+const CONTENT_ENCODING = "content-encoding";
+const AFTER = "after";
+const JSON_TYPE = "application/json";
+const BYTES_TYPE = "application/octet-stream";
+const NDJSON_TYPE = "application/x-ndjson";
+const MAX_ID_CHARACTERS = 256;
+/** Enough to tell an id that came late from one that never was. */
+const MAX_RECENT_IDS = 1_024;
+/** Calls and streams that the other side may have open at once. */
+const PEER_STREAMS = 1_024;
+
+/**
+ * Limits of a peer's streams. Past one of them a stream is refused, with an error at both ends; an item is never dropped alone.
+ *
+ * @typedef {object} PeerOptions
+ * @property {number} [maxBufferedStreamBytes] bytes of items, each at its length and 64, in streams that nobody has claimed yet
+ * @property {number} [maxUnclaimedStreams] streams that nobody has claimed yet
+ * @property {number} [unclaimedTimeout] milliseconds that such a stream waits
+ */
+
+/** @type {Readonly<Required<PeerOptions>>} */
+const DEFAULT_PEER = Object.freeze({ maxBufferedStreamBytes: 1_048_576, maxUnclaimedStreams: 100, unclaimedTimeout: 10_000 });
+
+/** The loss of a connection, as peers report it. @param {unknown} error */
+function closedError(error) {
+  return error instanceof ConnectionLost ? new ConnectionLost(`Connection closed: ${error.message}`, error) : error;
+}
+
+/** What a failure tells the other side: the text of what is not ours stays here. @param {unknown} error @returns {Status} */
+function statusOf(error) {
+  if (error instanceof RpcError) return { code: error.code, message: error.message, details: error.details };
+  if (error instanceof CodecError) return { code: "INVALID_ARGUMENT", message: error.message };
+  if (error instanceof ProtocolError) return { code: error.code, message: error.message };
+  if (error instanceof ConnectionLost) return { code: "UNAVAILABLE", message: error.message };
+  return { code: "INTERNAL", message: "internal error" };
+}
+
+/** One item that came as bytes. @param {Uint8Array} bytes */
+function parseBytes(bytes) {
+  let text;
+  try {
+    text = strictDecoder.decode(bytes);
+  } catch (error) {
+    throw new CodecError(`an item of ${bytes.length} bytes is not UTF-8`, error);
+  }
+  return parseItem(text);
+}
+
+/** @param {string} id */
+function checkId(id) {
+  if (typeof id === "string" && id.length > 0 && id.length <= MAX_ID_CHARACTERS) return id;
+  const size = String(id).length;
+  const message = `a stream's id has 1 to ${MAX_ID_CHARACTERS} characters, not ${size}`;
+  throw new LocalProtocolError(message, { field: "streamId", size, limit: MAX_ID_CHARACTERS });
+}
+
+/** @param {string} action @param {string} id @param {string} why @param {string} [code] */
+const badId = (action, id, why, code = "NOT_FOUND") =>
+  new LocalProtocolError(`can't ${action} stream ${JSON.stringify(id)}: ${why}`, { code, field: "streamId" });
+
+/** Something about each of the newest ids. @template V */
+class RecentIds {
+  constructor() {
+    /** @type {Map<string, V>} */
+    this._values = new Map();
+  }
+
+  /** @param {string} id */
+  has(id) {
+    return this._values.has(id);
+  }
+
+  /** @param {string} id @param {V} value */
+  add(id, value) {
+    this._values.delete(id);
+    this._values.set(id, value);
+    if (this._values.size > MAX_RECENT_IDS) this._values.delete(/** @type {string} */ (this._values.keys().next().value));
+  }
+
+  /** @param {string} id */
+  take(id) {
+    const value = this._values.get(id);
+    this._values.delete(id);
+    return value;
+  }
+}
+
+/** The statistics of a stream that has not begun. @type {StreamStatistics} */
+const UNBEGUN = Object.freeze({
+  id: 0,
+  name: STREAM,
+  sendState: "closed",
+  receiveState: "open",
+  windowItems: 0,
+  windowBytes: 0,
+  creditItems: 0,
+  creditBytes: 0,
+  bufferedItems: 0,
+  bufferedBytes: 0,
+  queuedItems: 0,
+  queuedBytes: 0,
+  waitingSends: 0,
+  waitingReceives: 0,
+  itemsSent: 0,
+  itemsReceived: 0,
+  bytesSent: 0,
+  bytesReceived: 0,
+});
+
+/** A stream that the other side sends: asked for before or after it begins. To `ReceiveStream` it looks like a `StreamCore`. */
+class Incoming {
+  /** @param {string | null} id @param {(incoming: Incoming) => void} onOver told once, when nothing more will come out */
+  constructor(id, onOver) {
+    this.id = id;
+    this.name = STREAM;
+    /** @type {StreamCore | null} */
+    this.core = null;
+    this.isOver = false;
+    this._onOver = onOver;
+    this._isBatched = false;
+    /** What is left of a batch. @type {Queue<string>} */
+    this._lines = new Queue();
+    /** Calls of a batched stream, one behind the other. @type {Promise<unknown>} */
+    this._turn = DONE;
+    this._isLeft = false;
+    /** @type {Error | null} */
+    this._failure = null;
+    /** @type {Promise<string>} */
+    this.begun = new Promise((resolve, reject) => {
+      this._tellBegun = resolve;
+      this._tellFailed = reject;
+    });
+    this.begun.catch(noop); // whoever takes items hears of it, too
+    /** Resolves when the stream that comes before this one is over. @type {Promise<unknown>} */
+    this._gate = DONE;
+  }
+
+  // What its manager tells.
+
+  /** @param {string} id @param {StreamCore} core @param {Promise<unknown> | null} gate */
+  begin(id, core, gate) {
+    this.id = id;
+    this.core = core;
+    core.onArrival = noop;
+    const type = core.metadata[CONTENT_TYPE] ?? JSON_TYPE;
+    const coding = core.metadata[CONTENT_ENCODING];
+    if (![JSON_TYPE, BYTES_TYPE, NDJSON_TYPE].includes(type)) {
+      const message = `content-type is ${JSON_TYPE}, ${BYTES_TYPE} or ${NDJSON_TYPE}, not ${type.slice(0, 64)}`;
+      return this.refuse(new RpcError("UNIMPLEMENTED", message));
+    }
+    if (coding !== undefined) {
+      const message = `content-encoding ${JSON.stringify(coding.slice(0, 64))} can't be decoded here: send without compression`;
+      return this.refuse(new RpcError("UNIMPLEMENTED", message));
+    }
+    core.isRaw = type !== JSON_TYPE;
+    this._isBatched = type === NDJSON_TYPE;
+    this._gate = gate ?? DONE;
+    core.onOver = () => this._lookIfOver();
+    this._tellBegun?.(id);
+    return this._lookIfOver();
+  }
+
+  /** Not taken: say so at both ends. @param {RpcError} error */
+  refuse(error) {
+    this.fail(error);
+    this.core?.stop(error.code, error.message);
+    this._finish();
+  }
+
+  /** @param {Error} error */
+  fail(error) {
+    this._failure ??= error;
+    this._tellFailed?.(this._failure);
+  }
+
+  /** The connection is over; what had arrived of a stream that has begun can still be taken. @param {ConnectionLost} error */
+  lose(error) {
+    if (this.core !== null) return;
+    this.fail(/** @type {Error} */ (closedError(error)));
+    this._finish();
+  }
+
+  _lookIfOver() {
+    if (this.core?.isForgotten && this._lines.length === 0) this._finish();
+  }
+
+  _finish() {
+    if (this.isOver) return;
+    this.isOver = true;
+    this._onOver(this);
+  }
+
+  // What a `ReceiveStream` asks.
+
+  get trailers() {
+    return this.core?.trailers ?? {};
+  }
+
+  get statistics() {
+    return this.core?.statistics ?? UNBEGUN;
+  }
+
+  async header() {
+    return (await this._wait())?.header() ?? {};
+  }
+
+  /** The stream on the wire once it may be read; null where it was closed here. */
+  async _wait() {
+    if (!this._isLeft && this.core === null && this._failure === null) await this.begun.catch(noop);
+    if (!this._isLeft) await this._gate;
+    if (this._isLeft) return null;
+    if (this._failure !== null) throw this._failure;
+    return /** @type {StreamCore} */ (this.core);
+  }
+
+  /** @template T @param {(core: StreamCore) => Promise<IteratorResult<T, undefined>>} take @returns {Promise<IteratorResult<T, undefined>>} */
+  async _take(take) {
+    try {
+      const core = await this._wait();
+      return core === null ? { value: undefined, done: true } : await take(core);
+    } catch (error) {
+      throw closedError(error);
+    }
+  }
+
+  /** @template T @param {() => Promise<T>} call @returns {Promise<T>} */
+  _inTurn(call) {
+    const result = this._turn.then(call);
+    this._turn = result.catch(noop);
+    return result;
+  }
+
+  /** @returns {Promise<IteratorResult<any, undefined>>} */
+  next() {
+    if (!this._isBatched && this.core !== null) return this._take((core) => core.next());
+    return this._inTurn(() => this._take((core) => (this._isBatched ? this._nextLine(core) : core.next())));
+  }
+
+  /** @returns {Promise<IteratorResult<any[], undefined>>} */
+  nextItems() {
+    return this._inTurn(() => this._take((core) => (this._isBatched ? this._nextLines(core) : core.nextItems())));
+  }
+
+  /** @param {StreamCore} core @returns {Promise<IteratorResult<any, undefined>>} */
+  async _nextLine(core) {
+    if (!(await this._fillLines(core))) return { value: undefined, done: true };
+    return { value: this._parse(core, this._lines.shift()), done: false };
+  }
+
+  /** @param {StreamCore} core @returns {Promise<IteratorResult<any[], undefined>>} */
+  async _nextLines(core) {
+    if (!(await this._fillLines(core))) return { value: undefined, done: true };
+    return { value: this._lines.drain().map((line) => this._parse(core, line)), done: false };
+  }
+
+  /** Whether there are lines. @param {StreamCore} core */
+  async _fillLines(core) {
+    while (this._lines.length === 0) {
+      const { value, done } = await core.next();
+      if (done) return false;
+      let text;
+      try {
+        text = strictDecoder.decode(value);
+      } catch (error) {
+        throw this._broken(core, new CodecError(`a batch of ${value.length} bytes is not UTF-8`, error));
+      }
+      for (const line of text.split("\n")) if (line.trim() !== "") this._lines.push(line);
+    }
+    return true;
+  }
+
+  /** @param {StreamCore} core @param {string} line */
+  _parse(core, line) {
+    try {
+      return parseItem(line);
+    } catch (error) {
+      throw this._broken(core, /** @type {Error} */ (error));
+    } finally {
+      this._lookIfOver();
+    }
+  }
+
+  /** @param {StreamCore} core @param {Error} error */
+  _broken(core, error) {
+    this._lines.drain();
+    core.fail(error);
+    return error;
+  }
+
+  leave() {
+    this.stop();
+  }
+
+  /** @param {string} [code] @param {string} [reason] */
+  stop(code = "OK", reason = "") {
+    if (this.isOver) return;
+    this._isLeft = true;
+    this._lines.drain();
+    this._tellFailed?.(new LocalProtocolError(`stream ${JSON.stringify(this.id)} was closed here`, { field: "streamId" }));
+    this.core?.stop(code, reason);
+    this._finish();
+  }
+
+  reset() {} // our half has ended with its beginning
+}
+
+/**
+ * A stream that the other side sends; an asynchronous iterator. Leaving its loop tells the sender to stop.
+ *
+ * @template [T=any]
+ * @extends {ReceiveStream<T>}
+ */
+export class PeerStream extends ReceiveStream {
+  /** @type {Incoming} */
+  #incoming;
+
+  /** Made by a peer. @param {any} incoming */
+  constructor(incoming) {
+    super(incoming);
+    this.#incoming = incoming;
+  }
+
+  /** The id that both sides know it by; null while it is not known which stream this will be. */
+  get id() {
+    return this.#incoming.id;
+  }
+
+  /** Resolves with the id once the other side has begun the stream; rejects where it never will. */
+  get begun() {
+    return this.#incoming.begun;
+  }
+}
+
+/** Streams of the other side that came before their receivers: kept within the limits, and refused past one of them. */
+class Unclaimed {
+  /** @param {Required<PeerOptions>} options @param {(id: string, core: StreamCore, error: RpcError) => void} refuse */
+  constructor(options, refuse) {
+    this._options = options;
+    this._refuse = refuse;
+    /** @type {Map<string, {core: StreamCore, size: number, cancel: () => void}>} */
+    this._waiting = new Map();
+    this._bytes = 0;
+  }
+
+  /** @param {string} id */
+  has(id) {
+    return this._waiting.has(id);
+  }
+
+  /** @param {string} id @param {StreamCore} core */
+  add(id, core) {
+    const { maxUnclaimedStreams: most, unclaimedTimeout: timeout } = this._options;
+    if (this._waiting.size >= most) return this._refuse(id, core, this._tooMuch(id, "maxUnclaimedStreams", most));
+    const cancel = after(timeout, () => {
+      const message = `nobody has claimed stream ${JSON.stringify(id)} within unclaimedTimeout of ${timeout} ms`;
+      this._drop(id, new RpcError("DEADLINE_EXCEEDED", message, { field: "unclaimedTimeout" }));
+    });
+    this._waiting.set(id, { core, size: 0, cancel });
+    core.onArrival = () => this._count(id);
+    return this._count(id);
+  }
+
+  /** Claim a stream; null for the one that came first. @param {string | null} id @returns {[string, StreamCore] | null} */
+  take(id) {
+    const [first] = this._waiting.keys();
+    const wanted = id ?? first;
+    const waiting = this._waiting.get(wanted);
+    if (waiting === undefined) return null;
+    waiting.cancel();
+    waiting.core.onArrival = noop;
+    this._waiting.delete(wanted);
+    this._bytes -= waiting.size;
+    return [wanted, waiting.core];
+  }
+
+  /** Nobody will claim them any more. */
+  clear() {
+    for (const id of [...this._waiting.keys()]) this.take(id)?.[1].stop();
+  }
+
+  /** @param {string} id */
+  _count(id) {
+    const waiting = this._waiting.get(id);
+    if (waiting === undefined) return;
+    const size = waiting.core.bufferedBytes;
+    this._bytes += size - waiting.size;
+    waiting.size = size;
+    const limit = this._options.maxBufferedStreamBytes;
+    if (this._bytes > limit) this._drop(id, this._tooMuch(id, "maxBufferedStreamBytes", limit));
+  }
+
+  /** @param {string} id @param {RpcError} error */
+  _drop(id, error) {
+    const taken = this.take(id);
+    if (taken !== null) this._refuse(id, taken[1], error);
+  }
+
+  /** @param {string} id @param {string} field @param {number} limit */
+  _tooMuch(id, field, limit) {
+    const message = `stream ${JSON.stringify(id)} passes ${field} of ${limit}: nobody has claimed it`;
+    return new RpcError("RESOURCE_EXHAUSTED", message, { field, limit });
+  }
+}
+
+/** The streams that the other side sends, by their ids. */
+class IncomingStreams {
+  /** @param {Required<PeerOptions>} options */
+  constructor(options) {
+    this.unclaimed = new Unclaimed(options, (id, core, error) => this._refuseUnclaimed(id, core, error));
+    /** Claimed and not over, begun or not. @type {Map<string, Incoming>} */
+    this._claims = new Map();
+    /** For whatever comes next. @type {Set<Incoming>} */
+    this._nameless = new Set();
+    /** @type {RecentIds<true>} */
+    this._received = new RecentIds();
+    /** @type {RecentIds<RpcError>} */
+    this._refused = new RecentIds();
+    /** What waits for a stream to be over. @type {Map<string, {promise: Promise<unknown>, open: () => void}>} */
+    this._gates = new Map();
+    /** @type {ConnectionLost | null} */
+    this._lost = null;
+  }
+
+  /** @param {string | null} id */
+  claim(id) {
+    if (id !== null && this._claims.has(checkId(id))) throw badId("receive", id, "it has a receiver", "ALREADY_EXISTS");
+    const incoming = new Incoming(id, (over) => this._onOver(over));
+    const waiting = this.unclaimed.take(id);
+    const refusal = waiting === null && id !== null ? this._refused.take(id) : undefined;
+    if (waiting !== null) this._begin(incoming, ...waiting);
+    else if (refusal !== undefined) incoming.refuse(refusal);
+    else if (this._lost !== null) incoming.lose(this._lost);
+    else if (id === null) this._nameless.add(incoming);
+    else this._claims.set(id, incoming);
+    return incoming;
+  }
+
+  /** Take a stream that the other side has opened: for who claimed it, or for who will. @param {StreamCore} core */
+  accept(core) {
+    core.end(); // it carries nothing in this direction
+    const id = core.metadata[STREAM_ID] ?? "";
+    const fault = this._findFault(id);
+    if (fault !== null) return core.stop(fault.code, fault.message);
+    const [next] = this._nameless;
+    const claim = this._claims.get(id) ?? next;
+    if (claim !== undefined) return this._begin(claim, id, core);
+    this._refused.take(id);
+    return this.unclaimed.add(id, core);
+  }
+
+  /** @param {string} id */
+  _findFault(id) {
+    if (id.length === 0 || id.length > MAX_ID_CHARACTERS) {
+      const message = `a stream's id has 1 to ${MAX_ID_CHARACTERS} characters, not ${id.length}`;
+      return new RpcError("INVALID_ARGUMENT", message);
+    }
+    const isUnderWay = this.unclaimed.has(id) || Boolean(this._claims.get(id)?.core);
+    return isUnderWay ? new RpcError("ALREADY_EXISTS", `a stream ${JSON.stringify(id)} is under way`) : null;
+  }
+
+  /** @param {Incoming} incoming @param {string} id @param {StreamCore} core */
+  _begin(incoming, id, core) {
+    this._nameless.delete(incoming);
+    this._claims.set(id, incoming);
+    incoming.begin(id, core, this._gateOf(core.metadata[AFTER]));
+  }
+
+  /** What a stream has to wait for; nothing where the one before it is over, or never was. @param {string | undefined} before */
+  _gateOf(before) {
+    if (before === undefined || !(this.unclaimed.has(before) || this._claims.has(before))) return null;
+    let gate = this._gates.get(before);
+    if (gate === undefined) {
+      let open = noop;
+      const promise = new Promise((resolve) => (open = () => resolve(undefined)));
+      gate = { promise, open };
+      this._gates.set(before, gate);
+    }
+    return gate.promise;
+  }
+
+  /** @param {Incoming} incoming */
+  _onOver(incoming) {
+    this._nameless.delete(incoming);
+    const { id } = incoming;
+    if (id === null || this._claims.get(id) !== incoming) return;
+    this._claims.delete(id);
+    this._note(id);
+  }
+
+  /** @param {string} id */
+  _note(id) {
+    this._received.add(id, true);
+    this._gates.get(id)?.open();
+    this._gates.delete(id);
+  }
+
+  /** @param {string} id @param {StreamCore} core @param {RpcError} error */
+  _refuseUnclaimed(id, core, error) {
+    core.stop(error.code, error.message);
+    this._refused.add(id, error);
+    this._note(id);
+  }
+
+  /** @param {string} id */
+  close(id) {
+    const claim = this._claims.get(id);
+    if (claim !== undefined) return claim.stop();
+    const waiting = this.unclaimed.take(id);
+    if (waiting !== null) {
+      waiting[1].stop();
+      return this._note(id);
+    }
+    if (!this._received.has(id)) throw badId("close", id, "the other side has none of this id");
+    return undefined;
+  }
+
+  /** @param {ConnectionLost} error */
+  lose(error) {
+    this._lost = error;
+    for (const incoming of [...this._claims.values(), ...this._nameless]) incoming.lose(error);
+  }
+}
+
+/** A stream that we send, from its first item to its end. */
+class Outgoing {
+  /** @param {string} id @param {StreamCore} core @param {Source} source */
+  constructor(id, core, source) {
+    this._core = core;
+    this._source = source;
+    this._isSettled = false;
+    /** @type {Promise<string>} */
+    this.sent = new Promise((resolve, reject) => {
+      this._resolve = () => resolve(id);
+      this._reject = reject;
+    });
+    core.onCut = (how, error) => this._onCut(how, error);
+  }
+
+  /** @param {"reset" | "stopped" | "lost" | "failed"} how @param {unknown} error */
+  _onCut(how, error) {
+    if (how === "reset") return; // of the half that carries nothing; a peer that wants nothing of ours stops it
+    this._source.close();
+    if (how === "stopped" && /** @type {StreamStopped} */ (error).code === "OK") this._settle();
+    else this._settle(closedError(error));
+  }
+
+  /** @param {unknown} [error] */
+  _settle(error) {
+    if (this._isSettled) return;
+    this._isSettled = true;
+    if (error === undefined) this._resolve?.();
+    else this._reject?.(error);
+    this._core.stop();
+  }
+
+  /** The receiver gets StreamReset, and sending ends. */
+  abort() {
+    this._source.close();
+    this._core.reset("CANCELLED", "aborted");
+    this._settle();
+  }
+
+  async run() {
+    try {
+      for (let item = await this._source.next(); !item.done; item = await this._source.next()) {
+        if (this._isSettled) return;
+        await this._core.send(item.value);
+      }
+      await this._core.end();
+      this._settle();
+    } catch (error) {
+      if (this._isSettled) return;
+      this._source.close();
+      await this._core.end(statusOf(error)); // behind the items that were made
+      this._settle(error);
+    }
+  }
+}
+
+// -- peers: two equals over one connection -----------------------------------------------------------------------------------
+
+/**
+ * @typedef {object} RequestOptions
+ * @property {AbortSignal} [signal] cancels the call on the other side; what waits rejects with the signal's reason
+ * @property {number} [timeout] milliseconds; the deadline travels with the call
+ * @property {number} [priority] higher goes first, -128 to 127
+ */
+
+/**
+ * @typedef {object} SendStreamOptions
+ * @property {AbortSignal} [signal] abandons the stream
+ * @property {number} [priority] higher goes first, -128 to 127
+ * @property {boolean} [raw] items are bytes, and travel as they are
+ */
+
+/**
+ * What a handler is given beside the data.
+ *
+ * @typedef {object} CallContext
+ * @property {AbortSignal} signal aborts when the caller has cancelled, its deadline has passed, or the connection is lost
+ */
+
+/** @typedef {(data: any, context: CallContext) => unknown} PeerHandler */
+
+/** One of two equals; made by `openPeer`. Either calls, answers, sends and receives streams. */
+export class RpcPeer extends Endpoint {
+  /** @type {Connection} */
+  #connection;
+  /** @type {IncomingStreams} */
+  #incoming;
+  /** @type {Map<string, Outgoing>} */
+  #outgoing = new Map();
+  /** @type {RecentIds<true>} */
+  #sent = new RecentIds();
+  /** @type {Map<string, PeerHandler>} */
+  #methods = new Map();
+  /** @type {PeerHandler | null} */
+  #handler = null;
+
+  /** Made by `openPeer`. @param {any} connection @param {any} options */
+  constructor(connection, options) {
+    super(connection);
+    this.#connection = connection;
+    this.#incoming = new IncomingStreams(options);
+    // Not before whoever waits for this peer has declared what it answers.
+    setTimeout(() => connection.handOver((/** @type {StreamCore} */ core) => this.#accept(core)));
+    connection.closed.then(() => this.#incoming.lose(connection.lost));
+  }
+
+  // Answering.
+
+  /**
+   * Answer what no named method does; the last handler counts.
+   *
+   * @param {PeerHandler} handler takes a call's data, and returns or resolves to the answer. What it raises is the call's
+   *   status: an `RpcError` as it is, anything else as INTERNAL
+   */
+  match(handler) {
+    this.#handler = handler;
+  }
+
+  /**
+   * Answer calls of a name: `{"method": name, "params": …}`.
+   *
+   * @param {string} name
+   * @param {PeerHandler} handler takes the params, an empty object where there are none. One that returns an asynchronous
+   *   iterable or a generator answers with the id of a stream, which its items are sent in
+   */
+  method(name, handler) {
+    if (name === "" || this.#methods.has(name)) throw new TypeError(`a method's name is new and not empty, not ${JSON.stringify(name)}`);
+    this.#methods.set(name, handler);
+  }
+
+  /** @param {StreamCore} core */
+  #accept(core) {
+    if (core.name === STREAM) return this.#incoming.accept(core);
+    if (core.name === REQUEST || core.name === SEND) return void this.#serve(core);
+    const reason = `peers open no stream ${JSON.stringify(core.name.slice(0, 64))}`;
+    core.reset("UNIMPLEMENTED", reason);
+    return core.stop("UNIMPLEMENTED", reason);
+  }
+
+  /** @param {StreamCore} core */
+  async #serve(core) {
+    const controller = new AbortController();
+    core.onCut = (how, error) => {
+      // Who only tells something does not wait for the end.
+      const isLeft = how === "stopped" && core.name === SEND && /** @type {StreamStopped} */ (error).code === "OK";
+      if (!isLeft) controller.abort(error);
+      if (how === "reset") core.reset();
+    };
+    const { timeout } = core.options;
+    const cancelTimer = timeout === undefined ? noop : after(timeout, () => {
+      const late = new RpcError("DEADLINE_EXCEEDED", "the caller's deadline passed");
+      controller.abort(late);
+      core.end(statusOf(late));
+    });
+    try {
+      const answer = await this.#answer(core, { signal: controller.signal });
+      if (core.name === REQUEST) core.sendInput(encodeItem(answer ?? null, false));
+      else core.end();
+    } catch (error) {
+      const status = statusOf(error);
+      if (status.code === "INTERNAL" && !controller.signal.aborted) console.error(`${core.name} failed:`, error);
+      core.end(status);
+    }
+    cancelTimer();
+    core.stop();
+  }
+
+  /** @param {StreamCore} core @param {CallContext} context */
+  async #answer(core, context) {
+    const { value, done } = await core.next();
+    if (done) throw new RpcError("INVALID_ARGUMENT", `${core.name} came without data`);
+    const data = parseBytes(value);
+    const name = typeof data?.method === "string" ? data.method : null;
+    const method = name === null ? undefined : this.#methods.get(name);
+    if (method !== undefined) {
+      const result = await method(data.params ?? {}, context);
+      return isRunOfItems(result) ? { streamId: this.#startQuietly(result) } : result;
+    }
+    if (this.#handler !== null) return this.#handler(data, context);
+    const why = name === null ? 'the data names no method, as {"method": name} does' : `there is no method ${JSON.stringify(name.slice(0, 100))}`;
+    throw new RpcError("UNIMPLEMENTED", why);
+  }
+
+  /** @param {any} items */
+  #startQuietly(items) {
+    const id = randomId();
+    this.sendStream(items, id).catch(noop); // its receiver hears what goes wrong
+    return id;
+  }
+
+  // Calling.
+
+  /**
+   * Call the other side.
+   *
+   * @template [T=any]
+   * @param {unknown} data anything that JSON can say; a named method is called by `{"method": name, "params": …}`
+   * @param {RequestOptions} [options]
+   * @returns {Promise<{data: T}>} rejects with `RpcError`, `ConnectionLost`, or the signal's reason
+   */
+  async request(data, { signal, timeout, priority } = {}) {
+    const payload = encodeItem(data, false);
+    const core = new StreamCore(this.#connection, REQUEST, { signal, timeout, priority });
+    core.begin();
+    core.sendInput(payload);
+    try {
+      return { data: await onlyItem(core) };
+    } catch (error) {
+      throw closedError(error);
+    } finally {
+      core.leave();
+    }
+  }
+
+  /**
+   * Tell the other side something; nothing comes back, not even whether it was understood.
+   *
+   * @param {unknown} data as for `request`
+   */
+  async send(data) {
+    const core = new StreamCore(this.#connection, SEND, {});
+    core.begin();
+    try {
+      await core.send(data);
+      await core.end();
+      core.stop();
+    } catch (error) {
+      core.fail(error);
+      throw closedError(error);
+    }
+  }
+
+  // Streams.
+
+  /**
+   * Send a stream to its end.
+   *
+   * @param {Iterable<unknown> | AsyncIterable<unknown> | ReadableStream<unknown>} items
+   * @param {string} [streamId] what the receiver asks for; one is made up by default
+   * @param {SendStreamOptions} [options]
+   * @returns {Promise<string>} the id, when everything was sent or the receiver wants no more. Rejects with `StreamStopped`
+   *   where the receiver refused the stream, with `ConnectionLost`, the signal's reason, and what `items` raises
+   */
+  async sendStream(items, streamId, { signal, priority, raw = false } = {}) {
+    const id = streamId === undefined ? randomId() : checkId(streamId);
+    if (this.#outgoing.has(id)) throw badId("send", id, "one of this id is under way", "ALREADY_EXISTS");
+    const source = new Source(items);
+    const metadata = { [STREAM_ID]: id, ...(raw && { [CONTENT_TYPE]: BYTES_TYPE }) };
+    const core = new StreamCore(this.#connection, STREAM, { signal, priority, raw, metadata });
+    const outgoing = new Outgoing(id, core, source);
+    this.#outgoing.set(id, outgoing);
+    core.begin();
+    outgoing.run();
+    try {
+      return await outgoing.sent;
+    } finally {
+      this.#outgoing.delete(id);
+      this.#sent.add(id, true);
+    }
+  }
+
+  /**
+   * Claim a stream of the other side, before or after it begins.
+   *
+   * @template [T=any]
+   * @param {string} [streamId] which; the next that nobody has claimed by default
+   * @returns {[string | null, PeerStream<T>]} its id, null while it is not known which it will be (`begun` tells), and the stream
+   */
+  receiveStream(streamId) {
+    const incoming = this.#incoming.claim(streamId ?? null);
+    return [incoming.id, new PeerStream(incoming)];
+  }
+
+  /** Abandon a stream that this side sends: its receiver gets `StreamReset`. Too late is no fault. @param {string} streamId */
+  abortStream(streamId) {
+    const outgoing = this.#outgoing.get(streamId);
+    if (outgoing !== undefined) outgoing.abort();
+    else if (!this.#sent.has(streamId)) throw badId("abort", streamId, "none of ours has this id");
+  }
+
+  /** Tell the other side to stop sending; what was not taken is dropped. Too late is no fault. @param {string} streamId */
+  closeReceivingStream(streamId) {
+    this.#incoming.close(streamId);
+  }
+
+  /** Cancel what is under way, say goodbye and close. */
+  close() {
+    this.#incoming.unclaimed.clear();
+    super.close();
+  }
+}
+
+/** Whether a method answers with a stream. An array is a value. @param {any} result */
+function isRunOfItems(result) {
+  if (typeof result !== "object" || result === null) return false;
+  return Symbol.asyncIterator in result || result instanceof ReadableStream || (Symbol.iterator in result && typeof result.next === "function");
+}
+
 // -- WebSockets ----------------------------------------------------------------------------------------------------------
+
+/**
+ * How another carrier is looked for: the n-th attempt comes after a random time between 0 and
+ * `initialDelay * factor ** (n - 1)`, but no more than `maxDelay`. Where the browser says that the network is back, counting
+ * begins anew.
+ *
+ * @typedef {object} ReconnectOptions
+ * @property {number} [initialDelay] milliseconds at most before the first attempt
+ * @property {number} [maxDelay] milliseconds at most before any
+ * @property {number} [factor] how much longer the next one may take
+ * @property {number} [maxAttempts] in a row; as many as fit into the session's age by default
+ */
+
+/** @type {Readonly<Required<ReconnectOptions>>} */
+const DEFAULT_RECONNECT = Object.freeze({ initialDelay: 1_000, maxDelay: 30_000, factor: 2, maxAttempts: Infinity });
 
 /**
  * @typedef {object} ConnectOptions
@@ -2990,6 +4359,9 @@ async function sendAll(core, source) {
  * @property {number} [idleTimeout] milliseconds of silence after which the connection is lost; 0 for never
  * @property {number} [maxBufferedBytes] bytes in the WebSocket's buffer above which nothing is written to it
  * @property {Partial<Limits>} [limits] all other limits
+ * @property {boolean | ResumeOptions} [resume] whether calls and streams outlive their WebSocket, where the server offers it,
+ *   too; true for the defaults. Not by default, unless `reconnect` is given
+ * @property {ReconnectOptions} [reconnect] how another WebSocket is looked for
  * @property {AbortSignal} [signal] gives up connecting, or closes the connection
  */
 
@@ -3001,6 +4373,27 @@ async function sendAll(core, source) {
  * @returns {Promise<Client>} rejects with `ConnectionLost`, whose `cause` says who is to blame, or the signal's reason
  */
 export async function connect(url, options = {}) {
+  // Nothing here serves streams that the server opens, so it may open none.
+  return new Client(await open(url, options, 0));
+}
+
+/**
+ * Connect to a peer, of which either side calls the other. Declare what is answered before anything else is awaited: until
+ * then nothing of the other side is looked at.
+ *
+ * @param {string | URL} url as for `connect`
+ * @param {ConnectOptions & PeerOptions} [options]
+ * @returns {Promise<RpcPeer>} rejects as `connect` does
+ */
+export async function openPeer(url, options = {}) {
+  const { maxBufferedStreamBytes, maxUnclaimedStreams, unclaimedTimeout, ...rest } = options;
+  const given = { maxBufferedStreamBytes, maxUnclaimedStreams, unclaimedTimeout };
+  const set = checkNumbers("peers", DEFAULT_PEER, given);
+  return new RpcPeer(await open(url, rest, rest.limits?.maxStreams ?? PEER_STREAMS), set);
+}
+
+/** @param {string | URL} url @param {ConnectOptions} options @param {number} maxStreams that the other side may open @returns {Promise<Connection>} */
+async function open(url, options, maxStreams) {
   const { WebSocket: Socket = globalThis.WebSocket, connectTimeout = 10_000, signal } = options;
   if (Socket === undefined) throw new TypeError("there is no global WebSocket here: pass one as `WebSocket`");
   signal?.throwIfAborted();
@@ -3009,17 +4402,121 @@ export async function connect(url, options = {}) {
   const given = { windowItems, windowBytes, idleTimeout, handshakeTimeout: connectTimeout };
   const set = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
   checkLimits({ ...DEFAULT_LIMITS, ...limits, ...set }); // before there is a socket that would have to be closed
-  const socket = new Socket(href, [PROTOCOL]);
-  socket.binaryType = "arraybuffer";
-  // Nothing here serves streams that the server opens, so it may open none.
-  const connection = new Connection(href, carrierOf(socket), { ...limits, ...set, maxStreams: 0 }, maxBufferedBytes);
-  listen(socket, connection);
+  const { resume = options.reconnect !== undefined } = options;
+  if (!resume && options.reconnect !== undefined) {
+    throw new LocalProtocolError("can't reconnect without resume", { field: "reconnect" });
+  }
+  const session = checkNumbers("resume", DEFAULT_RESUME, resume === true ? {} : resume || {});
+  const reconnect = checkNumbers("reconnect", DEFAULT_RECONNECT, options.reconnect ?? {});
+  const made = { sessionId: randomId(), now: performance.now(), limits: { ...limits, ...set, maxStreams } };
+  const machine = resume ? new Session({ ...made, maxRetainedBytes: session.maxRetainedBytes }) : new Machine(made);
+  const connection = new Connection(href, machine, maxBufferedBytes);
+  const dialler = new Dialler(connection, () => dial(Socket, href, connection), reconnect, session.maxSessionAge);
   const abort = () => connection.lose(new ConnectionLost(`the connection to ${href} was aborted`, signal?.reason));
   signal?.addEventListener("abort", abort, { once: true });
   connection.closed.then(() => signal?.removeEventListener("abort", abort));
+  dialler.begin();
   await connection.ready;
   if (connection.lost !== null) throw signal?.aborted ? signal.reason : connection.lost;
-  return new Client(connection);
+  return connection;
+}
+
+/** What must not be smaller; anything else is at least 1. @type {Record<string, number>} */
+const LEAST = {
+  // A peer acknowledges after 32 KiB or 256 frames at the latest; less than a few times that would stop the stream.
+  maxRetainedBytes: 131_072,
+  maxSessionAge: 0,
+};
+
+/**
+ * Numbers that users give, over the defaults.
+ *
+ * @template {Record<string, number>} T
+ * @param {string} what @param {Readonly<T>} defaults @param {object} given
+ * @returns {T}
+ */
+function checkNumbers(what, defaults, given) {
+  const set = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
+  for (const [name, value] of Object.entries(set)) {
+    if (!Object.hasOwn(defaults, name)) throw new LocalProtocolError(`${what} has no option ${name}`, { field: name });
+    const least = LEAST[name] ?? 1;
+    if (typeof value === "number" && value >= least) continue;
+    throw new LocalProtocolError(`${name} is ${value}, not a number of at least ${least}`, { field: name });
+  }
+  return { ...defaults, ...set };
+}
+
+/** Brings carriers to a connection: the first one, and where it is resumed another one for each that is lost. */
+class Dialler {
+  /** @param {Connection} connection @param {() => void} dialOnce @param {Required<ReconnectOptions>} options @param {number} maxSessionAge */
+  constructor(connection, dialOnce, options, maxSessionAge) {
+    this._connection = connection;
+    this._dial = dialOnce;
+    this._options = options;
+    this._maxSessionAge = maxSessionAge;
+    this._resumes = -1;
+    this._attempts = 0;
+    this._cancelWait = noop;
+    this._cancelAge = noop;
+    this._isWaiting = false;
+    this._onOnline = () => this._lookAtOnce();
+  }
+
+  begin() {
+    this._connection.onDetached = () => this._look();
+    if (this._connection.session !== null) globalThis.addEventListener?.("online", this._onOnline);
+    this._connection.closed.then(() => this._end());
+    this._dial();
+  }
+
+  _end() {
+    this._cancelWait();
+    this._cancelAge();
+    globalThis.removeEventListener?.("online", this._onOnline);
+  }
+
+  /** A carrier was lost, be it that of a session that went on or one more attempt. */
+  _look() {
+    const { resumes } = /** @type {Session} */ (this._connection.session);
+    if (resumes !== this._resumes) this._countAnew(resumes);
+    const { initialDelay, maxDelay, factor, maxAttempts } = this._options;
+    if (this._attempts >= maxAttempts) return this._connection.giveUp(`maxAttempts of ${maxAttempts} were made`);
+    const most = Math.min(initialDelay * factor ** this._attempts, maxDelay);
+    this._attempts += 1;
+    this._isWaiting = true;
+    this._cancelWait = after(Math.random() * most, () => {
+      this._isWaiting = false;
+      this._dial();
+    });
+  }
+
+  /** @param {number} resumes */
+  _countAnew(resumes) {
+    this._resumes = resumes;
+    this._attempts = 0;
+    this._cancelAge();
+    this._cancelAge = after(this._maxSessionAge, () => {
+      const isResumed = this._connection.session?.resumes !== resumes;
+      if (!isResumed) this._connection.giveUp(`maxSessionAge of ${this._maxSessionAge} ms has passed`);
+    });
+  }
+
+  /** The network is back: what was waited for so far says nothing any more. */
+  _lookAtOnce() {
+    if (!this._isWaiting) return;
+    this._cancelWait();
+    this._attempts = 0;
+    this._look();
+  }
+}
+
+/** One WebSocket for a connection. @param {typeof globalThis.WebSocket} Socket @param {string} href @param {Connection} connection */
+function dial(Socket, href, connection) {
+  const socket = new Socket(href, [PROTOCOL]);
+  socket.binaryType = "arraybuffer";
+  const carrier = carrierOf(socket);
+  connection.attach(carrier);
+  listen(socket, carrier, connection);
 }
 
 /** @param {string | URL} url */
@@ -3044,27 +4541,29 @@ function carrierOf(socket) {
   };
 }
 
-/** @param {WebSocket} socket @param {Connection} connection */
-function listen(socket, connection) {
+/** @param {WebSocket} socket @param {Carrier} carrier @param {Connection} connection */
+function listen(socket, carrier, connection) {
   /** @type {unknown} */
   let cause;
+  let wasOpen = false;
   socket.addEventListener("open", () => {
-    if (socket.protocol === PROTOCOL) return connection.opened();
+    wasOpen = true;
+    if (socket.protocol === PROTOCOL) return connection.opened(carrier);
     const message = `the peer chose the subprotocol ${JSON.stringify(socket.protocol)}, not ${PROTOCOL}`;
-    return connection.lose(new RemoteProtocolError(message, { field: "subprotocol" }));
+    return connection.failed(carrier, new RemoteProtocolError(message, { field: "subprotocol" }));
   });
   socket.addEventListener("message", ({ data }) => {
-    if (data instanceof ArrayBuffer) return connection.received(new Uint8Array(data));
-    const error = new RemoteProtocolError("the peer sent a text message", { field: "message" });
-    return connection.lose(error);
+    if (data instanceof ArrayBuffer) return connection.received(carrier, new Uint8Array(data));
+    return connection.lose(new RemoteProtocolError("the peer sent a text message", { field: "message" }));
   });
   socket.addEventListener("error", (event) => {
     cause = /** @type {{error?: unknown}} */ (event).error ?? cause;
-    if (socket.readyState === socket.CLOSED) connection.lose(new ConnectionLost(`can't connect to ${connection.peer}`, cause));
+    if (wasOpen || socket.readyState !== socket.CLOSED) return; // what was open is closed, too, and that says more
+    connection.failed(carrier, new ConnectionLost(`can't connect to ${connection.peer}`, cause));
   });
   socket.addEventListener("close", ({ code, reason, wasClean }) => {
     const words = reason ? `${code}: ${reason}` : `${code}`;
     const how = wasClean ? `closed the connection (${words})` : `is gone: the connection broke (${words})`;
-    connection.lose(new ConnectionLost(`${connection.peer} ${how}`, cause));
+    connection.failed(carrier, new ConnectionLost(`${connection.peer} ${how}`, cause));
   });
 }

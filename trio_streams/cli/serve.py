@@ -22,12 +22,13 @@ from trio_streams.cli.settings import Setting, add_settings, choice, count, name
 from trio_streams.config import ConnectionConfig
 from trio_streams.procedures.router import Router
 from trio_streams.service.access import OnAccess, log_json, log_text
+from trio_streams.service.cors import CorsPolicy
 from trio_streams.service.drain import Drain
 from trio_streams.service.server_config import ServerConfig
 from trio_streams.transports.exchange import ExchangeConfig
 from trio_streams.urls import serve
 
-__all__ = ["SETTINGS", "add_serve"]
+__all__ = ["SETTINGS", "add_serve", "open_logs", "server_options"]
 
 DEFAULT_URLS: Final = ("tcp://127.0.0.1:7000", "ws://127.0.0.1:7001", "http://127.0.0.1:7002")
 
@@ -42,12 +43,15 @@ SETTINGS: Final = (
     Setting("max-item-bytes", count(), "the largest item of a stream", "BYTES"),
     Setting("max-header-bytes", count(1_024), "the largest head of an HTTP request", "BYTES"),
     Setting("max-body-bytes", count(), "the largest body of a call over HTTP", "BYTES"),
+    Setting("body-timeout", count(), "between two pieces of such a body", "SECONDS"),
+    Setting("min-body-bytes-per-second", count(has_none=True), "of such a body after that, or none", "BYTES"),
     Setting("idle-timeout", seconds(has_none=True), "of a connection that says nothing, or none", "SECONDS"),
     Setting("handshake-timeout", seconds(), "for a peer's greeting", "SECONDS"),
     Setting("drain-delay", seconds(), "between SIGTERM and the closing of the listeners", "SECONDS"),
     Setting("drain-timeout", seconds(), "for what is under way after that", "SECONDS"),
     Setting("allowed-host", names, "a name to answer to besides the URL's; * for any", "NAME", is_list=True),
     Setting("allowed-origin", names, "whose pages may ask besides the server's own; * for any", "ORIGIN", is_list=True),
+    Setting("cors-origin", names, "whose pages may read answers over HTTP; * for any", "ORIGIN", is_list=True),
     Setting("health-path", path, "where it says that it lives, or none", "PATH"),
     Setting("ready-path", path, "where it says that it takes new work, or none", "PATH"),
     Setting("gc-threshold", read_thresholds, "how seldom Python looks for cycles; none: as Python does", "N,N,N"),
@@ -100,7 +104,7 @@ def run_serve(arguments: argparse.Namespace) -> int:
     try:
         values = read_settings(SETTINGS, arguments, os.environ)
         level = "debug" if arguments.verbose else values.pop("log_level", "warning")
-        _open_logs(level, values.get("access_log", "off"))
+        open_logs(level, values.get("access_log", "off"))
         if arguments.reload:
             watching = partial(supervise, arguments.argv, watched_folder(arguments.app), say=write_note)
             return run(watching, is_ended_by_signal=True)
@@ -112,16 +116,18 @@ def run_serve(arguments: argparse.Namespace) -> int:
     urls = arguments.urls or os.environ.get(_URLS_VARIABLE, "").split() or DEFAULT_URLS
     drain = Drain()
     thresholds = values.pop("gc_threshold", DEFAULT_THRESHOLDS)
-    command = partial(_serve, app, tuple(urls), drain, {**_options(values), "dashboard": arguments.dashboard})
+    command = partial(_serve, app, tuple(urls), drain, {**server_options(values), "dashboard": arguments.dashboard})
     with relieved_collector(thresholds):
         code = run(command, is_ended_by_signal=True, drain=drain)
     return EXIT_CUT if code == 0 and drain.was_cut else code
 
 
-def _options(values: Mapping[str, Any]) -> dict[str, Any]:
+def server_options(values: Mapping[str, Any]) -> dict[str, Any]:
     """What `serve` takes, from settings by name."""
     given = {_RENAMED.get(name, name): value for name, value in values.items()}
     given["on_access"] = _ACCESS_LOGS.get(given.pop("access_log", "off"))
+    origins = given.pop("cors_origin", ())
+    given["cors"] = CorsPolicy(origins=origins) if origins else None
     given["exchange"] = ExchangeConfig(**_taken(given, ExchangeConfig))
     server = ServerConfig(**_taken(given, ServerConfig))
     return {"server": server, "config": ConnectionConfig(**_taken(given, ConnectionConfig)), **given}
@@ -133,7 +139,8 @@ def _taken(given: dict[str, Any], config: type[attrs.AttrsInstance]) -> dict[str
     return {name: given.pop(name) for name in fields}
 
 
-def _open_logs(level: str, access_log: str) -> None:
+def open_logs(level: str, access_log: str) -> None:
+    """Have logs written to standard error: all from a level on, and those of access in a form of their own, or not."""
     logging.basicConfig(level=level.upper(), format=_FORMAT)
     if access_log != "off":
         # Lines for programs have nothing before them.

@@ -19,6 +19,7 @@ from typing import Final
 from trio_streams.codes import Code
 from trio_streams.config import ConnectionConfig
 from trio_streams.core import events, records
+from trio_streams.core.dialect import DialectFeatures
 from trio_streams.core.errors import LocalProtocolError, ProtocolError, StreamsError
 from trio_streams.core.flow import ReceiveCredit, SendCredit
 from trio_streams.core.inbox import Inbox
@@ -34,7 +35,7 @@ _LONGEST_MS: Final = (1 << 53) - 1
 """The longest deadline that travels: what JSON numbers hold everywhere, and 285,000 years."""
 
 
-class Mux:
+class Mux(DialectFeatures):
     """The machine of one connection.
 
     Args:

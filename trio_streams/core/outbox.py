@@ -134,7 +134,8 @@ class Outbox:
             stream_id, size_of_turn = self._serve_turn(max_bytes - size, chunks)
             served.append(stream_id)
             size += size_of_turn
-        return chunks, served
+        # A dialect that has no word for something encodes it as nothing.
+        return [chunk for chunk in chunks if chunk], served
 
     def _serve_turn(self, most: int, chunks: list[bytes | memoryview]) -> tuple[int, int]:
         """Let the next stream add its chunks; which it was, and how many bytes they are."""

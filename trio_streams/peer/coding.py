@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Final, Generic, Literal, TypeAlias, TypeVar, cast
+from typing import Any, Final, Generic, Literal, TypeAlias, TypeVar, cast
 
 import attrs
 
@@ -13,7 +13,17 @@ from trio_streams.errors import LocalProtocolError, RpcError
 from trio_streams.peer.deflate import Deflater, Inflater
 from trio_streams.wire.signal_names import CONTENT_ENCODING, CONTENT_TYPE
 
-__all__ = ["BYTES", "JSON", "NDJSON", "CompressionName", "ContentType", "Decoding", "Encoding", "any_json"]
+__all__ = [
+    "BYTES",
+    "JSON",
+    "NDJSON",
+    "CompressionName",
+    "ContentType",
+    "Decoding",
+    "Encoding",
+    "any_json",
+    "not_carried",
+]
 
 T = TypeVar("T")
 
@@ -25,6 +35,14 @@ ContentType: TypeAlias = Literal["application/json", "application/octet-stream"]
 CompressionName: TypeAlias = Literal["deflate"]
 
 any_json: Final[Codec[object]] = json_codec(object)
+
+_base64: Final[Codec[Any]] = json_codec(bytes)
+
+
+def not_carried(field: str) -> LocalProtocolError:
+    """Why an option of a stream is refused where the dialect has no metadata."""
+    text = f"{field}= can't be sent: this dialect carries one message for each item, and says nothing else of a stream"
+    return LocalProtocolError(text, code=Code.UNIMPLEMENTED, field=field)
 
 
 @attrs.frozen
@@ -61,10 +79,24 @@ class Encoding:
             return cls(encode, None, metadata)
         return cls(encode, Deflater().compress, {**metadata, CONTENT_ENCODING: compression})
 
+    @classmethod
+    def choose_plain(cls, content_type: str | None, compression: str | None, *, is_batched: bool) -> Encoding:
+        """The same where the dialect carries JSON and nothing that says how it was made: bytes are base64 there.
+
+        Raises:
+          LocalProtocolError: as `choose`; or UNIMPLEMENTED: batches and compression can't be carried.
+        """
+        if compression is not None:
+            raise not_carried("compression")
+        if is_batched:
+            raise not_carried("batch")
+        chosen = cls.choose(content_type, None, is_batched=False)
+        return cls(_base64.encode, None, {}) if chosen.metadata else chosen
+
     def encode_whole(self, item: object) -> bytes:
-        """An item to what travels, where items are not batched."""
-        payload = self.encode(item)
-        return payload if self.pack is None else self.pack(payload)
+        """An item to what travels, where something is done behind `encode` and items are not batched."""
+        assert self.pack is not None
+        return self.pack(self.encode(item))
 
 
 @attrs.frozen
@@ -91,7 +123,7 @@ class Decoding(Generic[T]):
         kind, encoding = metadata.get(CONTENT_TYPE, JSON), metadata.get(CONTENT_ENCODING)
         if kind not in {JSON, BYTES, NDJSON}:
             raise RpcError(Code.UNIMPLEMENTED, f"content-type is {JSON}, {BYTES} or {NDJSON}, not {kind[:64]!r}")
-        if encoding not in {None, "deflate"}:
+        if encoding is not None and encoding != "deflate":
             raise RpcError(Code.UNIMPLEMENTED, f"content-encoding is deflate, not {encoding[:64]!r}")
         if kind == BYTES and type_ not in {bytes, object}:
             raise RpcError(Code.INVALID_ARGUMENT, f"the items are bytes, not {type_!r}")
@@ -100,8 +132,9 @@ class Decoding(Generic[T]):
         return cls(cast("Codec[T]", codec).decode, unpack, kind == NDJSON)
 
     def decode_whole(self, payload: bytes) -> T:
-        """What travelled to its item, where items are not batched."""
-        return self.decode(payload if self.unpack is None else self.unpack(payload))
+        """What travelled to its item, where something is done before `decode` and items are not batched."""
+        assert self.unpack is not None
+        return self.decode(self.unpack(payload))
 
     def split(self, payload: bytes) -> list[bytes]:
         """The lines of a batch; blank ones are nothing."""

@@ -15,7 +15,8 @@ from trio_streams.connection import Connection
 from trio_streams.errors import ConnectionLost, LocalProtocolError, RpcError
 from trio_streams.nursery import open_bare_nursery
 from trio_streams.peer.batch import BatchOptions
-from trio_streams.peer.coding import CompressionName, ContentType, Encoding
+from trio_streams.peer.calling import address_to
+from trio_streams.peer.coding import CompressionName, ContentType, Encoding, not_carried
 from trio_streams.peer.rate_limit import RateLimit
 from trio_streams.peer.receive_stream import PeerReceiveStream, connection_closed
 from trio_streams.peer.recent_ids import RecentIds
@@ -65,7 +66,8 @@ class StreamManager:
         self._unclaimed = Unclaimed(self.options, self._refuse_unclaimed)
         self._received: RecentIds[None] = RecentIds()
         self._refused: RecentIds[RpcError] = RecentIds()
-        self._gates: dict[str, trio.Event] = {}
+        self._given_up: RecentIds[bool] = RecentIds()  # claimed and closed before they began
+        self._followers: dict[str, list[PeerReceiveStream[Any]]] = {}  # by what they come after
         self._counts = {"sent": 0, "received": 0, "refused": 0}
 
     # -- the connection -----------------------------------------------------------------------------------------
@@ -134,6 +136,7 @@ class StreamManager:
         content_type: ContentType | None = None,
         priority: int = 0,
         rate_limit: RateLimit | None = None,
+        to: str | None = None,
         weight: int = 1,
         task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED,
     ) -> str:
@@ -146,6 +149,7 @@ class StreamManager:
             content_type=content_type,
             priority=priority,
             rate_limit=rate_limit,
+            to=to,
             weight=weight,
         )
         task_status.started(sending.stream_id)
@@ -161,6 +165,7 @@ class StreamManager:
         content_type: ContentType | None = None,
         priority: int = 0,
         rate_limit: RateLimit | None = None,
+        to: str | None = None,
         weight: int = 1,
     ) -> Sending:
         """Note a stream that `run_sending` sends, in whichever task; its id is taken from now on.
@@ -176,14 +181,18 @@ class StreamManager:
             raise LocalProtocolError(f"priority is {priority}, outside -128 to 127", field="priority", size=priority)
         if connection.lost is not None:
             raise connection_closed(connection.lost)
+        choose = Encoding.choose if connection.machine.carries_metadata else Encoding.choose_plain
+        if after is not None:
+            self._check_after(connection, after)
         sending = Sending(
             stream_id=self._new_id(stream_id),
-            encoding=Encoding.choose(content_type, compression, is_batched=batch is not None),
+            encoding=choose(content_type, compression, is_batched=batch is not None),
             priority=priority,
             weight=weight,
             batch=batch,
             rate_limit=rate_limit,
-            after=None if after is None else self._check_sent(after),
+            after=after,
+            address=address_to(connection, to),
         )
         self._sending[sending.stream_id] = sending
         return sending
@@ -213,10 +222,11 @@ class StreamManager:
             )
         return stream_id
 
-    def _check_sent(self, stream_id: str) -> str:
+    def _check_after(self, connection: Connection, stream_id: str) -> None:
+        if not connection.machine.carries_metadata:
+            raise not_carried("after")
         if stream_id not in self._sending and stream_id not in self._sent:
             raise _not_found("send after stream", stream_id, "none of ours has this id")
-        return stream_id
 
     async def _wait_for(self, stream_id: str) -> None:
         """Wait until a stream of ours has left to its very end.
@@ -228,7 +238,7 @@ class StreamManager:
             await before.over.wait()
         wire_id = self._sent.get(stream_id)
         if wire_id is not None:
-            await self._require_connection().wait_sent(wire_id)
+            await self._require_attached().wait_sent(wire_id)
 
     def abort_stream(self, stream_id: str) -> None:
         """Abandon a stream of ours; see `RpcPeer.abort_stream`."""
@@ -273,6 +283,8 @@ class StreamManager:
         connection = self._require_connection()
         if stream_id is not None:
             self._check_claim(stream_id)
+            self._given_up.take(stream_id)
+            stream.id = stream_id
         if (waiting := self._unclaimed.take(stream_id)) is not None:
             self._begin(stream, *waiting)
         elif stream_id is not None and (refusal := self._refused.take(stream_id)) is not None:
@@ -297,11 +309,14 @@ class StreamManager:
             stream.stop()
         elif (waiting := self._unclaimed.take(stream_id)) is not None:
             self._let_go_received(*waiting)
-        elif stream_id not in self._received:
+        elif stream_id not in self._received and stream_id not in self._given_up:
             raise _not_found("close stream", stream_id, "the peer has none of this id")
 
     def accept(self, stream: _Raw) -> None:
-        """Take a stream that the peer has opened: for who claimed it, or for who will. Never waits."""
+        """Take a stream that the peer has opened: for who claimed it, or for who will. Never waits, never raises."""
+        if self._is_over:
+            self._refuse(stream, RpcError(Code.UNAVAILABLE, "the peer has left"))
+            return
         stream.end()  # it carries nothing in this direction
         stream_id = stream.metadata.get(STREAM_ID, "")
         fault = self._find_fault(stream_id)
@@ -313,6 +328,9 @@ class StreamManager:
             claim = self._nameless.popleft()
         if claim is not None:
             self._begin(claim, stream_id, stream)
+            return
+        if self._given_up.take(stream_id):
+            self._let_go_received(stream_id, stream)
             return
         self._refused.take(stream_id)
         assert self._nursery is not None
@@ -330,19 +348,16 @@ class StreamManager:
 
     def _begin(self, claim: PeerReceiveStream[Any], stream_id: str, stream: _Raw) -> None:
         self._claims[stream_id] = claim
-        claim.begin(stream_id, stream, self._gate_of(stream), self._require_connection().config.max_item_bytes)
-        if stream_id in self._gates:
-            claim.follow()
-
-    def _gate_of(self, stream: _Raw) -> trio.Event | None:
-        """What the stream has to wait for; nothing where the one before it is over, or never was."""
         after = stream.metadata.get(AFTER)
-        if after is None or not (after in self._unclaimed or after in self._claims):
-            return None
-        gate = self._gates.setdefault(after, trio.Event())
-        if (before := self._claims.get(after)) is not None:
-            before.follow()
-        return gate
+        # Its sender began the one before it earlier, so one that is not here is over.
+        is_gated = after is not None and after != stream_id and (after in self._unclaimed or after in self._claims)
+        claim.begin(stream_id, stream, self._require_connection().config.max_item_bytes, is_gated=is_gated)
+        if is_gated and after is not None and not claim.is_over:
+            self._followers.setdefault(after, []).append(claim)
+            if (before := self._claims.get(after)) is not None:
+                before.follow()
+        if stream_id in self._followers and not claim.is_over:
+            claim.follow()
 
     def on_received(self, stream: PeerReceiveStream[Any]) -> None:
         """A claimed stream is over; its own word."""
@@ -353,7 +368,10 @@ class StreamManager:
             self._nameless.remove(stream)
         if stream_id is not None and self._claims.get(stream_id) is stream:
             del self._claims[stream_id]
-            self._note_received(stream_id)
+            if source is None:
+                self._given_up.add(stream_id, True)
+            else:
+                self._note_received(stream_id)
 
     def _require_attached(self) -> Connection:
         assert self._connection is not None
@@ -367,8 +385,8 @@ class StreamManager:
         self._received.add(stream_id, None)
         self._counts["received"] += 1
         self.on_change()
-        if (gate := self._gates.pop(stream_id, None)) is not None:
-            gate.set()
+        for follower in self._followers.pop(stream_id, ()):
+            follower.open_gate()
 
     def _refuse(self, stream: _Raw, error: RpcError) -> None:
         self._counts["refused"] += 1

@@ -12,11 +12,12 @@ import trio
 from trio_streams.codes import Code
 from trio_streams.connection import Connection
 from trio_streams.core import events
-from trio_streams.errors import ConnectionLost, LocalProtocolError, RemoteProtocolError, RpcError, as_rpc_error
+from trio_streams.errors import ConnectionLost, LocalProtocolError, RpcError, as_rpc_error
 from trio_streams.handling import serve_owned
 from trio_streams.nursery import open_bare_nursery
 from trio_streams.peer.activity import Activity
 from trio_streams.peer.batch import BatchOptions
+from trio_streams.peer.calling import address_to, note_caller, only_item, refuse, reply_address
 from trio_streams.peer.coding import CompressionName, ContentType, any_json
 from trio_streams.peer.manager import StreamManager
 from trio_streams.peer.methods import Methods
@@ -113,7 +114,7 @@ class RpcPeer:
 
     def _on_accepted(self, stream: _Raw) -> None:
         if self._nursery is None:
-            _refuse(self.connection, stream, Code.UNAVAILABLE, "the peer has left")
+            refuse(self.connection, stream, Code.UNAVAILABLE, "the peer has left")
         elif stream.name == STREAM:
             self.streams.accept(stream)
         elif stream.name == REQUEST:
@@ -122,7 +123,7 @@ class RpcPeer:
             stream.stop_policy = StopPolicy.ON_ERROR  # its sender does not wait for the end
             self._nursery.start_soon(self._serve, stream)
         else:
-            _refuse(self.connection, stream, Code.UNIMPLEMENTED, f"peers open no stream {stream.name[:64]!r}")
+            refuse(self.connection, stream, Code.UNIMPLEMENTED, f"peers open no stream {stream.name[:64]!r}")
 
     # -- answering ----------------------------------------------------------------------------------------------
 
@@ -156,6 +157,7 @@ class RpcPeer:
         return add
 
     async def _serve(self, stream: _Raw) -> None:
+        note_caller(stream)
         with self._activity:
             await serve_owned(self.connection, stream, self._answer)
 
@@ -170,7 +172,8 @@ class RpcPeer:
         else:
             method, arguments = found
             if method.gives_items:
-                answer = any_json.encode({"streamId": self.start_stream(method.handler(**arguments))})
+                to = reply_address(self.connection, stream)
+                answer = any_json.encode({"streamId": self.start_stream(method.handler(**arguments), to=to)})
             else:
                 answer = method.encode(await method.handler(**arguments))
         if stream.name == REQUEST:
@@ -178,11 +181,12 @@ class RpcPeer:
 
     # -- calling ------------------------------------------------------------------------------------------------
 
-    async def request(self, data: object) -> Response:
+    async def request(self, data: object, *, to: str | None = None) -> Response:
         """Call the other side.
 
         Args:
           data: anything JSON can say; a named method is called by `{"method": name, "params": …}`.
+          to: the `client_id` of the one who is to answer, through a relay; None for whoever is there.
 
         Raises:
           RpcError: the status that ended the call.
@@ -191,13 +195,14 @@ class RpcPeer:
 
         Cancellation: the handler is cancelled too. A deadline around the call travels with it.
         """
-        return Response(any_json.decode(await self.exchange(any_json.encode(data))))
+        return Response(any_json.decode(await self.exchange(any_json.encode(data), to=to)))
 
-    async def exchange(self, payload: bytes) -> bytes:
+    async def exchange(self, payload: bytes, *, to: str | None = None) -> bytes:
         """Call the other side with data that is JSON text already; else as `request`.
 
         Args:
           payload: the data.
+          to: as for `request`.
 
         Returns:
           The answer, likewise.
@@ -207,10 +212,10 @@ class RpcPeer:
         self._check_open("call")
         with self._activity:
             try:
-                async with self.connection.open_stream(REQUEST) as stream:
+                async with self.connection.open_stream(REQUEST, metadata=address_to(self.connection, to)) as stream:
                     await stream.send_last(payload)
                     stream.end()
-                    return await _only_item(stream)
+                    return await only_item(stream)
             except ConnectionLost as exc:
                 raise self._lost(exc) from exc
 
@@ -230,11 +235,11 @@ class RpcPeer:
         """
         return cast("P", make_proxy(self, protocol, prefix))
 
-    async def send(self, data: object) -> None:
+    async def send(self, data: object, *, to: str | None = None) -> None:
         """Tell the other side something; nothing comes back, not even whether it was understood.
 
         Args:
-          data: as for `request`; a named method may take it.
+          data, to: as for `request`; a named method may take it.
 
         Raises:
           ConnectionLost: the connection was closed.
@@ -246,7 +251,7 @@ class RpcPeer:
         payload = any_json.encode(data)
         with self._activity:
             try:
-                async with self.connection.open_stream(SEND) as stream:
+                async with self.connection.open_stream(SEND, metadata=address_to(self.connection, to)) as stream:
                     await stream.send_last(payload)
             except ConnectionLost as exc:
                 raise self._lost(exc) from exc
@@ -273,6 +278,7 @@ class RpcPeer:
         content_type: ContentType | None = None,
         priority: int = 0,
         rate_limit: RateLimit | None = None,
+        to: str | None = None,
         weight: int = 1,
         task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED,
     ) -> str:
@@ -288,6 +294,7 @@ class RpcPeer:
           content_type: `application/octet-stream` for items that are bytes; JSON by default.
           priority: higher goes first, -128 to 127.
           rate_limit: how fast; it waits, and drops nothing.
+          to: as for `request`.
           weight: turns that the stream has in a round with others of its priority, 1 to 256.
           task_status: started with the id.
 
@@ -297,7 +304,7 @@ class RpcPeer:
         Raises:
           StreamStopped: the receiver refused the stream; `code` and `reason` say why.
           ConnectionLost: the connection was closed.
-          LocalProtocolError: the id is under way, or an argument can't be used.
+          LocalProtocolError: the id is under way, or an argument can't be used, or can't be carried by the dialect.
           Exception: what `iterable` raised, or an item that can't be encoded; the receiver gets a status after the
             items before it.
 
@@ -313,25 +320,32 @@ class RpcPeer:
             content_type=content_type,
             priority=priority,
             rate_limit=rate_limit,
+            to=to,
             weight=weight,
             task_status=task_status,
         )
 
-    def start_stream(self, iterable: Iterable[object] | AsyncIterable[object], stream_id: str | None = None) -> str:
+    def start_stream(
+        self,
+        iterable: Iterable[object] | AsyncIterable[object],
+        stream_id: str | None = None,
+        *,
+        to: str | None = None,
+    ) -> str:
         """Send a stream beside everything else: in a task of the peer's block, which it does not outlive.
 
         What goes wrong is the receiver's to hear; here it is logged.
 
         Args:
           iterable: as for `send_stream`.
-          stream_id: likewise.
+          stream_id, to: likewise.
 
         Returns:
           The id.
         """
         self._check_open("send a stream")
         assert self._nursery is not None
-        sending = self.streams.begin_sending(stream_id)
+        sending = self.streams.begin_sending(stream_id, to=to)
         self._nursery.start_soon(self._send_quietly, sending, iterable)
         return sending.stream_id
 
@@ -398,6 +412,11 @@ class RpcPeer:
     # -- the connection -----------------------------------------------------------------------------------------
 
     @property
+    def client_id(self) -> str | None:
+        """What the other side, or the relay, calls us; None in our own dialect, and on the side that was called."""
+        return self.connection.machine.client_id
+
+    @property
     def round_trip(self) -> float | None:
         """Seconds that the last ping took, be it ours or one that kept the connection alive; None before the first."""
         return self.connection.machine.round_trip
@@ -429,21 +448,3 @@ class RpcPeer:
         await trio.lowlevel.checkpoint()
         while self.connection.lost is None and (self._activity.count or not self.streams.is_idle):
             await self._activity.wait_change()
-
-
-async def _only_item(stream: _Raw) -> bytes:
-    try:
-        item = await stream.receive()
-    except trio.EndOfChannel:
-        raise RemoteProtocolError("the peer answered a call without data") from None
-    try:
-        await stream.receive()
-    except trio.EndOfChannel:
-        return item
-    raise RemoteProtocolError("the peer answered a call twice")
-
-
-def _refuse(connection: Connection, stream: _Raw, code: Code, reason: str) -> None:
-    stream.reset(code, reason)
-    stream.stop(code, reason)
-    connection.let_go(stream)

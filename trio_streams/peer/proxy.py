@@ -65,7 +65,6 @@ class CalledStream(PeerReceiveStream[T], Generic[T]):
                 except CodecError as exc:
                     raise RemoteProtocolError(f"the peer answered with no stream: {exc}", field="streamId") from exc
                 if not self.is_over:
-                    self.id = stream_id
                     self._caller.streams.claim(stream_id, self)
         await self.wait_begun()
 

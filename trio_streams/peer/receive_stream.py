@@ -50,8 +50,8 @@ class PeerReceiveStream(ReceiveStream[T]):
         "_changed",
         "_decoding",
         "_failure",
-        "_gate",
         "_is_followed",
+        "_is_gated",
         "_is_plain",
         "_lines",
         "_on_over",
@@ -70,7 +70,7 @@ class PeerReceiveStream(ReceiveStream[T]):
         self._source: WireStream[bytes, T] | None = None
         self._decoding: Decoding[T] | None = None
         self._failure: Callable[[], Exception] | None = None
-        self._gate: trio.Event | None = None
+        self._is_gated = False  # another stream comes first
         self._is_plain = False  # nothing stands between a loop and the stream on the wire
         self._is_followed = False
         self._lines: deque[bytes] = deque()
@@ -88,16 +88,14 @@ class PeerReceiveStream(ReceiveStream[T]):
         """The stream on the wire, once it has begun."""
         return self._source
 
-    def begin(
-        self, stream_id: str, stream: WireStream[bytes, bytes], gate: trio.Event | None, max_item_bytes: int
-    ) -> None:
+    def begin(self, stream_id: str, stream: WireStream[bytes, bytes], max_item_bytes: int, *, is_gated: bool) -> None:
         """This is the stream.
 
         Args:
           stream_id: its id.
           stream: on the wire.
-          gate: set when the stream that it comes after is over; None for no such stream.
           max_item_bytes: the largest item, inflated.
+          is_gated: whether it comes after one that is not over; `open_gate` tells when that is.
         """
         self.id = stream_id
         stream.on_arrival = None
@@ -108,10 +106,16 @@ class PeerReceiveStream(ReceiveStream[T]):
             self.refuse(exc)
             return
         self._decoding = decoding
-        decode = cast("Callable[[bytes], T]", bytes) if decoding.is_batched else decoding.decode_whole
-        self._source = cast("WireStream[bytes, T]", stream.typed(None, decode))
-        self._gate = gate
-        self._is_plain = gate is None and not decoding.is_batched
+        decode = decoding.decode if decoding.unpack is None else decoding.decode_whole
+        self._source = cast("WireStream[bytes, T]", stream.typed(None, None if decoding.is_batched else decode))
+        self._is_gated = is_gated
+        self._is_plain = not is_gated and not decoding.is_batched
+        self._changed.unpark_all()
+
+    def open_gate(self) -> None:
+        """The stream that comes before this one is over."""
+        self._is_gated = False
+        self._is_plain = self._failure is None and self._decoding is not None and not self._decoding.is_batched
         self._changed.unpark_all()
 
     def refuse(self, error: RpcError) -> None:
@@ -178,12 +182,10 @@ class PeerReceiveStream(ReceiveStream[T]):
             await self._begin_waiting()
         source = self._source
         assert source is not None
-        if self._gate is not None:
-            await self._gate.wait()
-            self._gate = None
-            self._is_plain = self._decoding is not None and not self._decoding.is_batched and self._failure is None
-            if self._failure is not None:
-                raise self._failure()
+        while self._is_gated and self._failure is None:
+            await self._changed.park()
+        if self._failure is not None:
+            raise self._failure()
         return source
 
     async def _begin_waiting(self) -> None:
@@ -226,7 +228,7 @@ class PeerReceiveStream(ReceiveStream[T]):
         if self._failure is not None:
             raise self._failure()
         source, decoding = self._source, self._decoding
-        if source is None or decoding is None or (self._gate is not None and not self._gate.is_set()):
+        if source is None or decoding is None or self._is_gated:
             raise trio.WouldBlock
         try:
             if not decoding.is_batched:

@@ -15,6 +15,7 @@ import attrs
 import trio
 
 from trio_streams.config import positive
+from trio_streams.errors import ConnectionLost
 from trio_streams.nursery import open_bare_nursery
 from trio_streams.transports.envelope_carrier import MessageCarrier
 from trio_streams.wire.signal_relay import RelayLimits, RelayMachine, RelayMember
@@ -22,6 +23,7 @@ from trio_streams.wire.signal_relay import RelayLimits, RelayMachine, RelayMembe
 __all__ = ["Relay", "RelayOptions"]
 
 _WRITE_BYTES: Final = 65_536
+_LOOK_INTERVAL: Final = 0.02
 
 _logger: Final = logging.getLogger("trio_streams")
 
@@ -70,6 +72,24 @@ class Relay:
     def members(self) -> tuple[RelayMember, ...]:
         """Who is there."""
         return self._machine.members
+
+    @property
+    def limits(self) -> RelayLimits:
+        """What it holds."""
+        return self._options.limits
+
+    async def drain(self) -> None:
+        """Let each peer go once nothing waits for it, and no answer is to come from it or to it; return when none is left.
+
+        Cancellation: the others stay.
+        """
+        while self._seats:
+            waiting = {asker for member in self._seats for asker in member.asked_by.values()}
+            for member, seat in self._seats.items():
+                if not member.queued_bytes and not member.asked_by and member.client_id not in waiting:
+                    seat.end("the relay is going away")
+            # Nobody reports that the last message has left; for the length of a drain this is cheap.
+            await trio.sleep(_LOOK_INTERVAL)
 
     async def run(self, carrier: MessageCarrier, target: str) -> None:
         """Serve one peer until it leaves.
@@ -133,8 +153,12 @@ class Relay:
             while not (texts := machine.take(member, _WRITE_BYTES)):
                 await seat.waiting.park()
             self._room.unpark_all()
-            with trio.move_on_after(timeout) as scope:
-                await carrier.send_messages([text.decode() for text in texts])
+            try:
+                with trio.move_on_after(timeout) as scope:
+                    await carrier.send_messages([text.decode() for text in texts])
+            except ConnectionLost as exc:
+                seat.end(str(exc))  # its reader may hear of the same: one of the two is enough
+                return
             if scope.cancelled_caught:
                 seat.end(f"it took no message within stall_timeout of {timeout:g} s")
                 return

@@ -13,13 +13,14 @@ from collections.abc import (
     Mapping,
 )
 from contextlib import aclosing, asynccontextmanager
+from typing import cast
 
 import attrs
 import trio
 
 from trio_streams.codes import Code
 from trio_streams.connection import Connection
-from trio_streams.core.records import Status
+from trio_streams.core.records import NO_METADATA, Status
 from trio_streams.errors import ConnectionLost, StreamReset, StreamStopped, as_rpc_error
 from trio_streams.nursery import open_bare_nursery
 from trio_streams.peer.batch import Batcher, BatchOptions
@@ -39,6 +40,7 @@ class Sending:
 
     Attributes:
       stream_id: its id.
+      address: the metadata that says for whom it is.
       over: set when nothing more is queued for it.
       wire: the stream on the wire, once it is open.
     """
@@ -50,6 +52,7 @@ class Sending:
     batch: BatchOptions | None
     rate_limit: RateLimit | None
     after: str | None
+    address: Mapping[str, str] = NO_METADATA
     over: trio.Event = attrs.field(factory=trio.Event)
     wire: WireStream[object, bytes] | None = None
     _scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
@@ -84,8 +87,9 @@ class Sending:
         reason: Exception | None = None
         try:
             async with connection.open_stream(STREAM, metadata=self._metadata(), priority=self.priority) as wire:
-                self.wire = wire.typed(self._encode, None)
-                wire.weight = self.weight
+                self.wire = wire.typed(self._encoder(), None)
+                if self.weight > 1:
+                    wire.weight = self.weight
                 wire.cancels_owner = True
                 try:
                     await self._send_all(self.wire, items)
@@ -114,13 +118,14 @@ class Sending:
 
     def _metadata(self) -> Mapping[str, str]:
         after = {} if self.after is None else {AFTER: self.after}
-        return {STREAM_ID: self.stream_id, **self.encoding.metadata, **after}
+        return {STREAM_ID: self.stream_id, **self.encoding.metadata, **after, **self.address}
 
-    def _encode(self, item: object) -> bytes:
-        if self.batch is not None:
-            assert isinstance(item, bytes)
-            return item if self.encoding.pack is None else self.encoding.pack(item)
-        return self.encoding.encode_whole(item)
+    def _encoder(self) -> Callable[[object], bytes]:
+        """What the wire's items are made with; those of a batch are payloads already."""
+        encoding = self.encoding
+        if self.batch is None:
+            return encoding.encode if encoding.pack is None else encoding.encode_whole
+        return cast("Callable[[object], bytes]", bytes if encoding.pack is None else encoding.pack)
 
     def statistics(self) -> StreamStatistics:
         """A snapshot of the stream; `id` is the one that the peers agreed on."""

@@ -189,7 +189,12 @@ class _Beside:
             self._nursery.start_soon(self._answer_all)
 
     async def _run_text(self, text: bytes) -> None:
-        answer = await self._server.json_rpc.run(text, lambda found: self._context(found.procedure.name, found=found))
+        answer = await self._server.json_rpc.run(
+            text,
+            lambda found: self._context(found.procedure.name, found=found),
+            peer=self._peer,
+            transport=self.connection.transport,
+        )
         if answer:
             self._say(answer)
         self._running -= 1

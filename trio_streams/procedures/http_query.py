@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from urllib.parse import unquote_to_bytes
 
 import msgspec
 
@@ -12,7 +13,24 @@ from trio_streams.errors import CodecError, RpcError
 from trio_streams.procedures.documents.content import INPUT
 from trio_streams.procedures.procedure import Procedure
 
-__all__ = ["query_input"]
+__all__ = ["check_utf8", "query_input"]
+
+
+def check_utf8(query_string: str) -> None:
+    """Refuse a query that is no text, whose bytes would otherwise reach the handler as others.
+
+    Args:
+      query_string: as it came, percent-encoded.
+
+    Raises:
+      RpcError: INVALID_ARGUMENT.
+    """
+    if "%" not in query_string:
+        return
+    try:
+        unquote_to_bytes(query_string).decode()
+    except UnicodeDecodeError as exc:
+        raise RpcError(Code.INVALID_ARGUMENT, f"the query is not UTF-8 at byte {exc.start}") from None
 
 
 def query_input(procedure: Procedure, query: Mapping[str, Sequence[str]]) -> object:

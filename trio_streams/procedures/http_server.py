@@ -27,12 +27,13 @@ from trio_streams.codes import Code
 from trio_streams.errors import ConnectionLost, RpcError
 from trio_streams.procedures.dispatch import Found, cancelled, find, not_found, run_call, run_event
 from trio_streams.procedures.documents.routes import add_documents
-from trio_streams.procedures.http_query import query_input
+from trio_streams.procedures.http_query import check_utf8, query_input
 from trio_streams.procedures.http_upload import receive_items
 from trio_streams.procedures.interceptors.authentication import TICKET_KEY
 from trio_streams.procedures.jsonrpc import JsonRpcEndpoint, JsonRpcRunner
 from trio_streams.procedures.procedure import Kind
 from trio_streams.procedures.router import Router
+from trio_streams.service.access import OnAccess
 from trio_streams.service.background import Background
 from trio_streams.service.context import Context
 from trio_streams.service.exchange import Exchange, ExchangeHandler, Routes, respond
@@ -70,6 +71,7 @@ def http_handler(
     *,
     sse_config: SseConfig | None = None,
     background: Background | None = None,
+    on_access: OnAccess | None = None,
 ) -> ExchangeHandler:
     """The handler of all requests to a router.
 
@@ -78,13 +80,14 @@ def http_handler(
       find_urls: where else the application is served, to name in errors about what HTTP can't carry.
       sse_config: heartbeats and the like; None for the defaults.
       background: runs events; None runs each before it is answered.
+      on_access: told of each JSON-RPC call, of which one request may have many; exchanges are for the host to tell of.
     """
     face = _Face(router, find_urls, sse_config or SseConfig(), background)
     routes = Routes()
     routes.add("GET", "/streams/*", face.stream)
     routes.add("POST", "/streams/*", face.upload)
     routes.add("POST", "/events/*", face.event)
-    runner = JsonRpcRunner(router, find_urls, background=background)
+    runner = JsonRpcRunner(router, find_urls, background=background, on_access=on_access)
     routes.add("POST", "/rpc", JsonRpcEndpoint(runner, face.context))
     routes.add("POST", "/*", face.call)
     add_documents(routes, router, find_urls)
@@ -158,6 +161,7 @@ class _Face:
         is_lines = prefers_ndjson(exchange.request, procedure.content_type)
 
         async def run() -> None:
+            check_utf8(exchange.request.query_string)
             query = {key: values for key, values in exchange.request.query.items() if key not in _OWN_PARAMETERS}
             value = invocation.received(query_input(procedure, query))
             answer = procedure.invoke(value, invocation.context)

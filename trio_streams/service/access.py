@@ -23,7 +23,7 @@ _SHOWN_CHARACTERS: Final = 2_048
 
 @attrs.frozen(kw_only=True)
 class StreamRecord:
-    """One stream of our dialect, when it is over.
+    """One stream of our dialect or of JSON envelopes, or one call of JSON-RPC, when it is over.
 
     Attributes:
       procedure: what was asked for.

@@ -19,6 +19,8 @@ _ANY: Final = "*"
 
 
 def _tuple(values: Collection[str]) -> tuple[str, ...]:
+    if isinstance(values, str):
+        raise TypeError(f"expected several texts, not {values!r}")  # which would be taken for its letters
     return tuple(values)
 
 
@@ -73,7 +75,8 @@ def with_cors(handler: ExchangeHandler, policy: CorsPolicy) -> ExchangeHandler:
     """Let pages of other origins read a handler's answers, errors included, and answer their preflights.
 
     A request without `Origin`, or from an origin that is not allowed, passes unchanged: its browser keeps the answer from
-    the page. Who must not act on such a request at all refuses it before, as `serve` does by default.
+    the page. Who must not act on such a request at all refuses it, as `serve` does by default. There `ServerConfig.cors` is
+    the place for a policy.
 
     Args:
       handler: what it stands before.

@@ -8,6 +8,7 @@ from typing import Any
 import attrs
 
 from trio_streams.service.access import OnAccess
+from trio_streams.service.cors import CorsPolicy
 from trio_streams.service.sse import SseConfig
 from trio_streams.transports.exchange import ExchangeConfig
 
@@ -53,6 +54,8 @@ class ServerConfig:
       drain_timeout: seconds that exchanges and streams under way get from then on, all together.
       allowed_hosts: names to answer to besides the bound one, without ports; see `transports.origin.OriginPolicy`.
       allowed_origins: origins whose pages may use the server besides its own, such as `https://app.example.org`.
+      cors: pages of which other origins may ask over HTTP and read the answers; None for none. Its origins need not be
+        among `allowed_origins`, which are for WebSockets, too.
       health_path: where a GET is answered 200 for as long as the process does anything; None for nowhere.
       ready_path: where a GET is answered 200 while the server takes new work, or else 503; None for nowhere.
       check_ready: an async function of the application's that has a say in that.
@@ -70,6 +73,7 @@ class ServerConfig:
     drain_timeout: float = attrs.field(default=10.0, validator=_at_least(0))
     allowed_hosts: tuple[str, ...] = attrs.field(default=(), validator=_are_names)
     allowed_origins: tuple[str, ...] = attrs.field(default=(), validator=_are_names)
+    cors: CorsPolicy | None = None
     health_path: str | None = attrs.field(default="/healthz", validator=_is_path)
     ready_path: str | None = attrs.field(default="/readyz", validator=_is_path)
     check_ready: CheckReady | None = None

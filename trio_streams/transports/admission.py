@@ -15,7 +15,15 @@ import trio
 
 from trio_streams.transports.origin import Refusal
 
-__all__ = ["ADMISSION", "Admission", "CheckRequest", "find_check", "find_text_limit", "guard_listeners"]
+__all__ = [
+    "ADMISSION",
+    "Admission",
+    "CheckRequest",
+    "find_check",
+    "find_message_timeout",
+    "find_text_limit",
+    "guard_listeners",
+]
 
 CheckRequest: TypeAlias = Callable[[str | None, str | None], Refusal | None]
 """Judges a WebSocket's opening request by its `Host` and `Origin`."""
@@ -30,11 +38,13 @@ class Admission:
       check_request: judges opening requests of WebSockets; None lets all pass.
       max_text_bytes: the longest message of a WebSocket whose client offers no subprotocol at all, which then speaks
         texts; None refuses such clients where a subprotocol is required.
+      message_timeout: seconds for such a message, from its first byte; None for any time.
     """
 
     guard: Callable[[trio.SocketListener], trio.SocketListener]
     check_request: CheckRequest | None = None
     max_text_bytes: int | None = None
+    message_timeout: float | None = None
 
 
 ADMISSION: Final[ContextVar[Admission | None]] = ContextVar("trio_streams_admission", default=None)
@@ -59,3 +69,9 @@ def find_text_limit() -> int | None:
     """The `max_text_bytes` of the server around; None outside of one."""
     admission = ADMISSION.get()
     return None if admission is None else admission.max_text_bytes
+
+
+def find_message_timeout() -> float | None:
+    """The `message_timeout` of the server around; None outside of one."""
+    admission = ADMISSION.get()
+    return None if admission is None else admission.message_timeout

@@ -41,6 +41,7 @@ from trio_streams.transports.asgi_types import Scope as Scope
 from trio_streams.transports.asgi_types import Send as Send
 from trio_streams.transports.asgi_websocket import WebSocketHandler, serve_asgi_websocket
 from trio_streams.transports.bytes import host_port, open_url_listeners
+from trio_streams.transports.carrier import DEFAULT_MAX_MESSAGE_BYTES
 from trio_streams.transports.exchange import ExchangeConfig, ExchangeHandler, HostedExchange, RequestHead
 
 __all__ = ["AsgiApp", "Message", "Receive", "Scope", "Send", "asgi_app", "serve_hypercorn"]
@@ -408,6 +409,7 @@ def _hypercorn_config(certfile: str | None, keyfile: str | None) -> hypercorn.Co
     settings = hypercorn.Config()
     settings.certfile, settings.keyfile = certfile, keyfile
     settings.include_server_header = False
+    settings.websocket_max_message_size = DEFAULT_MAX_MESSAGE_BYTES
     # Given a logger, hypercorn adds no handlers; warnings and worse come through ours.
     settings.errorlog = _LOG
     settings.accesslog = None

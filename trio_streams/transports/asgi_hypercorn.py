@@ -6,14 +6,16 @@ import socket
 import struct
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
-from typing import Final, TypeAlias, cast
+from typing import Any, Final, Protocol, TypeAlias, cast
 
 import trio
 from hypercorn.protocol.h2 import StreamBuffer
+from hypercorn.protocol.ws_stream import FrameTooLargeError, WebsocketBuffer, WSStream
+from wsproto.events import Message as Part
 
 from trio_streams.transports.asgi_types import Send
 
-__all__ = ["abort", "carrier_of", "drained", "has_said_goodbye", "held", "let_go"]
+__all__ = ["MessageWatch", "abort", "carrier_of", "drained", "has_said_goodbye", "held", "let_go", "watch_messages"]
 
 _SecureStream: TypeAlias = "trio.SSLStream[trio.SocketStream]"
 
@@ -91,3 +93,59 @@ def has_said_goodbye(send: Send) -> bool:
     connection: object = getattr(getattr(send, "__self__", None), "connection", None)
     state: object = getattr(connection, "state", None)
     return getattr(state, "name", "") in {"CLOSED", "REMOTE_CLOSING"}
+
+
+class MessageWatch(Protocol):
+    """Told of a WebSocket's messages before they are whole."""
+
+    def begun(self) -> None:
+        """The first bytes of a message are here."""
+        ...
+
+    def completed(self) -> None:
+        """It is whole."""
+        ...
+
+    def refused(self) -> None:
+        """It is too long, and its sender has been told so."""
+        ...
+
+
+class _Watched(WebsocketBuffer):
+    """One message as it comes in. hypercorn's own says 1009 for a longer one, and then keeps what still comes of it, for as
+    long as the client likes, and tells nobody."""
+
+    def __init__(self, max_length: int, watch: MessageWatch) -> None:
+        super().__init__(max_length)
+        self._watch = watch
+        self._is_refused = False
+
+    def extend(self, event: Part[Any]) -> None:
+        if self._is_refused:
+            raise FrameTooLargeError
+        if self.value is None:
+            self._watch.begun()
+        try:
+            super().extend(event)
+        except FrameTooLargeError:
+            self._is_refused = True
+            self.clear()
+            self._watch.refused()
+            raise
+        if event.message_finished:
+            self._watch.completed()
+
+
+def watch_messages(send: Send, max_bytes: int, watch: MessageWatch) -> None:
+    """Limit the messages of a WebSocket that was not accepted yet, and hear of them; nothing under another host.
+
+    `WSStream.app_send` → its `buffer`. A test fails when hypercorn moves it.
+
+    Args:
+      send: ASGI's.
+      max_bytes: of one message; of a text, characters.
+      watch: is told, from hypercorn's task.
+    """
+    stream: object = getattr(send, "__self__", None)
+    if isinstance(stream, WSStream):
+        stream.buffer = _Watched(max_bytes, watch)

@@ -2,7 +2,8 @@
 
 Facts about hypercorn that shape this file; each has a test. Its `send` is shielded, and returns without a word after the
 client has gone: so a task of our own calls it, whoever sends can be cancelled, and a write that never ends is ended by
-cutting the connection. It says 1006 for every client that leaves first, a polite one as well: so its WebSocket machine is
+cutting the connection. It refuses a message that is too long, and keeps the connection without telling anybody: so the
+buffer of its messages is ours. It says 1006 for every client that leaves first, a polite one as well: so its WebSocket machine is
 asked. And its reader waits for ever for an application that has stopped receiving: so we go on until it says disconnect.
 """
 
@@ -11,18 +12,21 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
+from math import inf
 from typing import Final, TypeAlias, cast
 
 import trio
 
 from trio_streams.carrier import Carrier
+from trio_streams.codes import Code
 from trio_streams.core.errors import RemoteProtocolError, StreamsError
 from trio_streams.errors import ConnectionLost
 from trio_streams.nursery import open_bare_nursery
-from trio_streams.transports.admission import CheckRequest, find_check, find_text_limit
-from trio_streams.transports.asgi_hypercorn import abort, carrier_of, drained, has_said_goodbye, let_go
+from trio_streams.transports.admission import CheckRequest, find_check, find_message_timeout, find_text_limit
+from trio_streams.transports.asgi_hypercorn import abort, carrier_of, drained, has_said_goodbye, let_go, watch_messages
 from trio_streams.transports.asgi_types import Message, Receive, Scope, Send
 from trio_streams.transports.bytes import host_port
+from trio_streams.transports.carrier import DEFAULT_MAX_MESSAGE_BYTES
 from trio_streams.wire.binary import PROTOCOL
 
 __all__ = ["AsgiWebSocketCarrier", "WebSocketHandler", "serve_asgi_websocket"]
@@ -30,7 +34,7 @@ __all__ = ["AsgiWebSocketCarrier", "WebSocketHandler", "serve_asgi_websocket"]
 WebSocketHandler: TypeAlias = Callable[[Carrier], Awaitable[None]]
 
 _CLEAN_CODES: Final = frozenset({1000, 1001, 1005})  # as in `messages_close`: no libraries of a host's choice here
-_NORMAL, _UNSUPPORTED = 1000, 1003
+_NORMAL, _UNSUPPORTED, _POLICY = 1000, 1003, 1008
 
 
 async def serve_asgi_websocket(
@@ -68,8 +72,8 @@ async def serve_asgi_websocket(
     if not is_acceptable:
         await _refuse(scope, send, 400, f"Expected the WebSocket subprotocol {PROTOCOL}.")
         return
-    await send({"type": "websocket.accept", "subprotocol": chosen})
     carrier = AsgiWebSocketCarrier(scope, receive, send, close_timeout=close_timeout, subprotocol=chosen)
+    await send({"type": "websocket.accept", "subprotocol": chosen})
     pumping = trio.CancelScope(shield=True)  # a handler that is cancelled still has its goodbyes to send
 
     async def pump() -> None:
@@ -155,6 +159,11 @@ class AsgiWebSocketCarrier:
         self._is_cut = False  # by us, since it does not
         self._is_refused = False  # by us: the peer broke a rule
         self._is_closed = False
+        text_limit = find_text_limit() if subprotocol is None else None
+        self._max_message_bytes = DEFAULT_MAX_MESSAGE_BYTES if text_limit is None else text_limit
+        self._message_timeout = find_message_timeout() if subprotocol is None else None
+        self._message_due = inf  # when what has come of a message has to be whole
+        watch_messages(send, self._max_message_bytes, self)
 
     @property
     def peer(self) -> str:
@@ -180,7 +189,7 @@ class AsgiWebSocketCarrier:
             if message is None:
                 return b""
             if isinstance(message, str):
-                self._refuse_text()
+                self._refuse(_UNSUPPORTED, "expected binary messages, not a text message", field="message")
             elif message:
                 return message
 
@@ -200,21 +209,46 @@ class AsgiWebSocketCarrier:
         if self._is_over or self._is_refused:
             await trio.lowlevel.checkpoint()
         while not self._is_over and not self._is_refused:
-            with trio.CancelScope() as self._receive_scope:
+            with trio.CancelScope(deadline=self._message_due) as self._receive_scope:
                 message = self._take(await self._receive())
                 if message is not None:
                     return message
             self._check_open()
+            if not self._is_over and trio.current_time() >= self._message_due:
+                limit = self._message_timeout
+                text = f"a message was not complete within message_timeout of {limit:g} s"
+                self._refuse(_POLICY, text, field="message_timeout")
         if self._failure is not None:
             raise self._failure
         return None
 
-    def _refuse_text(self) -> None:
+    def _refuse(self, close_code: int, text: str, *, field: str) -> None:
         self._is_refused = True
-        self._close_code = _UNSUPPORTED
+        self._close_code = close_code
+        self._failure = RemoteProtocolError(f"{self._peer} broke the protocol: {text}", field=field)
+
+    # For the host's buffer of messages.
+
+    def begun(self) -> None:
+        """See `MessageWatch`."""
+        if self._message_timeout is not None:
+            self._message_due = self._receive_scope.deadline = trio.current_time() + self._message_timeout
+
+    def completed(self) -> None:
+        """See `MessageWatch`."""
+        self._message_due = self._receive_scope.deadline = inf
+
+    def refused(self) -> None:
+        """See `MessageWatch`."""
+        limit = self._max_message_bytes
+        self._is_refused = True
         self._failure = RemoteProtocolError(
-            f"{self._peer} broke the protocol: expected binary messages, not a text message", field="message"
+            f"{self._peer} sent a message over max_message_bytes={limit}",
+            code=Code.MESSAGE_TOO_LARGE,
+            field="max_message_bytes",
+            limit=limit,
         )
+        self._receive_scope.cancel()
 
     def _take(self, message: Message) -> str | bytes | None:
         if message["type"] == "websocket.disconnect":

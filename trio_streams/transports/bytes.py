@@ -361,15 +361,18 @@ def takes_bytes(stream: trio.abc.Stream) -> bool:
     `poll` counts `TCP_NOTSENT_LOWAT` in, as `wait_writable` does.
 
     Args:
-      stream: open.
+      stream: open, or closed by somebody else meanwhile.
 
     Returns:
-      The answer; False for what is no socket, and on Windows, which has no `poll`.
+      The answer; False for what is no socket, or is closed, and on Windows, which has no `poll`.
     """
     if sys.platform == "win32" or not isinstance(stream, trio.SocketStream):
         return False
+    descriptor = stream.socket.fileno()
+    if descriptor < 0:
+        return False  # whoever waits or sends next is told
     poll = select.poll()  # a new one costs half a microsecond; to keep one costs each connection half a KiB
-    poll.register(stream.socket.fileno(), select.POLLOUT)
+    poll.register(descriptor, select.POLLOUT)
     return bool(poll.poll(0))
 
 

@@ -14,10 +14,10 @@ from typing import Final, Protocol
 
 import trio
 
-from trio_streams.codes import Code
-from trio_streams.errors import ConnectionLost, LocalProtocolError, RpcError
+from trio_streams.errors import ConnectionLost, LocalProtocolError
 from trio_streams.streams.pace import Pace
 from trio_streams.streams.parking import Parking
+from trio_streams.transports.body_limits import check_length, check_pace, late_body
 from trio_streams.transports.exchange_head import ExchangeConfig as ExchangeConfig
 from trio_streams.transports.exchange_head import Headers as Headers
 from trio_streams.transports.exchange_head import RequestHead as RequestHead
@@ -137,9 +137,11 @@ class HostedExchange(Parking):
         """See `Exchange`."""
         await self._pace.step()
         while not self._body and not self._body_ended:
-            if self._connection is not None:
+            if self._connection is None:
+                await self._wait_piece()
+            else:  # which keeps the time
                 self._connection.handle_body_wanted()
-            await self._park()
+                await self._park()
         if not self._body:
             return b""
         chunk = self._body.pop(0)
@@ -147,21 +149,40 @@ class HostedExchange(Parking):
         self._wake()
         return chunk
 
+    async def _wait_piece(self) -> None:
+        with trio.move_on_after(self.config.body_timeout):
+            while not self._body and not self._body_ended:
+                await self._park()
+            return
+        raise late_body("body_timeout", self.config.body_timeout, "seconds without a byte")
+
     async def iter_body(self, *, max_bytes: int | None = None) -> AsyncIterator[bytes]:
         """See `Exchange`."""
-        declared = self.request.header("content-length") or ""
-        size = int(declared) if declared.isascii() and declared.isdigit() and len(declared) < 20 else 0
-        _check_body(size, max_bytes)
+        check_length(self._declared_size, max_bytes)
         size = 0
         while chunk := await self.receive_some():
             size += len(chunk)
-            _check_body(size, max_bytes)
+            check_length(size, max_bytes)
             yield chunk
 
     async def receive_body(self, *, max_bytes: int | None = None) -> bytes:
         """See `Exchange`."""
         limit = self.config.max_body_bytes if max_bytes is None else max_bytes
-        return b"".join([chunk async for chunk in self.iter_body(max_bytes=limit)])
+        check_length(self._declared_size, limit)
+        begun, size = trio.current_time(), 0
+        chunks: list[bytes] = []
+        while chunk := await self.receive_some():
+            size += len(chunk)
+            check_length(size, limit)
+            chunks.append(chunk)
+            if not self._body_ended:
+                check_pace(self.config, size, trio.current_time() - begun)
+        return b"".join(chunks)
+
+    @property
+    def _declared_size(self) -> int:
+        declared = self.request.header("content-length") or ""
+        return int(declared) if declared.isascii() and declared.isdigit() and len(declared) < 20 else 0
 
     async def send_head(self, status: int, headers: Headers = ()) -> None:
         """See `Exchange`."""
@@ -411,12 +432,3 @@ class HostedExchange(Parking):
             await trio.lowlevel.checkpoint()
             quiet = quiet + 1 if self._waiting_bytes == before else 0
             before = self._waiting_bytes
-
-
-def _check_body(size: int, limit: int | None) -> None:
-    if limit is not None and size > limit:
-        raise RpcError(
-            Code.MESSAGE_TOO_LARGE,
-            f"the body is {size} bytes or more, the limit is {limit}",
-            {"field": "body", "size": size, "limit": limit},
-        )

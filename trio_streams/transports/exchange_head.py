@@ -25,6 +25,9 @@ class ExchangeConfig:
 
     Attributes:
       max_body_bytes: the largest request body that `receive_body` takes when it is not told otherwise.
+      body_timeout: seconds between two pieces of a request body that is waited for; later ones are answered 408.
+      min_body_bytes_per_second: of a body that `receive_body` takes, from `body_timeout` seconds on; a slower one is
+        answered 408. None for any pace. What is taken piece by piece may take its time, as uploads of live items do.
       body_buffer_bytes: request body read ahead of the handler; the chunk that crosses it is still taken.
       send_buffer_bytes: answer waiting for the connection before `send` waits; also the most that one write takes.
       stall_timeout: seconds that one write may take before the connection is aborted; None for ever. With the
@@ -38,6 +41,8 @@ class ExchangeConfig:
     """
 
     max_body_bytes: int = attrs.field(default=1_048_576, validator=positive)
+    body_timeout: float = attrs.field(default=30.0, validator=positive)
+    min_body_bytes_per_second: float | None = attrs.field(default=240.0, validator=positive)
     body_buffer_bytes: int = attrs.field(default=65_536, validator=positive)
     send_buffer_bytes: int = attrs.field(default=65_536, validator=positive)
     stall_timeout: float | None = attrs.field(default=30.0, validator=positive)

@@ -72,6 +72,9 @@ class Exchange(Protocol):
     async def receive_some(self) -> bytes:
         """The next bytes of the request's body, as large as they come; empty at its end.
 
+        Raises:
+          RpcError: IDLE_TIMEOUT (408): none came for `body_timeout`; on the lean host the exchange is cancelled instead,
+            and the host answers.
         Cancellation: atomic; a cancelled call takes nothing.
         """
         ...
@@ -83,7 +86,7 @@ class Exchange(Protocol):
           max_bytes: the most that the body may hold in all; None for no limit.
 
         Raises:
-          RpcError: MESSAGE_TOO_LARGE (413), before the chunk that passes the limit.
+          RpcError: MESSAGE_TOO_LARGE (413), before the chunk that passes the limit; IDLE_TIMEOUT (408) as `receive_some`.
         """
         ...
 
@@ -94,7 +97,8 @@ class Exchange(Protocol):
           max_bytes: the most that it may hold; None for the configured limit.
 
         Raises:
-          RpcError: MESSAGE_TOO_LARGE (413), with field, size and limit as details.
+          RpcError: MESSAGE_TOO_LARGE (413), with field, size and limit as details; IDLE_TIMEOUT (408) as `receive_some`, and
+            for a body that comes at less than `min_body_bytes_per_second`.
         Cancellation: what was already received is lost.
         """
         ...

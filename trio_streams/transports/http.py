@@ -70,7 +70,8 @@ async def serve_lean(
         the last exchange.
       certfile: a certificate chain in PEM; with `keyfile`, https is served.
       keyfile: its key.
-      limits: what a client may take; None for the defaults, with `config.linger_timeout` to drain unread bodies.
+      limits: what a client may take; None for the defaults, with `config.body_timeout`, and
+        `config.linger_timeout` to drain unread bodies.
       websocket: for each WebSocket in our subprotocol, on any path; None to treat such requests like others.
       websocket_config: limits and timeouts of WebSockets.
       on_access: told of each exchange when it is over; must not block. `log_access` logs it.
@@ -81,7 +82,7 @@ async def serve_lean(
     Cancellation: exchanges are cancelled and their connections reset; handlers' `finally` blocks have run.
     """
     if limits is None:
-        limits = Http1Limits(drain_timeout=config.linger_timeout)
+        limits = Http1Limits(body_timeout=config.body_timeout, drain_timeout=config.linger_timeout)
     tls = None if certfile is None or keyfile is None else _tls_context(certfile, keyfile)
     server = _Server(handler, config, limits, "http" if tls is None else "https", on_access)
     if websocket is not None:

@@ -27,14 +27,14 @@ from typing import Final
 import trio
 
 from trio_streams.streams.pace import Pace
-from trio_streams.streams.parking import Parking
 from trio_streams.transports.answer import run_handler
 from trio_streams.transports.exchange import HostedExchange
 from trio_streams.transports.http_access import AccessRecord, report_access
 from trio_streams.transports.http_host import Host, request_head, wants_websocket
 from trio_streams.transports.http_link import Link, SocketLink
+from trio_streams.transports.http_output import NOTHING, HttpOutput
 from trio_streams.transports.watched import Watched
-from trio_streams.wire.http1 import BodyEnded, BodyReceived, Failed, Http1Server, InputEnded, Request
+from trio_streams.wire.http1 import BodyEnded, BodyReceived, Failed, InputEnded, Request
 
 __all__ = ["HttpConnection"]
 
@@ -44,10 +44,8 @@ _PIPELINE_ANSWERS: Final = 16  # between two schedule points while requests are 
 
 _JOINED_BYTES: Final = 65_536  # answers to pipelined requests leave together up to this much
 
-_NOTHING: Final = memoryview(b"")
 
-
-class HttpConnection(Parking):
+class HttpConnection(HttpOutput):
     """See the module. `run` is the owner's; `check`, `write` and `drain` are called by the host.
 
     Args:
@@ -57,32 +55,23 @@ class HttpConnection(Parking):
     """
 
     __slots__ = (
-        "_exchange", "_goodbye_by", "_grace_ends", "_has_reader", "_has_waited", "_head_sent", "_host", "_is_gone",
-        "_is_sending", "_link", "_machine", "_next", "_owner_reads", "_pace", "_peer", "_reader_scope",
-        "_receiving", "_scope", "_sent", "_stalls_at", "_unsent", "_unwritten", "_watched", "is_marked",
+        "_goodbye_by", "_grace_ends", "_has_reader", "_has_waited", "_next", "_owner_reads", "_pace", "_peer",
+        "_reader_scope", "_refused", "_scope", "_watched",
     )  # fmt: skip
 
     def __init__(self, host: Host, link: Link, peer: str) -> None:
-        super().__init__()  # the owner waits, for the reader or for a write
-        self._host = host
-        self._link = link
+        super().__init__(host, link)  # in whose lot the owner waits, for the reader or for a write
         self._peer = peer
-        self._machine = Http1Server(host.limits, trio.current_time())
         self._pace = Pace()
         self._scope = trio.CancelScope()  # of every handler in turn: entering one costs a tenth of an answer
-        self._exchange: HostedExchange | None = None  # being answered
-        self._receiving: HostedExchange | None = None  # whose body arrives
         self._next: tuple[Request, HostedExchange] | None = None
         self._has_waited = False
         self._watched: Watched | None = None
         self._has_reader = False
         self._owner_reads = False
         self._reader_scope: trio.CancelScope | None = None
-        self._is_sending = self._is_gone = self._head_sent = False
-        self._sent = self._unwritten = 0
-        self._unsent = _NOTHING
-        self._stalls_at = self._grace_ends = self._goodbye_by = inf
-        self.is_marked: bool = False
+        self._refused = 0  # the status of a refusal in the handler's stead
+        self._grace_ends = self._goodbye_by = inf
 
     # The owner.
 
@@ -158,7 +147,7 @@ class HttpConnection(Parking):
             self._exchange = self._watched = None
             self._grace_ends = self._scope.deadline = inf
             if access is not None:
-                status = exchange.head.status if exchange.head is not None else 0
+                status = exchange.head.status if exchange.head is not None else self._refused
                 report_access(*access, status, self._sent, self._peer)
 
     async def _finish(self, exchange: HostedExchange) -> None:
@@ -173,13 +162,6 @@ class HttpConnection(Parking):
             # What was accepted has left. A reset is the only way to say that it is not all.
             await self._send_rest()
             self.lose()
-
-    async def _send_rest(self) -> None:
-        while self._is_sending:
-            await self._park()
-        self.write()
-        if self._unsent and not self._is_sending:
-            await self._send_unsent()
 
     async def _say_goodbye(self) -> None:
         """Drop what still arrives: closing with unread bytes resets the connection, and that can overtake the answer."""
@@ -242,6 +224,7 @@ class HttpConnection(Parking):
 
     def _refuse(self, event: Failed) -> None:
         if self._receiving is not None:
+            self._refused = event.status
             self._receiving.abandon()
         elif self._host.on_access is not None:
             self._host.on_access(AccessRecord("", "", event.status, 0, 0.0, self._peer))
@@ -301,13 +284,6 @@ class HttpConnection(Parking):
         if self._owner_reads and isinstance(self._link, SocketLink):
             self._link.interrupt()
 
-    def pull(self) -> None:
-        """Write what there is; what the kernel does not take is finished by a task of its own. See `ExchangeConnection`."""
-        self.write()
-        if self._unsent and not self._is_sending:
-            self._is_sending = True
-            self._host.nursery.start_soon(self._send_unsent)
-
     async def wait_client(self) -> None:
         """See `ExchangeConnection`."""
         link = self._link
@@ -329,89 +305,6 @@ class HttpConnection(Parking):
             self._owner_reads = False
             if self._watched is not None:
                 self._watched.is_armed = True
-
-    # Output.
-
-    def _move_output(self, exchange: HostedExchange) -> None:
-        """From the exchange to the machine."""
-        machine = self._machine
-        head = exchange.head
-        if head is None:
-            return
-        if not self._head_sent:
-            self._head_sent = True
-            headers = head.headers
-            for name, _ in headers:
-                if name == "date":
-                    break
-            else:
-                headers = (*headers, ("date", self._host.date()))
-            if self._host.is_closing:
-                machine.request_close()
-            machine.send_head(head.status, headers)
-            self._unwritten += 256
-        data = exchange.take_nowait()
-        if data:
-            machine.send_body(data)
-            self._sent += len(data)
-            self._unwritten += len(data)
-        if exchange.is_ended:
-            self._exchange = None
-            self._receiving = None
-            machine.end(trio.current_time())
-            if machine.has_events:
-                self._sort()
-
-    def _take_output(self) -> bytes:
-        exchange = self._exchange
-        if exchange is not None:
-            if self._head_sent and exchange.takes_chunks and self._machine.is_chunking:
-                data = exchange.take_chunks()
-                self._sent += len(data)
-                return data
-            self._move_output(exchange)
-        return self._machine.to_send()
-
-    def write(self) -> None:
-        """Write what there is, as far as it goes without waiting. Whoever finishes the rest asks for more by itself."""
-        if self._is_sending or self._is_gone or self._unsent:
-            return
-        while data := self._take_output():
-            self._unwritten = 0
-            try:
-                data = self._link.encode(data)
-                taken = self._link.send_nowait(data)
-            except (OSError, trio.ClosedResourceError):
-                self.lose()
-                return
-            if taken < len(data):
-                self._unsent = memoryview(data)[taken:]
-                return
-
-    def write_marked(self) -> None:
-        """As `pull`, for the host's writer."""
-        self.is_marked = False
-        self.pull()
-
-    async def _send_unsent(self) -> None:
-        """Write what the kernel did not take at once, and what has come to wait behind it."""
-        self._is_sending = True
-        config = self._host.config
-        size = config.send_buffer_bytes
-        try:
-            while self._unsent:
-                if config.stall_timeout is not None:
-                    self._stalls_at = trio.current_time() + config.stall_timeout
-                await self._link.send(self._unsent[:size])
-                self._unsent = self._unsent[size:]
-                if not self._unsent and self._exchange is not None:
-                    self._unsent = memoryview(self._link.encode(self._take_output()))
-        except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
-            self.lose()
-        finally:
-            self._stalls_at = inf
-            self._is_sending = False
-            self._wake()
 
     # The host's.
 
@@ -445,7 +338,7 @@ class HttpConnection(Parking):
         """There is nobody to answer, or nothing more to be said. Whoever waits is told."""
         self._is_gone = True
         self._scope.cancel()
-        self._unsent = _NOTHING
+        self._unsent = NOTHING
         for exchange in (self._exchange, self._receiving):
             if exchange is not None:
                 exchange.abandon()

@@ -24,7 +24,7 @@ from websockets.uri import WebSocketURI, parse_uri
 from trio_streams.codes import Code
 from trio_streams.config import ConnectionConfig
 from trio_streams.errors import ConnectionLost, LocalProtocolError, RemoteProtocolError, StreamsError, forget_frames
-from trio_streams.transports.admission import CheckRequest, find_check, find_text_limit
+from trio_streams.transports.admission import CheckRequest, find_check, find_message_timeout, find_text_limit
 from trio_streams.transports.bytes import ByteCarrier, describe_fault, open_tcp_stream, peer_name, tune_stream
 from trio_streams.transports.carrier import RECEIVE_BYTES
 from trio_streams.transports.messages_websocket import (
@@ -104,7 +104,15 @@ async def accept_websocket(
     finally:
         if not is_open:
             await _close_refused(stream, config)
-    return WebSocketCarrier(stream, machine, peer=peer, config=config, path=request.path, unfed=unfed)
+    return WebSocketCarrier(
+        stream,
+        machine,
+        peer=peer,
+        config=config,
+        path=request.path,
+        unfed=unfed,
+        message_timeout=find_message_timeout() if machine.subprotocol is None else None,
+    )
 
 
 async def connect_websocket(

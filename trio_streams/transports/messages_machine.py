@@ -116,6 +116,11 @@ class WebSocketMachine:
         return None if self._machine is None else self._machine.parser_exc
 
     @property
+    def is_midway(self) -> bool:
+        """Whether a frame or a message has begun that is not whole."""
+        return bool(self._left_of_plain or self._left_of_odd or self._buffer or self._is_in_message)
+
+    @property
     def has_ended(self) -> bool:
         """Whether our side of TCP is to be ended: nothing follows what was answered."""
         return self._machine is not None and self._machine.eof_sent

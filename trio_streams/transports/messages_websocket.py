@@ -28,6 +28,7 @@ from trio_streams.codes import Code
 from trio_streams.config import ConnectionConfig
 from trio_streams.errors import ConnectionLost, RemoteProtocolError, StreamsError
 from trio_streams.transports.bytes import describe_fault
+from trio_streams.transports.carrier import DEFAULT_MAX_MESSAGE_BYTES as DEFAULT_MAX_MESSAGE_BYTES
 from trio_streams.transports.carrier import RECEIVE_BYTES
 from trio_streams.transports.gather import Chunk
 from trio_streams.transports.messages_close import CLEAN_CLOSE_CODES, describe_close, end_sending
@@ -36,9 +37,6 @@ from trio_streams.transports.output_carrier import OutputCarrier
 from trio_streams.wire.binary import PROTOCOL as SUBPROTOCOL
 
 __all__ = ["DEFAULT_MAX_MESSAGE_BYTES", "SUBPROTOCOL", "WebSocketCarrier"]
-
-DEFAULT_MAX_MESSAGE_BYTES: Final = 16_777_216 + 65_536
-"""The largest item by default, and room for the frames around it."""
 
 _MAX_REASON_BYTES: Final = 123  # RFC 6455 §5.5: a control frame carries at most 125 bytes, two of them the code
 
@@ -63,15 +61,18 @@ class WebSocketCarrier(OutputCarrier):
       config: for its `max_control_bytes` and `close_timeout`.
       path: the request's target, such as `/streams?key=1`.
       unfed: bytes that arrived with the handshake and that the machine has not seen.
+      message_timeout: seconds for a whole message, from its first byte; None for any time.
     """
 
     __slots__ = (
+        "_began_at",
         "_begun",
         "_failure",
         "_heard_at",
         "_is_ended",
         "_machine",
         "_max_control_bytes",
+        "_message_timeout",
         "_path",
         "_receiver_left",
         "_unfed",
@@ -86,11 +87,14 @@ class WebSocketCarrier(OutputCarrier):
         config: ConnectionConfig,
         path: str,
         unfed: bytes = b"",
+        message_timeout: float | None = None,
     ) -> None:
         super().__init__(stream, peer=peer, close_timeout=config.close_timeout, protocol="WebSocket")
         self._machine = WebSocketMachine(machine, logger=SILENT_LOGGER)
         self._path = path
         self._max_control_bytes = config.max_control_bytes
+        self._message_timeout = message_timeout
+        self._began_at: float | None = None  # the message that is not whole yet, where its time is limited
         self._unfed = b""
         self._begun = _NOTHING  # the message of which a part is here: its opcode, and the part
         self._is_ended = False
@@ -234,7 +238,7 @@ class WebSocketCarrier(OutputCarrier):
                 elif self._output.owed_bytes > self._max_control_bytes:
                     await self._flush()
                 else:
-                    await self._read()
+                    await self._read_in_time()
                     is_read = True
             if not is_read:
                 await trio.lowlevel.checkpoint()
@@ -251,9 +255,25 @@ class WebSocketCarrier(OutputCarrier):
             self._machine.receive_eof()
             self._look()
 
+    async def _read_in_time(self) -> None:
+        if self._began_at is None or self._message_timeout is None:
+            await self._read()
+            return
+        with trio.move_on_at(self._began_at + self._message_timeout):
+            await self._read()
+            return
+        late = f"a message was not complete within message_timeout of {self._message_timeout:g} s"
+        self._refuse(CloseCode.POLICY_VIOLATION, late, field="message_timeout")
+
     def _feed(self, data: bytes) -> None:
-        self._unfed = self._machine.receive(data)
+        machine = self._machine
+        self._unfed = machine.receive(data)
         self._look()
+        if self._message_timeout is not None:
+            if not machine.is_midway:
+                self._began_at = None
+            elif self._began_at is None or any(is_last for _, _, is_last in machine.parts):
+                self._began_at = trio.current_time()
 
     def _look(self) -> None:
         """Sort out what the machine made of its input."""
@@ -339,9 +359,9 @@ class WebSocketCarrier(OutputCarrier):
         parts.clear()
         return messages
 
-    def _refuse(self, code: CloseCode, message: str) -> None:
-        """End the connection because of what a well-formed frame holds."""
-        self._end(RemoteProtocolError(f"{self._peer} broke the protocol: {message}"))
+    def _refuse(self, code: CloseCode, message: str, *, field: str = "") -> None:
+        """End the connection because of what a well-formed frame holds, or does not."""
+        self._end(RemoteProtocolError(f"{self._peer} broke the protocol: {message}", field=field))
         self._machine.fail(code, message)
         self._output.owe(self._machine.answers())
 

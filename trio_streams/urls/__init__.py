@@ -11,6 +11,7 @@ https://host:port    the same over TLS, HTTP/2 included
 
 Schemes are rows of two tables: `serving.SCHEMES` and `connecting.SCHEMES`. What opens and what accepts carriers is the
 same for peers: `carriers.CARRIERS` and `listening.LISTENERS`; `open_peer` and `serve_peers` take all schemes but HTTP's.
+`serve_relay` takes those of WebSockets.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from trio_streams.urls.existing import serve_stream as serve_stream
 from trio_streams.urls.peers import open_peer as open_peer
 from trio_streams.urls.peers import open_peer_stream as open_peer_stream
 from trio_streams.urls.peers import serve_peers as serve_peers
+from trio_streams.urls.relays import serve_relay as serve_relay
 from trio_streams.urls.server import HostName as HostName
 from trio_streams.urls.serving import asgi_app as asgi_app
 from trio_streams.urls.serving import serve as serve
@@ -42,5 +44,6 @@ __all__ = [
     "serve",
     "serve_connection",
     "serve_peers",
+    "serve_relay",
     "serve_stream",
 ]

@@ -12,6 +12,7 @@ import attrs
 
 from trio_streams.carrier import Carrier
 from trio_streams.config import ConnectionConfig, ReconnectOptions, ResumeOptions
+from trio_streams.peer.signal import PeerDialect
 from trio_streams.procedures.http_client import RECONNECT
 from trio_streams.transports.bytes import connect_tcp
 from trio_streams.transports.messages import connect_trio_websocket, connect_websocket
@@ -38,7 +39,7 @@ class Call:
     carrier: CarrierName
     ssl_context: ssl.SSLContext | None
     on_stderr: Callable[[bytes], None] | None
-    dialect: Dialect = "trio-streams"
+    dialect: Dialect | PeerDialect = "trio-streams"
     envelopes: EnvelopeLimits = attrs.field(factory=EnvelopeLimits)
     event_source: EventSourceConfig = RECONNECT
     resume: ResumeOptions | None = None
@@ -46,7 +47,7 @@ class Call:
 
     @property
     def subprotocols(self) -> tuple[str, ...]:
-        """What a WebSocket offers; none asks for envelopes."""
+        """What a WebSocket offers; none asks for JSON messages."""
         return (PROTOCOL,) if self.dialect == "trio-streams" else ()
 
 

@@ -124,6 +124,11 @@ class Listening(ABC):
     def max_text_bytes(self) -> int | None:
         """The longest message of a WebSocket whose client offers no subprotocol; None refuses such clients."""
 
+    @property
+    def message_timeout(self) -> float | None:
+        """Seconds that such a client gets for a whole message; None for any time."""
+        return None
+
     def began(self, run: Run, connection: Connection) -> None:
         """A connection has begun."""
         run.connection = connection
@@ -132,17 +137,18 @@ class Listening(ABC):
 
     # -- letting in -------------------------------------------------------------------------------------------
 
-    def policy(self, address: Address) -> OriginPolicy:
+    def policy(self, address: Address, more_origins: tuple[str, ...] = ()) -> OriginPolicy:
         """Whose requests a listener answers."""
         rules = self.rules
-        return OriginPolicy(address.host, allowed_hosts=rules.allowed_hosts, allowed_origins=rules.allowed_origins)
+        origins = rules.allowed_origins + more_origins
+        return OriginPolicy(address.host, allowed_hosts=rules.allowed_hosts, allowed_origins=origins)
 
     def admit_at(self, address: Address) -> None:
         """Have what the current task and its children accept be let in by this server's rules."""
         scheme = address.scheme
         guard = partial(self.gate.guard, refusal=_REFUSAL if scheme in _SPEAK_HTTP else b"")
         check = self.policy(address).refusal if scheme in _HAVE_ORIGINS else None
-        ADMISSION.set(Admission(guard, check, self.max_text_bytes))
+        ADMISSION.set(Admission(guard, check, self.max_text_bytes, self.message_timeout))
 
     # -- connections ------------------------------------------------------------------------------------------
 
@@ -365,6 +371,11 @@ def parse_urls(urls: Sequence[str], schemes: Collection[str], carrier: str) -> l
     return [parse_address(url, schemes) for url in urls]
 
 
+def make_gate(nursery: trio.Nursery, rules: ServerConfig) -> Gate:
+    """What lets connections in."""
+    return Gate(nursery, max_connections=rules.max_connections, max_connections_per_host=rules.max_connections_per_host)
+
+
 @asynccontextmanager
 async def open_nurseries() -> AsyncGenerator[tuple[trio.Nursery, trio.Nursery], None]:
     """One for what stands beside a server's work and ends with it, and one for the work, which is waited for."""
@@ -372,11 +383,6 @@ async def open_nurseries() -> AsyncGenerator[tuple[trio.Nursery, trio.Nursery], 
         async with open_bare_nursery() as work:
             yield nursery, work
         nursery.cancel_scope.cancel()
-
-
-def make_gate(nursery: trio.Nursery, rules: ServerConfig) -> Gate:
-    """What lets connections in."""
-    return Gate(nursery, max_connections=rules.max_connections, max_connections_per_host=rules.max_connections_per_host)
 
 
 async def serve_all(

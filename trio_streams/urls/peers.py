@@ -18,6 +18,7 @@ from trio_streams.driver import run_connection
 from trio_streams.errors import as_rpc_error
 from trio_streams.nursery import open_bare_nursery
 from trio_streams.peer import Methods, RpcPeer, StreamOptions
+from trio_streams.peer.signal import PeerDialect, Signal
 from trio_streams.service.drain import Drain
 from trio_streams.service.server_config import ServerConfig
 from trio_streams.urls.address import parse_address
@@ -32,9 +33,11 @@ from trio_streams.urls.listening import (
     parse_urls,
     serve_all,
 )
+from trio_streams.urls.peer_dialects import check_peer_dialect
 from trio_streams.urls.sessions import check_resume, make_sessions, run_call
 from trio_streams.urls.websocket import CarrierName, check_carrier
 from trio_streams.wire.envelope import SignsOfLife
+from trio_streams.wire.envelope_limits import EnvelopeLimits
 
 __all__ = ["PeerHandler", "open_peer", "open_peer_stream", "serve_peers"]
 
@@ -53,6 +56,10 @@ async def open_peer(
     carrier: CarrierName = "websockets",
     ssl_context: ssl.SSLContext | None = None,
     on_stderr: Callable[[bytes], None] | None = None,
+    dialect: PeerDialect = "trio-streams",
+    relayed: bool = False,
+    name: str | None = None,
+    signal: EnvelopeLimits | None = None,
     resume: ResumeOptions | bool | None = None,
     reconnect: ReconnectOptions | None = None,
 ) -> AsyncGenerator[RpcPeer, None]:
@@ -64,6 +71,10 @@ async def open_peer(
       methods: what the other side may call; `RpcPeer.method` and `RpcPeer.match` add to it.
       config: limits and timeouts of the connection; None for those that `options` make.
       carrier, ssl_context, on_stderr: as for `connect`.
+      dialect: what is spoken: ours, or `signal`, the JSON messages of ts-signal-rpc, on WebSockets and byte streams.
+      relayed: whether the URL is a relay's, whose path names who hears whom. Then `to=` is for one of them.
+      name: what this side calls itself in `signal`; None for nothing.
+      signal: limits of that dialect; None for those that `options` make.
       resume: whether calls and streams, of both directions, outlive their connection, and the limits of that; True for the
         defaults, None for whether `reconnect` is given.
       reconnect: how to look for another connection then; None for the defaults.
@@ -74,12 +85,13 @@ async def open_peer(
     Raises:
       ConnectionLost: nobody listens there, or it broke before the hello; one line that names the URL.
       RemoteProtocolError: who listens there speaks something else, or its certificate was refused.
-      LocalProtocolError: the URL or the carrier's name can't be used.
+      LocalProtocolError: the URL, the carrier's name or the dialect can't be used.
 
     Cancellation: what is under way is cancelled on both sides.
     """
     check_carrier(carrier)
     address = parse_address(url, CARRIERS)
+    check_peer_dialect(dialect, address, carrier, is_relayed=relayed)
     options = options or StreamOptions()
     call = Call(
         address,
@@ -87,11 +99,13 @@ async def open_peer(
         carrier,
         ssl_context,
         on_stderr,
-        resume=check_resume(resume, reconnect, address),
+        dialect,
+        resume=check_resume(resume, reconnect, address, dialect),
         reconnect=reconnect,
     )
+    messages = Signal.choose(options, call.config, signal, name=name, is_relayed=relayed)
     async with (
-        run_call(CARRIERS[address.scheme], call) as connection,
+        run_call(CARRIERS[address.scheme], call, messages.run_client if dialect == "signal" else None) as connection,
         RpcPeer(connection, options=options, methods=methods) as peer,
     ):
         yield peer
@@ -141,11 +155,12 @@ class _PeerServer(Listening):
     handler: PeerHandler | None
     options: StreamOptions
     methods: Methods | None
+    messages: Signal
 
     @property
     def max_text_bytes(self) -> int | None:
-        """Clients without a subprotocol are refused."""
-        return None
+        """The longest message of a client that speaks JSON."""
+        return self.messages.limits.max_text_bytes
 
     async def speak(
         self,
@@ -184,8 +199,14 @@ class _PeerServer(Listening):
         received: bytes,
         on_connection: Callable[[Connection], None],
     ) -> None:
-        """To be replaced: the JSON dialect."""
-        await carrier.aclose()
+        """The same to whoever speaks JSON messages."""
+        await self.speak(
+            transport,
+            carrier,
+            make_machine=self.messages.machine_maker(is_client=False, is_text=is_text, signs=signs),
+            received=received,
+            on_connection=on_connection,
+        )
 
 
 async def _run_handler(handler: PeerHandler, peer: RpcPeer, scope: trio.CancelScope) -> None:
@@ -217,6 +238,8 @@ async def serve_peers(
     keyfile: str | None = None,
     ssl_context: ssl.SSLContext | None = None,
     resume: ResumeOptions | bool | None = None,
+    name: str | None = None,
+    signal: EnvelopeLimits | None = None,
     task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Be a peer to all who connect: `urls = await nursery.start(serve_peers, handler, "tcp://127.0.0.1:0")`.
@@ -233,6 +256,8 @@ async def serve_peers(
       drain, carrier, on_connection, certfile, keyfile, ssl_context: as for `serve`.
       resume: whether clients may go on with their sessions on another connection, and the limits of that; True for the
         defaults. `handler` then runs once for each session.
+      name, signal: as for `open_peer`, with those who speak JSON messages: WebSockets without a subprotocol, and byte
+        streams that begin so.
       task_status: started with the bound URLs, in the order of `urls`.
 
     Raises:
@@ -249,6 +274,7 @@ async def serve_peers(
             handler=handler,
             options=options or StreamOptions(),
             methods=methods,
+            messages=Signal.choose(options or StreamOptions(), config, signal, name=name),
             config=config,
             rules=rules,
             carrier=carrier,

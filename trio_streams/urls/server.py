@@ -20,6 +20,7 @@ from trio_streams.procedures.jsonrpc import JsonRpcRunner
 from trio_streams.procedures.router import Router
 from trio_streams.procedures.server import prepare
 from trio_streams.service.background import Background
+from trio_streams.service.cors import with_cors
 from trio_streams.service.front import admitted, logged, probed
 from trio_streams.service.record import record_stream
 from trio_streams.streams.wire import WireStream
@@ -54,15 +55,23 @@ class Server(Listening):
         """The longest message of a client that speaks envelopes."""
         return self.envelopes.max_text_bytes
 
+    @property
+    def message_timeout(self) -> float | None:
+        """What such a client gets for a whole message."""
+        return self.envelopes.message_timeout
+
     def front(self, handler: ExchangeHandler, address: Address) -> ExchangeHandler:
-        """A handler of HTTP exchanges behind probes, checks and, where its host has none, the access log."""
+        """A handler of HTTP exchanges behind probes, checks, CORS and, where its host has none, the access log."""
         rules = self.rules
         handler = with_client(handler)
         if self.dashboard is not None:
             handler = self.dashboard.wrap(handler)
         # The lean host counts by itself, as it reads.
         limit = None if self.host == "lean" else rules.max_header_bytes
-        handler = admitted(handler, self.policy(address), limit)
+        cors = rules.cors
+        handler = admitted(handler, self.policy(address, () if cors is None else cors.origins), limit)
+        if cors is not None:
+            handler = with_cors(handler, cors)
         handler = probed(handler, rules, self.report, lambda: self.drain.has_begun)
         if rules.on_access is not None and self.host == "hypercorn":
             handler = logged(handler, rules.on_access)
@@ -130,7 +139,8 @@ class Server(Listening):
 
     @property
     def _envelopes(self) -> EnvelopeServer:
-        json_rpc = JsonRpcRunner(self.app, lambda: self.urls, background=self.background)
+        on_access = self.rules.on_access
+        json_rpc = JsonRpcRunner(self.app, lambda: self.urls, background=self.background, on_access=on_access)
         return EnvelopeServer(
             router=self.app, json_rpc=json_rpc, config=self.config, limits=self.envelopes, channels=self.channels
         )

@@ -45,18 +45,21 @@ _HOSTS: Final[tuple[str, ...]] = get_args(HostName)
 async def _serve_http(server: Server, address: Address, task_status: trio.TaskStatus[str]) -> None:
     is_tls = address.scheme == "https"
     rules, exchange = server.rules, server.exchange
+    on_access = rules.on_access
     serve_host = partial(serve_hypercorn, max_head_bytes=rules.max_header_bytes)
     if server.host == "lean":
         limits = Http1Limits(
             max_request_line_bytes=min(_MAX_REQUEST_LINE_BYTES, rules.max_header_bytes),
             max_head_bytes=rules.max_header_bytes,
+            body_timeout=exchange.body_timeout,
             drain_timeout=exchange.linger_timeout,
         )
-        serve_host = partial(serve_lean, limits=limits, websocket_config=server.config, on_access=rules.on_access)
+        serve_host = partial(serve_lean, limits=limits, websocket_config=server.config, on_access=on_access)
+    handler = http_handler(
+        server.app, lambda: server.urls, sse_config=rules.sse, background=server.background, on_access=on_access
+    )
     await serve_host(
-        server.front(
-            http_handler(server.app, lambda: server.urls, sse_config=rules.sse, background=server.background), address
-        ),
+        server.front(handler, address),
         address.host,
         address.port,
         config=exchange,

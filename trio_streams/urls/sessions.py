@@ -7,7 +7,7 @@ import logging
 from collections.abc import AsyncGenerator, Callable, Hashable
 from contextlib import AbstractAsyncContextManager
 from functools import partial
-from typing import Final
+from typing import Final, TypeAlias
 
 import trio
 
@@ -26,28 +26,29 @@ __all__ = ["check_resume", "make_sessions", "principal_of", "run_call"]
 
 _logger: Final = logging.getLogger("trio_streams")
 
+Run: TypeAlias = Callable[[Carrier, str], AbstractAsyncContextManager[Connection]]
+
 _RESUMABLE: Final = frozenset({"tcp", "tls", "unix", "ws", "wss"})
 _REASON: Final = "a process that has ended can't be joined again, and an exchange has no session"
 
 
 @contextlib.asynccontextmanager
 async def run_call(
-    open_carrier: Callable[[Call], AbstractAsyncContextManager[Carrier]], call: Call
+    open_carrier: Callable[[Call], AbstractAsyncContextManager[Carrier]], call: Call, run: Run | None = None
 ) -> AsyncGenerator[Connection, None]:
     """Run a connection as the client side for as long as the block, and over as many carriers as the call asks for.
 
     Args:
       open_carrier: of the call's scheme.
       call: where to, and how.
+      run: runs the connection on a carrier, in a dialect that has no sessions; None for ours.
 
     Cancellation: the streams are reset, and the resets leave within `close_timeout`.
     """
     transport = call.address.scheme
     if call.resume is None:
-        async with (
-            open_carrier(call) as carrier,
-            run_client(carrier, config=call.config, transport=transport) as connection,
-        ):
+        run = run or partial(_run_client, call.config)
+        async with open_carrier(call) as carrier, run(carrier, transport) as connection:
             yield connection
         return
     async with run_resuming_client(
@@ -58,6 +59,10 @@ async def run_call(
         transport=transport,
     ) as connection:
         yield connection
+
+
+def _run_client(config: ConnectionConfig, carrier: Carrier, transport: str) -> AbstractAsyncContextManager[Connection]:
+    return run_client(carrier, config=config, transport=transport)
 
 
 def check_resume(

@@ -68,6 +68,7 @@ class EnvelopeInbox(Inbox):
         self.full_since: float | None = None
         self.credit: ReceiveCredit = ReceiveCredit(UNLIMITED, UNLIMITED, name="connection")
         self.owes_grant: bool = False
+        self.is_greeted: bool = True
         self.max_item_bytes_out: int = config.max_item_bytes
         self.hello: records.Hello | None = hello
         self._events.append(events.Greeted(hello))

@@ -73,7 +73,7 @@ class EnvelopeMux(Mux):
         if heard_at != self._heard_at:
             self._heard_at = heard_at
             self._liveness.heard(heard_at)
-        error = self._liveness.check(now, greeted=True)
+        error = self._liveness.check(now, greeted=self._in.is_greeted)
         if error is not None:
             self._in.fail(error)
         elif (number := self._liveness.ping_due(now)) is not None:

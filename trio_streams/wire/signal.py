@@ -4,8 +4,9 @@ There are two families. A *stream message* has `type` and `streamId`, and is rec
 `category`: a request or its response, the welcome of a server, a ping or a pong, an error that belongs to nobody.
 Payloads stay the JSON text that they are: whoever takes an item knows its type and decodes it once.
 
-One thing is ours: a response may have an `error` of code and message beside its `data`, since the original has no word
-for a handler that failed and answers nothing. Its own peers ignore what they do not know.
+Two things are ours: a response may have an `error` of code and message beside its `data`, since the original has no word
+for a handler that failed and answers nothing; and a `StreamError` may have a `code`. Its own peers ignore what they do not
+know.
 """
 
 from __future__ import annotations
@@ -22,11 +23,13 @@ from trio_streams.core import records
 
 __all__ = [
     "Category",
+    "DataMessage",
     "RpcMessage",
     "SignalFault",
     "StreamMessage",
     "StreamMessageType",
     "decode",
+    "decode_data",
     "encode",
     "encode_data",
     "quote",
@@ -62,6 +65,7 @@ class StreamMessage:
       payload: the item as JSON text, of data.
       error: why, of an error.
       to: for whom it is, where a relay is between; everybody on the topic where it is None. The original never says.
+      code: the name of our code, of an error. Nor does it say that.
     """
 
     type: StreamMessageType
@@ -69,6 +73,7 @@ class StreamMessage:
     payload: bytes | None = None
     error: str | None = None
     to: str | None = None
+    code: str | None = None
 
 
 @attrs.frozen(kw_only=True)
@@ -139,6 +144,7 @@ class _Message(msgspec.Struct, rename="camel"):
     timestamp: int | float | None = None
     error: msgspec.Raw = msgspec.Raw()
     details: object = None
+    code: str | None = None
 
 
 class _Failure(msgspec.Struct):
@@ -147,6 +153,20 @@ class _Failure(msgspec.Struct):
     details: object = None
 
 
+class DataMessage(msgspec.Struct, rename="camel", tag_field="type", tag="StreamData", gc=False):
+    """An item of a stream, with no more made of it than is asked for; see `StreamMessage`."""
+
+    stream_id: str
+    payload: msgspec.Raw = msgspec.Raw(b"null")
+    to: str | None = None
+
+    def message(self) -> StreamMessage:
+        """The same as any stream message."""
+        return StreamMessage(StreamMessageType.STREAM_DATA, self.stream_id, bytes(self.payload), to=self.to)
+
+
+_DATA_START: Final = b'{"type":"StreamData",'
+_decode_data: Final = msgspec.json.Decoder(DataMessage).decode
 _decode: Final = msgspec.json.Decoder(_Message).decode
 _decode_failure: Final = msgspec.json.Decoder(_Failure | str | None).decode
 _encode: Final = msgspec.json.Encoder().encode
@@ -155,6 +175,20 @@ _PATH: Final = re.compile(r"`\$\.?([^`]*)`")
 _DATA: Final = StreamMessageType.STREAM_DATA
 _TYPES: Final = {one.value: one for one in StreamMessageType}
 _CATEGORIES: Final = {one.value: one for one in Category}
+
+
+def decode_data(text: bytes) -> DataMessage | None:
+    """The same as `decode`, at a third of its cost, for what nearly all messages are.
+
+    Returns:
+      An item; None for anything else, and for what is in any way unusual or wrong: `decode` says what that is.
+    """
+    if not text.startswith(_DATA_START) or not text.isascii():
+        return None
+    try:
+        return _decode_data(text)
+    except _MALFORMED:
+        return None
 
 
 def decode(text: bytes | str) -> StreamMessage | RpcMessage:
@@ -196,7 +230,7 @@ def _stream_message(found: _Message, name: str, stream_id: str) -> StreamMessage
     reason = _failure(found.error)
     if not isinstance(reason, str):
         raise SignalFault("INVALID_ARGUMENT", "A StreamError says why in error, a string", {"field": "error"})
-    return StreamMessage(kind, stream_id, error=reason, to=found.to)
+    return StreamMessage(kind, stream_id, error=reason, to=found.to, code=found.code)
 
 
 def _failure(raw: msgspec.Raw) -> _Failure | str | None:
@@ -257,15 +291,17 @@ _REQUIRED: Final[Mapping[Category, Sequence[tuple[str, str]]]] = {
 """What the original's schema asks of each category: the field here, and its name on the wire."""
 
 
-def encode_data(stream_id: bytes, items: Sequence[bytes]) -> list[bytes]:
+def encode_data(stream_id: bytes, items: Sequence[bytes], to: bytes | None = None) -> list[bytes]:
     """Items of a stream, each as a message.
 
     Args:
       stream_id: as JSON, quoted (`quote`).
       items: JSON texts.
+      to: for whom, quoted; None for everybody.
     """
     before = b'{"type":"StreamData","streamId":' + stream_id + b',"payload":'
-    return [before + (item or b"null") + b"}" for item in items]
+    after = b"}" if to is None else b',"to":' + to + b"}"
+    return [before + (item or b"null") + after for item in items]
 
 
 def encode(message: StreamMessage | RpcMessage) -> bytes:
@@ -286,6 +322,7 @@ def encode(message: StreamMessage | RpcMessage) -> bytes:
         add(b"payload", (message.payload or b"null") if message.type is _DATA else None)
         add(b"error", message.error)
         add(b"to", message.to)
+        add(b"code", message.code)
         return b"{" + b",".join(parts) + b"}"
     add(b"category", message.category.value)
     add(b"from", message.sender)

@@ -22,7 +22,16 @@ from trio_streams.wire.envelope_framing import frame
 from trio_streams.wire.envelope_inbox import EnvelopeInbox
 from trio_streams.wire.envelope_limits import EnvelopeLimits
 from trio_streams.wire.envelope_stream import EnvelopeStream
-from trio_streams.wire.signal import Category, RpcMessage, SignalFault, StreamMessage, StreamMessageType, decode, encode
+from trio_streams.wire.signal import (
+    Category,
+    RpcMessage,
+    SignalFault,
+    StreamMessage,
+    StreamMessageType,
+    decode,
+    decode_data,
+    encode,
+)
 from trio_streams.wire.signal_names import REQUEST, STREAM, STREAM_ID
 from trio_streams.wire.signal_writer import FROM, FROM_NAME, TO, Kind, Said, SignalWriter
 
@@ -45,6 +54,7 @@ class SignalInbox(EnvelopeInbox):
       config: the limits that every dialect has.
       limits: this dialect's own.
       is_client: which side this is.
+      awaits_welcome: whether the peer has greeted only when it has welcomed us.
       now: seconds.
     """
 
@@ -58,6 +68,7 @@ class SignalInbox(EnvelopeInbox):
         limits: EnvelopeLimits,
         *,
         is_client: bool,
+        awaits_welcome: bool = False,
         now: float,
     ) -> None:
         hello = records.Hello("", agent="signal", max_item_bytes=config.max_item_bytes, max_streams=config.max_streams)
@@ -66,6 +77,7 @@ class SignalInbox(EnvelopeInbox):
         self._now = now
         self._next_number = 2 if is_client else 1
         self._calls: dict[str, int] = {}
+        self._asked: dict[str, int] = {}
         self._sent: dict[str, int] = {}
         self._heard: dict[str, int] = {}
         self._refused: dict[str, None] = {}
@@ -73,6 +85,10 @@ class SignalInbox(EnvelopeInbox):
         self.pings: dict[float, int] = {}
         self.welcome: RpcMessage | None = None
         self.open_limit: int = config.max_streams
+        self._greeting = events.Greeted(hello)
+        if awaits_welcome:
+            self.is_greeted: bool = False
+            self._events.clear()
 
     # -- what the machine asks --------------------------------------------------------------------------------
 
@@ -103,7 +119,7 @@ class SignalInbox(EnvelopeInbox):
         if said is not None and self._writer.find(stream_id) is None:
             if stream_id & 1 != self._peer_parity:
                 self._allow_another()
-            for ids in (self._calls, self._sent, self._heard):
+            for ids in (self._calls, self._asked, self._sent, self._heard):
                 if ids.get(said.id) == stream_id:
                     del ids[said.id]
                     if ids is self._heard:
@@ -118,7 +134,7 @@ class SignalInbox(EnvelopeInbox):
         self.open_limit += 1
         if self.wants_to_open:
             self._allow_streams()
-            self.owes_grant = self.failure is None  # the driver is to tell those who wait
+            self.owes_grant: bool = self.failure is None  # the driver is to tell those who wait
 
     def _exhaust(self, stream_id: int, field: str, limit: int) -> None:
         self._refuse_item(stream_id, self._stalled(stream_id, field, limit))
@@ -136,8 +152,12 @@ class SignalInbox(EnvelopeInbox):
     # -- messages ---------------------------------------------------------------------------------------------
 
     def _take_message(self, message: bytes) -> None:
+        data = decode_data(message)
+        if data is not None and self._run and data.stream_id == self._run_id:
+            self._run.append(bytes(data.payload))
+            return
         try:
-            found = decode(message)
+            found = decode(message) if data is None else data.message()
             if isinstance(found, StreamMessage):
                 self._take_stream_message(found)
                 return
@@ -149,7 +169,8 @@ class SignalInbox(EnvelopeInbox):
 
     def _take_stream_message(self, message: StreamMessage) -> None:
         id_ = message.stream_id
-        if message.type is StreamMessageType.STREAM_DATA and self._run and id_ == self._run_id:
+        is_data = message.type is StreamMessageType.STREAM_DATA
+        if is_data and self._run and id_ == self._run_id:
             self._run.append(message.payload or b"null")
             return
         self._flush_run()
@@ -157,18 +178,19 @@ class SignalInbox(EnvelopeInbox):
         machine = self._streams.get(number)
         if machine is None:
             if id_ in self._refused:
-                if message.type is not StreamMessageType.STREAM_DATA:
+                if not is_data:
                     del self._refused[id_]
                 return
             number, machine = self._hear(message)
-        if message.type is StreamMessageType.STREAM_DATA:
+        if is_data:
             if machine.receive_state is HalfState.OPEN:
                 self._run_number, self._run_id = number, id_
                 self._run.append(message.payload or b"null")
             return
         status = records.OK
         if message.type is StreamMessageType.STREAM_ERROR:
-            status = records.Status(Code.UNKNOWN.name, message.error or "")
+            code = message.code if message.code not in (None, "", "OK") else None
+            status = records.Status(code or Code.UNKNOWN.name, message.error or "")
         del self._heard[id_]
         self._finish(number, machine, status)
 
@@ -230,6 +252,7 @@ class SignalInbox(EnvelopeInbox):
             self._writer.forget(number)
             return
         number, machine = self._accept(said)
+        self._asked[id_] = number
         self._events.append(events.Opened(number, records.Open(REQUEST, metadata)))
         self._take_items(number, [message.data or b"null"])
         self._finish(number, machine, records.OK)
@@ -256,6 +279,10 @@ class SignalInbox(EnvelopeInbox):
         self._check_id("clientId", message.client_id or "")
         self.welcome = message
         self._writer.client_id = message.client_id
+        if not self.is_greeted:
+            self.is_greeted = True
+            self._liveness.greeted()
+            self._events.append(self._greeting)
 
     def _take_ping(self, message: RpcMessage) -> None:
         pong = RpcMessage(category=Category.PONG, timestamp=message.timestamp, to=message.sender)
@@ -270,20 +297,22 @@ class SignalInbox(EnvelopeInbox):
     def _take_error(self, message: RpcMessage) -> None:
         details: Mapping[object, object] = message.details if isinstance(message.details, dict) else {}
         code, request_id, stream_id = (details.get(name) for name in ("code", "requestId", "streamId"))
-        name = code if isinstance(code, str) and code != "OK" else Code.UNKNOWN.name
+        name = code if isinstance(code, str) else Code.UNKNOWN.name
         reason = message.error or ""
-        called = self._calls.get(request_id, 0) if isinstance(request_id, str) else 0
-        sent = self._sent.get(stream_id, 0) if isinstance(stream_id, str) else 0
+        called, asked = (_find(ids, request_id) for ids in (self._calls, self._asked))
+        stopped = asked or _find(self._sent, stream_id)
         if (machine := self._streams.get(called)) is not None:
+            name = Code.UNKNOWN.name if name == "OK" else name
             self._finish(called, machine, records.Status(name, reason, message.details))
-        elif (machine := self._streams.get(sent)) is not None:
-            self._stop_sending(sent, machine, Code.from_name(name), reason)
+        elif (machine := self._streams.get(stopped)) is not None:
+            self._stop_sending(stopped, machine, Code.from_name(name), reason)
         else:
             _logger.info("the peer reports an error: %s", reason[:1_000])
 
     def _stop_sending(self, number: int, machine: StreamMachine, code: Code, reason: str) -> None:
         queued = machine.queued_bytes
-        machine.stopped()  # always news: a stream of ours that is over is gone, for it has no other half
+        if not machine.stopped():
+            return
         self._out.forget(number, queued)
         self._out.put_record(number, records.Reset(code, reason))
         self._events.append(events.Stopped(number, code, reason))
@@ -297,3 +326,7 @@ class SignalInbox(EnvelopeInbox):
         Category.PONG: _take_pong,
         Category.ERROR: _take_error,
     }
+
+
+def _find(ids: Mapping[str, int], id_: object) -> int:
+    return ids.get(id_, 0) if isinstance(id_, str) else 0

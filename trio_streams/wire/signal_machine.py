@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Mapping
-from typing import Final
+from typing import ClassVar, Final
 
 from trio_streams.codes import Code
 from trio_streams.config import ConnectionConfig
 from trio_streams.core import records
 from trio_streams.core.errors import LocalProtocolError
+from trio_streams.wire.envelope import SignsOfLife
 from trio_streams.wire.envelope_framing import frame
 from trio_streams.wire.envelope_limits import EnvelopeLimits
 from trio_streams.wire.envelope_mux import EnvelopeMux
@@ -44,8 +45,13 @@ class SignalMachine(EnvelopeMux):
       epoch: the time of day, in seconds since 1970, when that clock was 0: pings carry times of day.
       name: what this side calls itself; None for nothing.
       is_relayed: whether the other end is a relay, through which several peers hear the same streams.
+      awaits_welcome: whether the peer has to welcome us, within `handshake_timeout`, before streams are opened. It is
+        pinged meanwhile: a server of several dialects on a byte stream waits for a client's first word.
+      signs: of the peer's life, where the carrier has such; without, the peer is asked by messages.
       new_id: makes the ids of calls, streams and clients; unguessable ones.
     """
+
+    carries_metadata: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -57,27 +63,50 @@ class SignalMachine(EnvelopeMux):
         epoch: float = 0.0,
         name: str | None = None,
         is_relayed: bool = False,
+        awaits_welcome: bool = False,
+        signs: SignsOfLife | None = None,
         new_id: Callable[[], str] = _new_id,
     ) -> None:
+        self._signs = signs
+        self._is_relayed = is_relayed
         self._writer = SignalWriter(name, is_relayed=is_relayed)
         self._limits = limits
         self._epoch = epoch
         self._new_id = new_id
         self._now = now
         super().__init__(self._writer, is_client=is_client, config=config, idle_timeout=config.idle_timeout, now=now)
+        if awaits_welcome:
+            self._liveness.restart(now)
         self._in: SignalInbox = SignalInbox(
-            self._writer, self._streams, self._out, self._liveness, config, limits, is_client=is_client, now=now
+            self._writer,
+            self._streams,
+            self._out,
+            self._liveness,
+            config,
+            limits,
+            is_client=is_client,
+            awaits_welcome=awaits_welcome,
+            now=now,
         )
+        if awaits_welcome:
+            self.ping(now)
         if not is_client:
-            welcome = RpcMessage(
-                category=Category.WELCOME, client_id=new_id(), session_id=new_id(), restored_session=False
-            )
-            self._out.put(frame(encode(welcome)))
+            self._out.put(frame(encode(_make_welcome(new_id))))
 
     @property
     def welcome(self) -> RpcMessage | None:
         """What the peer, or a relay, welcomed us with, once it has."""
         return self._in.welcome
+
+    @property
+    def has_addresses(self) -> bool:
+        """Whether a relay is between."""
+        return self._is_relayed
+
+    @property
+    def client_id(self) -> str | None:
+        """What we are called in the welcome."""
+        return None if self._in.welcome is None else self._in.welcome.client_id
 
     def open(
         self,
@@ -126,7 +155,8 @@ class SignalMachine(EnvelopeMux):
 
     @property
     def _last_heard_at(self) -> float:
-        return self._in.heard_at
+        heard_at = self._in.heard_at
+        return heard_at if self._signs is None else max(heard_at, self._signs.heard_at)
 
     def handle_deadline(self, now: float) -> None:
         """As in every dialect of messages."""
@@ -134,4 +164,11 @@ class SignalMachine(EnvelopeMux):
         super().handle_deadline(now)
 
     def _ask_for_life(self, number: int) -> None:
-        self._send_ping(number, self._now)
+        if self._signs is None:
+            self._send_ping(number, self._now)
+        else:
+            self._signs.ping_nowait()
+
+
+def _make_welcome(new_id: Callable[[], str]) -> RpcMessage:
+    return RpcMessage(category=Category.WELCOME, client_id=new_id(), session_id=new_id(), restored_session=False)

@@ -73,9 +73,11 @@ class Said:
     to_name: str | None = None
     is_said: bool = False
     quoted: bytes = attrs.field(init=False)
+    quoted_to: bytes | None = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self.quoted = quote(self.id)
+        self.quoted_to = None if self.to is None else quote(self.to)
 
 
 class SignalWriter(EnvelopeWire):
@@ -111,10 +113,7 @@ class SignalWriter(EnvelopeWire):
         """A run of items, each as a message of its own; of a request and a response there is one."""
         said = self._said[stream_id]
         if said.kind is Kind.STREAM:
-            if said.to is None:
-                return b"".join(map(frame, encode_data(said.quoted, items)))
-            data = StreamMessageType.STREAM_DATA
-            return b"".join([frame(encode(StreamMessage(data, said.id, item, to=said.to))) for item in items])
+            return b"".join(map(frame, encode_data(said.quoted, items, said.quoted_to)))
         if said.kind is Kind.HEARD or said.is_said:
             return _UNSAID  # there is one answer, and it has been given
         said.is_said = True
@@ -132,28 +131,28 @@ class SignalWriter(EnvelopeWire):
             return self._end(said, records.Status(record.code.name, record.reason))
         if isinstance(record, records.Stop) and said.kind is Kind.HEARD:
             return self._stop(said, record)
+        if isinstance(record, records.Stop) and said.kind is Kind.REQUEST and said.is_said:
+            fault = SignalFault(record.code.name, record.reason or "The call was given up", {"requestId": said.id})
+            return self.encode_fault(fault, said.to)
         return _UNSAID
 
     def _stop(self, said: Said, record: records.Stop) -> bytes:
         """Tell a sender that nobody takes more: the original has no word for it, and shows this one."""
-        is_wished = record.code in (Code.OK, Code.CANCELLED)
-        if self._is_relayed and not is_wished:
+        if self._is_relayed and record.code not in (Code.OK, Code.CANCELLED):
             return _UNSAID
-        code = Code.CANCELLED if is_wished else record.code
         reason = record.reason or "The stream was closed by its receiver"
-        return self.encode_fault(SignalFault(code.name, reason, {"streamId": said.id}))
+        return self.encode_fault(SignalFault(record.code.name, reason, {"streamId": said.id}))
 
     def _end(self, said: Said, status: records.Status) -> bytes:
         if said.kind is Kind.STREAM:
-            kind, reason = StreamMessageType.STREAM_END, None
+            kind, reason, code = StreamMessageType.STREAM_END, None, None
             if not status.is_ok:
-                kind, reason = StreamMessageType.STREAM_ERROR, status.message or status.code
-            return frame(encode(StreamMessage(kind, said.id, error=reason, to=said.to)))
+                kind, reason, code = StreamMessageType.STREAM_ERROR, status.message or status.code, status.code
+            return frame(encode(StreamMessage(kind, said.id, error=reason, to=said.to, code=code)))
         if said.is_said or said.kind is Kind.HEARD:
             return _UNSAID
         if said.kind is not Kind.ASKED and not status.is_ok:
             return _UNSAID  # nobody has heard of it
-        said.is_said = True
         return frame(encode(self._message(said, status=status)))
 
     def _message(self, said: Said, *, data: bytes | None = None, status: records.Status = records.OK) -> RpcMessage:
@@ -170,10 +169,10 @@ class SignalWriter(EnvelopeWire):
 
     # -- what belongs to no stream ----------------------------------------------------------------------------
 
-    def encode_fault(self, fault: SignalFault) -> bytes:
-        """The answer to a message that is refused, or to a whole connection."""
+    def encode_fault(self, fault: SignalFault, to: str | None = None) -> bytes:
+        """The answer to a message that is refused, or to a whole connection; `to` says for whom, through a relay."""
         details: dict[str, object] = {"code": fault.code, **(fault.details or {})}
-        return frame(encode(RpcMessage(category=Category.ERROR, error=fault.message, details=details)))
+        return frame(encode(RpcMessage(category=Category.ERROR, to=to, error=fault.message, details=details)))
 
 
 def said_of(name: str, metadata: Mapping[str, str], new_id: Callable[[], str]) -> Said:

@@ -19,6 +19,16 @@ export default {
   equal: (a, b) => Object.is(a, b) || fail(`${show(a)} is not ${show(b)}`),
   deepEqual: (a, b) => show(a) === show(b) || fail(`${show(a)} is not ${show(b)}`),
   match: (text, rule) => rule.test(text) || fail(`${text} does not match ${rule}`),
+  throws(call, expected) {
+    let error;
+    try {
+      call();
+    } catch (caught) {
+      error = caught;
+    }
+    if (error === undefined) fail(`it did not throw ${expected}`);
+    if (!isAs(error, expected)) fail(`it threw ${error}`);
+  },
   async rejects(promise, expected) {
     let error;
     try {

@@ -1,5 +1,5 @@
 // Compiled only: every part of the interface as a program would use it, and what the compiler has to find.
-import { type Client, CodecError, ConnectionLost, RpcError, StreamReset, StreamStopped, type StreamStatistics, connect } from "./client.js";
+import { type Client, CodecError, ConnectionLost, type PeerStream, RpcError, type RpcPeer, StreamReset, StreamStopped, type StateChange, type StreamStatistics, connect, openPeer } from "./client.js";
 
 type Line = { level: string; text: string };
 
@@ -30,6 +30,23 @@ export async function main(signal: AbortSignal): Promise<number> {
   return sum + total;
 }
 
+export async function equals(show: (change: StateChange) => void): Promise<number> {
+  const peer: RpcPeer = await openPeer("/peers", { resume: { maxSessionAge: 30_000 }, reconnect: { maxDelay: 5_000 }, maxUnclaimedStreams: 10 });
+  peer.onstatechange = show;
+  peer.method("square", ({ n }, { signal }) => (signal.aborted ? 0 : n * n));
+  peer.match((data) => data);
+  const { data } = await peer.request<number>({ method: "add" }, { timeout: 5_000, priority: 1 });
+  await peer.send("hello");
+  const id: string = await peer.sendStream([1, 2, 3], "up", { raw: false });
+  peer.abortStream(id);
+  const [, stream]: [string | null, PeerStream<Line>] = peer.receiveStream<Line>();
+  for await (const line of stream) console.log(line.text, stream.id, await stream.begun);
+  peer.closeReceivingStream("down");
+  const { state, resumes, retainedBytes } = peer.statistics();
+  peer.close();
+  return state === "detached" ? resumes + retainedBytes : data;
+}
+
 export function explain(error: unknown): string {
   if (error instanceof StreamReset || error instanceof StreamStopped) return error.code;
   if (error instanceof RpcError) return `${error.code} ${error.message} ${JSON.stringify(error.details)}`;
@@ -45,4 +62,6 @@ export async function wrong(client: Client): Promise<void> {
   for await (const line of client.stream<Line>("x")) line.toFixed();
   // @ts-expect-error a chat takes strings
   await client.bidi<string>("x").send(5);
+  // @ts-expect-error there is no such state
+  if (client.state === "resumed") return;
 }

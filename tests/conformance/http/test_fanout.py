@@ -16,6 +16,7 @@ import trio.lowlevel
 from tests.conformance.http.hosts import HOSTS, ask, open_request, read_all, read_until, until
 from trio_streams.service.broadcast import Broadcast, BroadcastConfig, LagPolicy
 from trio_streams.service.exchange import Exchange, ExchangeConfig, Routes, respond
+from trio_streams.streams import pace
 from trio_streams.wire import sse
 from trio_streams.wire.http1_body import encode_chunk
 
@@ -271,8 +272,12 @@ async def test_partial_writes_tear_nothing(host: str) -> None:
             broadcast.end()
 
 
-async def test_an_idle_reader_of_the_lean_host_is_one_task() -> None:
-    """The one that its connection has anyway: it reads for itself, and whoever publishes writes."""
+@pytest.mark.parametrize("is_loaded", [False, True])
+async def test_an_idle_reader_of_the_lean_host_is_one_task(is_loaded: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The one that its connection has anyway: it reads for itself, and whoever publishes writes. On a loaded machine, where
+    each step takes a schedule point, too."""
+    if is_loaded:
+        monkeypatch.setattr(pace, "BATCH_SECONDS", 0.0)
     broadcast = Broadcast[bytes]()
     async with broadcasting("lean", broadcast) as port:
         before = trio.lowlevel.current_statistics().tasks_living
