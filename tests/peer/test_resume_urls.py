@@ -14,7 +14,6 @@ import trio
 
 from tests.conformance.relay import Relay, open_relay
 from tests.peer.cuts import Books, converse
-from trio_streams.connection import Connection
 from trio_streams.errors import ConnectionLost, LocalProtocolError
 from trio_streams.peer import ReconnectOptions, ResumeOptions, RpcPeer
 from trio_streams.testing.peers import until
@@ -29,7 +28,6 @@ class Served:
 
     Attributes:
       peers: those that have come.
-      connections: theirs.
       books: what their handlers have done.
       drain: ends the server.
       over: set when it has ended.
@@ -38,7 +36,6 @@ class Served:
 
     def __init__(self) -> None:
         self.peers: list[RpcPeer] = []
-        self.connections: list[Connection] = []
         self.books = Books()
         self.drain = Drain()
         self.over = trio.Event()
@@ -65,7 +62,6 @@ async def serving(scheme: str, folder: Path, **options: Any) -> AsyncGenerator[S
             served.handle,
             url,
             drain=served.drain,
-            on_connection=served.connections.append,
             task_status=task_status,
             **{"resume": True, **options},
         )
@@ -89,9 +85,10 @@ async def test_both_sides_go_on(scheme: str, tmp_path: Path) -> None:
         is_over = trio.Event()
 
         async def cut() -> None:
-            while not is_over.is_set():
+            for _ in range(8):  # a machine that is busy elsewhere shall get on between two cuts
                 await trio.sleep(0.05)
-                served.relay.cut()
+                if not is_over.is_set():
+                    served.relay.cut()
 
         async with trio.open_nursery() as cutting:
             cutting.start_soon(cut)
@@ -102,9 +99,8 @@ async def test_both_sides_go_on(scheme: str, tmp_path: Path) -> None:
             is_over.set()
         await until(lambda: len(near.told) == len(served.books.told) == 30)
         assert near.calls == served.books.calls == list(range(30))
-        await until(lambda: peer.connection.statistics().is_attached)
-        assert peer.connection.statistics().resumes > 0
-        assert (len(served.peers), len(served.connections)) == (1, 1)
+        await until(lambda: peer.connection.statistics().resumes > 0)
+        assert len(served.peers) == 1  # a connection that is cut before its hello is nobody's
         await peer.drain()
 
 
