@@ -42,16 +42,16 @@ async def accepted(subprotocol: str = "") -> AsyncIterator[tuple[WebSocketCarrie
         await carrier.aclose()
 
 
-def text(size: int, *, opcode: Opcode = Opcode.TEXT, fin: bool = True) -> bytes:
-    return Frame(opcode, b"x" * size, fin=fin).serialize(mask=True)
+def text(size: int, letter: bytes = b"x", *, opcode: Opcode = Opcode.TEXT, fin: bool = True) -> bytes:
+    return Frame(opcode, letter * size, fin=fin).serialize(mask=True)
 
 
 @pytest.mark.parametrize("start", [text(9)[:1], text(9)[:7], text(9, fin=False), text(9, fin=False) + b"\x80", b"\x89"])
 async def test_what_has_begun_is_bounded(autojump_clock: trio.testing.MockClock, start: bytes) -> None:
     """A head, a payload, a part of a message, a ping: from the first byte on, however often one comes."""
     async with accepted() as (carrier, sender):
-        await sender.send_all(text(3) + start)
-        assert await carrier.receive_messages() == ["xxx"]
+        await sender.send_all(text(3, b"y") + start)
+        assert await carrier.receive_messages() == ["yyy"]
         began = trio.current_time()
         with pytest.raises(RemoteProtocolError, match="not complete within message_timeout of 10 s") as caught:
             await carrier.receive_messages()

@@ -104,15 +104,7 @@ async def accept_websocket(
     finally:
         if not is_open:
             await _close_refused(stream, config)
-    return WebSocketCarrier(
-        stream,
-        machine,
-        peer=peer,
-        config=config,
-        path=request.path,
-        unfed=unfed,
-        message_timeout=find_message_timeout() if machine.subprotocol is None else None,
-    )
+    return _open_carrier(stream, machine, peer, config, request.path, unfed)
 
 
 async def connect_websocket(
@@ -253,6 +245,13 @@ def _limit_texts(machine: ServerProtocol) -> None:
     limit, most = find_text_limit(), machine.max_message_size
     if machine.subprotocol is None and limit is not None and most is not None:
         machine.max_message_size = min(most, limit)
+
+
+def _open_carrier(
+    stream: trio.abc.Stream, machine: ServerProtocol, peer: str, config: ConnectionConfig, path: str, unfed: bytes
+) -> WebSocketCarrier:
+    timeout = find_message_timeout() if machine.subprotocol is None else None
+    return WebSocketCarrier(stream, machine, peer=peer, config=config, path=path, unfed=unfed, message_timeout=timeout)
 
 
 def _answer(machine: ServerProtocol, request: Request, check: CheckRequest | None) -> Response:
