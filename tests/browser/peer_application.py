@@ -25,13 +25,13 @@ _FORMS: Final[dict[Form, dict[str, Any]]] = {
 
 def declare(peer: RpcPeer) -> None:
     """Declare it all on one peer."""
-    _declare_calls(peer)
-    _declare_streams(peer)
-    _declare_directions(peer)
-
-
-def _declare_calls(peer: RpcPeer) -> None:
     happened: defaultdict[str, trio.Event] = defaultdict(trio.Event)
+    _declare_calls(peer, happened)
+    _declare_streams(peer)
+    _declare_directions(peer, happened)
+
+
+def _declare_calls(peer: RpcPeer, happened: defaultdict[str, trio.Event]) -> None:
     told: list[object] = []
 
     @peer.method("add")
@@ -105,7 +105,7 @@ def _declare_streams(peer: RpcPeer) -> None:
         return [seen, wrong]
 
 
-def _declare_directions(peer: RpcPeer) -> None:
+def _declare_directions(peer: RpcPeer, happened: defaultdict[str, trio.Event]) -> None:
     @peer.method("call.back")
     async def call_back(data: object) -> object:
         """Call the other side; its answer, or how it refused."""
@@ -114,12 +114,17 @@ def _declare_directions(peer: RpcPeer) -> None:
         except RpcError as exc:
             return {"code": str(exc.code), "message": exc.message, "details": exc.details}
 
-    @peer.method("call.briefly")
-    async def call_briefly(data: object, seconds: float) -> str:
-        """Call the other side, and lose patience."""
-        with trio.move_on_after(seconds):
-            await peer.request(data)
-            return "answered"
+    @peer.method("happen")
+    async def happen(what: str) -> None:
+        happened[what].set()
+
+    @peer.method("call.until")
+    async def call_until(data: object, what: str) -> str:
+        """Call the other side until something has happened."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(peer.request, data)
+            await happened[what].wait()
+            nursery.cancel_scope.cancel()
         return "gave up"
 
     @peer.method("tell.back")

@@ -57,6 +57,7 @@ export const answers = using(async (peer, call) => {
   peer.method("nothing", () => {});
   peer.method("hang", (params, { signal }) => new Promise((resolve, reject) => {
     signals.push(signal);
+    call("happen", { what: "here" });
     signal.addEventListener("abort", () => reject(signal.reason));
   }));
   peer.method("say", ({ text }) => void told.push(text));
@@ -68,7 +69,7 @@ export const answers = using(async (peer, call) => {
   assert.equal((await call("call.back", { data: 5 })).code, "UNIMPLEMENTED");
   peer.match((data) => ({ echoed: data }));
   assert.deepEqual(await call("call.back", { data: [1, { method: 2 }] }), { data: { echoed: [1, { method: 2 }] } });
-  assert.equal(await call("call.briefly", { data: { method: "hang" }, seconds: 0.05 }), "gave up");
+  assert.equal(await call("call.until", { data: { method: "hang" }, what: "here" }), "gave up");
   for (let n = 0; n < 1_000 && !signals[0].aborted; n += 1) await sleep(5);
   assert.equal(signals[0].aborted, true);
   await call("tell.back", { data: { method: "say", params: { text: "psst" } } });
