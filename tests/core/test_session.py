@@ -114,10 +114,12 @@ def test_a_session_that_the_peer_has_lost_ends_with_one_error() -> None:
     error = failed(session)
     assert (error.code, error.field) == (Code.UNAVAILABLE, "session_id")
     assert "the session could not be resumed: the peer does not have it any more" in str(error)
+    assert not session.is_flushed
     greeting, goodbye = said(session)
     assert isinstance(greeting, records.Hello)
     assert isinstance(goodbye, records.GoAway)
     assert not session.can_outlive
+    assert session.is_flushed  # what was kept for a resume keeps nobody waiting
 
 
 def test_a_peer_that_wants_a_session_that_is_not_here_is_refused() -> None:

@@ -286,9 +286,11 @@ class Session(Mux):
         """Whether everything was given to a carrier that lives."""
         if self._is_steady:
             return super().is_flushed
-        return self._is_given_up or not (
-            self._greeting or self._out.queued_bytes or self._out.control_bytes or self.retained_bytes
-        )
+        if self._is_given_up:
+            return True
+        if self._in.failure is not None:  # what is kept will never be wanted
+            return not self._out.control_bytes
+        return not (self._greeting or self._out.queued_bytes or self._out.control_bytes or self.retained_bytes)
 
     def receive(self, data: bytes, now: float) -> None:
         """Take bytes from the carrier. Never raises for the peer's fault: `Failed` is the last event then."""
