@@ -108,7 +108,7 @@ def tests(session: nox.Session) -> None:
 @nox.session(python=PYTHONS)
 def conformance(session: nox.Session) -> None:
     """One suite over every transport."""
-    _install(session, "-e", ".[quic,testing,demo]", *_group("test"))
+    _install(session, "-e", ".[quic,testing,demo,metrics]", *_group("test"))
     session.run("python", "-m", "pytest", "tests/conformance", *session.posargs)
 
 
