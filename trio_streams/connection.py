@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any, ClassVar
 
 import trio
@@ -21,6 +21,7 @@ from trio_streams.core.mux import Mux
 from trio_streams.core.session import Session
 from trio_streams.core.states import FINISHED
 from trio_streams.errors import ConnectionLost, forget_frames
+from trio_streams.streams.owning import Owning
 from trio_streams.streams.statistics import ConnectionStatistics as ConnectionStatistics
 from trio_streams.streams.wire import WireStream
 
@@ -148,8 +149,7 @@ class Connection:
         with self.own(stream):
             yield stream
 
-    @contextlib.contextmanager
-    def own(self, stream: WireStream[bytes, bytes]) -> Iterator[WireStream[bytes, bytes]]:
+    def own(self, stream: WireStream[bytes, bytes]) -> Owning:
         """Own an accepted stream for a block; leaving it applies the exit policy, as for `open_stream`.
 
         The block is inside the stream's cancel scope: the peer's RESET or STOP, its deadline and the loss of the
@@ -158,17 +158,10 @@ class Connection:
         Args:
           stream: from `accept_stream`, or given to `on_accepted`.
         """
-        try:
-            with stream.cancel_scope:
-                try:
-                    yield stream
-                except BaseException as exc:
-                    stream.leave(exc)
-                    raise
-                else:
-                    stream.leave(None)
-        finally:
-            self._streams.pop(stream.id, None)
+        return Owning(stream, self._forget)
+
+    def _forget(self, stream_id: int) -> None:
+        self._streams.pop(stream_id, None)
 
     async def _open(
         self, name: str, metadata: Mapping[str, str], high_water_mark: int | None, priority: int, deadline: float
