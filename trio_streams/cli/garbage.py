@@ -1,8 +1,9 @@
 """The collector of cycles, while a command serves.
 
 What is over on a server is freed by its last reference, so the collector finds next to nothing there, and what it costs is
-a walk over everything that lives, in which nobody is served. A command therefore lets it look less often. Only commands do:
-a library has no business with what belongs to its whole process.
+a walk over what lives, in which nobody is served. A command therefore lets it look at all seldom, and at what is young often:
+the young are many where much is made while as much that is old is freed, and a late look at them takes as long as one at all.
+Only commands do: a library has no business with what belongs to its whole process.
 """
 
 from __future__ import annotations
@@ -18,9 +19,9 @@ __all__ = ["DEFAULT_THRESHOLDS", "Thresholds", "read_thresholds", "relieved_coll
 
 Thresholds = tuple[int, int, int]
 
-DEFAULT_THRESHOLDS: Final[Thresholds] = (10_000, 5, 100)
+DEFAULT_THRESHOLDS: Final[Thresholds] = (500, 3, 3_000)
 """Objects made and not freed until the youngest are looked at; how many such looks until the next older ones are; how many of
-those until all are. A look at all comes after five million objects, which are about half a GiB."""
+those until all are. A look at all comes after 4.5 million objects, which are about half a GiB."""
 
 
 def read_thresholds(text: str) -> Thresholds | None:
