@@ -272,6 +272,10 @@ class Listening(ABC):
             await self.stopping.wait()
             accepting.cancel_scope.cancel()
 
+    async def finish_work(self) -> None:
+        """End what has nothing under way, until cancelled. Cancellation: the rest goes on."""
+        await self._runs.end_idle()
+
     async def keep_drain(self, scope: trio.CancelScope) -> None:
         """Wait for a drain to be asked for, and see it through.
 
@@ -284,7 +288,7 @@ class Listening(ABC):
         await trio.sleep(self.rules.drain_delay)
         self.stopping.set()
         with trio.move_on_after(self.rules.drain_timeout):
-            await self._runs.end_idle()
+            await self.finish_work()
         self.drain.cut()
         scope.cancel()
         await trio.sleep(GOODBYE_TIMEOUT)

@@ -28,7 +28,7 @@ from trio_streams.urls.listening import (
     parse_urls,
     serve_all,
 )
-from trio_streams.urls.runs import GOODBYE_TIMEOUT, Run
+from trio_streams.urls.runs import Run
 from trio_streams.wire.envelope import SignsOfLife
 
 __all__ = ["serve_relay"]
@@ -85,19 +85,11 @@ class _RelayServer(Listening):
         """Likewise."""
         raise RemoteProtocolError(f"{carrier.peer} does not speak to a relay")
 
-    async def keep_drain(self, scope: trio.CancelScope) -> None:
-        """Wait for a drain to be asked for, and see it through; see `Listening.keep_drain`."""
-        await self.drain.wait_begun()
-        await trio.sleep(self.rules.drain_delay)
-        self.stopping.set()
-        with trio.move_on_after(self.rules.drain_timeout):
-            async with open_bare_nursery() as ending:  # until it is cancelled: this task ends with the listeners
-                ending.start_soon(self._runs.end_idle)  # who still shakes hands
-                ending.start_soon(self.relay.drain)
-        self.drain.cut()
-        scope.cancel()
-        await trio.sleep(GOODBYE_TIMEOUT)
-        self._runs.cut_all()
+    async def finish_work(self) -> None:
+        """Wait until nothing is under way, until cancelled: the task around this ends with the listeners."""
+        async with open_bare_nursery() as ending:
+            ending.start_soon(super().finish_work)  # who still shakes hands
+            ending.start_soon(self.relay.drain)
 
 
 async def serve_relay(
