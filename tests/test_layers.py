@@ -41,6 +41,11 @@ LEVEL: Final = {part: level for level, parts in enumerate(LEVELS) for part in pa
 PURE: Final = (
     "core/*",
     "wire/*",
+    "durable/protocol/*",
+    "durable/headers.py",
+    "durable/types.py",
+    "durable/errors.py",
+    "durable/store/base.py",
     *(f"*/{name}.py" for name in ("machine", "reader", "producer", "token", "schema", "collector")),
 )
 """Files that decide and never wait: no trio, and nothing that imports it."""

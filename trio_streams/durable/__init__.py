@@ -1,0 +1,25 @@
+"""Durable streams: byte and JSON streams behind URLs, that outlive connections, clients and servers.
+
+Spec: https://github.com/durable-streams/durable-streams, PROTOCOL.md.
+"""
+
+from __future__ import annotations
+
+from trio_streams.durable.errors import DurableStreamError as DurableStreamError
+from trio_streams.durable.errors import FetchError as FetchError
+from trio_streams.durable.errors import ProducerClosedError as ProducerClosedError
+from trio_streams.durable.errors import RetentionGoneError as RetentionGoneError
+from trio_streams.durable.errors import SeqConflictError as SeqConflictError
+from trio_streams.durable.errors import SequenceGapError as SequenceGapError
+from trio_streams.durable.errors import StaleEpochError as StaleEpochError
+from trio_streams.durable.errors import StreamClosedError as StreamClosedError
+from trio_streams.durable.errors import StreamConsumedError as StreamConsumedError
+from trio_streams.durable.errors import StreamExistsError as StreamExistsError
+from trio_streams.durable.errors import StreamNotFoundError as StreamNotFoundError
+from trio_streams.durable.types import AppendResult as AppendResult
+from trio_streams.durable.types import HeadersLike as HeadersLike
+from trio_streams.durable.types import HeadResult as HeadResult
+from trio_streams.durable.types import LiveMode as LiveMode
+from trio_streams.durable.types import Offset as Offset
+from trio_streams.durable.types import ParamsLike as ParamsLike
+from trio_streams.durable.types import StreamEvent as StreamEvent

@@ -1,0 +1,1 @@
+"""Where durable streams are kept."""
