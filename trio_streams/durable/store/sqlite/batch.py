@@ -11,7 +11,7 @@ from typing import Final
 
 from trio_streams.durable.store.base import Change, ProducerState, StreamRecord
 from trio_streams.durable.store.sqlite.database import Database, Row
-from trio_streams.durable.store.sqlite.rows import COLUMNS, to_row
+from trio_streams.durable.store.sqlite.rows import to_row
 
 __all__ = ["Batch", "insert"]
 
@@ -19,11 +19,8 @@ _RUNS: Final = (64, 16, 4, 1)
 """Rows in one statement. Each statement lets go of the interpreter once, whatever its rows, so that a writer among busy
 threads waits for its turn once in 64 rows, and not in each; and only four texts are to be kept prepared."""
 
-_KEPT: Final = {"stream_id", "path", "content_type", "created_at"}  # never change; `path` has an index to be kept
-_RECORDS: Final = f"INSERT INTO streams({', '.join(COLUMNS)}) VALUES "
-_RECORD_UPDATES: Final = " ON CONFLICT(stream_id) DO UPDATE SET " + ", ".join(
-    f"{name} = excluded.{name}" for name in COLUMNS if name not in _KEPT
-)
+_RECORDS: Final = "INSERT INTO streams(stream_id, path, expiry, record) VALUES "
+_RECORD_UPDATES: Final = " ON CONFLICT(stream_id) DO UPDATE SET expiry = excluded.expiry, record = excluded.record"
 _ENTRIES: Final = "INSERT INTO entries(stream_id, position, at, data) VALUES "
 _PRODUCERS: Final = "INSERT OR REPLACE INTO producers(stream_id, producer_id, epoch, seq, at) VALUES "
 _GARBAGE: Final = "INSERT OR REPLACE INTO garbage(stream_id, below) VALUES "

@@ -32,9 +32,9 @@ class DirectoryLock:
     def acquire(cls, directory: Path) -> DirectoryLock:
         """Lock a directory.
 
-          Raises:
-            DirectoryInUseError: another store has it.
-        StoreError: there can be no file in it.
+        Raises:
+          DirectoryInUseError: another store has it.
+          StoreError: there can be no file in it.
         """
         path = directory / NAME
         try:

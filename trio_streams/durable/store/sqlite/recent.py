@@ -78,11 +78,11 @@ class RecentEntries:
         if tail is None:
             return None
         entries = tail.entries
-        n = bisect_right(entries, start, lo=tail.first, key=_POSITION) - 1
-        if n < tail.first or entries[-1].end < end:
+        first = bisect_right(entries, start, lo=tail.first, key=_POSITION) - 1
+        if first < tail.first or entries[-1].end < end:
             return None
         found: list[Entry] = []
-        for n in range(n, len(entries)):
+        for n in range(first, len(entries)):
             entry = entries[n]
             max_bytes -= len(entry.data)
             if entry.position >= end or (max_bytes < 0 and found):

@@ -25,13 +25,8 @@ BUSY_MS: Final = 5000
 """How long a connection waits for another one of ours: a reader for the log's restart, or the other way around."""
 
 TABLES: Final = (
-    """CREATE TABLE streams(
-        stream_id INTEGER PRIMARY KEY, path TEXT NOT NULL UNIQUE, content_type TEXT NOT NULL,
-        created_at REAL NOT NULL, touched_at REAL NOT NULL, ttl_seconds INTEGER, expires_at REAL,
-        start INTEGER NOT NULL, tail INTEGER NOT NULL, is_closed INTEGER NOT NULL,
-        closed_by_id TEXT, closed_by_epoch INTEGER, closed_by_seq INTEGER, stream_seq TEXT,
-        fork_source_id INTEGER, fork_source_path TEXT, fork_offset TEXT, fork_sub_offset INTEGER, fork_position INTEGER,
-        reference_count INTEGER NOT NULL, is_deleted INTEGER NOT NULL, expiry REAL)""",
+    # `record` is JSON, but a blob: a text would be decoded twice.
+    "CREATE TABLE streams(stream_id INTEGER PRIMARY KEY, path TEXT NOT NULL UNIQUE, expiry REAL, record BLOB NOT NULL)",
     "CREATE INDEX streams_by_expiry ON streams(expiry) WHERE expiry IS NOT NULL",
     # Entries lie in the order in which they came, and an index finds them by stream: 10 streams or 1,000, the pages that a
     # transaction fills are the last ones. Keyed by stream they were three times slower at 1,000.

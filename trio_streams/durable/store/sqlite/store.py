@@ -11,7 +11,7 @@ from typing import Final, TypeVar
 
 import trio
 
-from trio_streams.durable.store.base import Change, Commit, Entry, Store, StoreError, Stored, StreamRecord
+from trio_streams.durable.store.base import Change, Commit, Entry, Store, Stored, StoreError, StreamRecord
 from trio_streams.durable.store.sqlite import rows
 from trio_streams.durable.store.sqlite.config import SqliteConfig
 from trio_streams.durable.store.sqlite.files import Files

@@ -6,7 +6,6 @@ no Trio and starts no thread: `run` is a thread's body, and `step` is one group,
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from typing import Final, Protocol
 
@@ -64,7 +63,8 @@ class Writer:
         self._is_abandoned = False
         self._dropped: dict[int, int] = {}
         self._unwatched_bytes = 0
-        ((self._last_id,),) = database.execute("SELECT last_id FROM counter")
+        ((last_id,),) = database.execute("SELECT last_id FROM counter")
+        self._last_id = int(last_id)
         self._has_garbage = True  # as far as we know; the first look at it is a slice
         self._may_give_back = True
 
