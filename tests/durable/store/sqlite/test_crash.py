@@ -21,7 +21,7 @@ RUNS: Final = int(os.environ.get("CRASH_RUNS", "1000"))
 SABOTAGED_RUNS: Final = 60
 
 
-def test_what_is_acknowledged_survives_every_power_cut() -> None:
+def test_what_is_acknowledged_survives_every_power_cut(record_property: Callable[[str, object], None]) -> None:
     """After each of three power cuts a run, at any write or sync, with unsynced writes lost, kept or torn one by one: every
     acknowledged change is there, whole, in order and once; of the others a prefix; the files are sound; retries are told
     from what is new exactly where the data is there; and what was dropped is deleted in the end."""
@@ -36,9 +36,7 @@ def test_what_is_acknowledged_survives_every_power_cut() -> None:
         acknowledged += run.acknowledged
         retries += run.retries
         duplicates += run.duplicates
-    print(
-        f"seeds {FIRST_SEED}..{FIRST_SEED + RUNS - 1}: {acknowledged} acknowledged, {retries} retries, {duplicates} duplicates"
-    )
+    record_property("figures", f"{acknowledged} acknowledged, {retries} sent again, {duplicates} of them duplicates")
     if RUNS >= 100:
         assert min(acknowledged / 10, retries, duplicates) >= RUNS / 10, "the runs are too quiet to show anything"
 
