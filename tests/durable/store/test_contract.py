@@ -14,7 +14,7 @@ from tests.durable.store.stores import OPENERS, Opening
 from trio_streams.durable.store.base import Change, Entry, Fork, ProducerState, Store, Stored, StoreError, StreamRecord
 
 
-@pytest.fixture(params=OPENERS.values(), ids=OPENERS.keys())
+@pytest.fixture(params=list(OPENERS.values()), ids=list(OPENERS))
 def opening(request: pytest.FixtureRequest) -> Opening:
     opening: Opening = request.param
     return opening
