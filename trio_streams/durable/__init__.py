@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from trio_streams.durable.client.astream import AsyncStreamRequest as AsyncStreamRequest
 from trio_streams.durable.client.astream import astream as astream
+from trio_streams.durable.client.blocking import StreamResponse as StreamResponse
+from trio_streams.durable.client.blocking import stream as stream
 from trio_streams.durable.client.requests import Endpoint as Endpoint
 from trio_streams.durable.client.response import AsyncStreamResponse as AsyncStreamResponse
 from trio_streams.durable.errors import DurableStreamError as DurableStreamError

@@ -80,12 +80,8 @@ class AsyncStreamRequest:
         """
         return await self._open()
 
-    async def __aexit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await self._reader.aclose()
-
-    async def _open(self) -> AsyncStreamResponse:
+    async def open_reader(self) -> StreamReader:
+        """As `__aenter__`, for whoever makes another kind of response of it."""
         if self._was_sent:
             raise StreamConsumedError("this request was sent before: make another one", code="ALREADY_CONSUMED")
         self._was_sent = True
@@ -96,7 +92,15 @@ class AsyncStreamRequest:
         finally:
             if not is_open:
                 await self._reader.aclose()
-        return AsyncStreamResponse(self._reader)
+        return self._reader
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self._reader.aclose()
+
+    async def _open(self) -> AsyncStreamResponse:
+        return AsyncStreamResponse(await self.open_reader())
 
 
 def astream(
