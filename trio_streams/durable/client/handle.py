@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from trio_streams.durable.client.batching import BatchingOptions, BatchingSender
 from trio_streams.durable.client.payloads import encode, is_json
-from trio_streams.durable.client.requests import Endpoint
+from trio_streams.durable.client.requests import Endpoint, RetryOptions
 from trio_streams.durable.client.writing import StreamWriter
 from trio_streams.durable.headers import (
     STREAM_CLOSED,
@@ -156,6 +156,17 @@ class AsyncDurableStream:
     def content_type(self) -> str | None:
         """Of the stream; None until the server was asked."""
         return self.writer.content_type
+
+    def make_writer(self, *, on_error: ErrorHandler | None = None, retry: RetryOptions | None = None) -> StreamWriter:
+        """A writer with connections of its own, for a producer, which closes them.
+
+        Args:
+          on_error: in place of this handle's.
+          retry: how often and when to try again.
+        """
+        on_error = on_error or self._on_error
+        endpoint = Endpoint(self.url, headers=self._headers, params=self._params, on_error=on_error, retry=retry)
+        return StreamWriter(endpoint, self.content_type)
 
     async def create_stream(
         self,

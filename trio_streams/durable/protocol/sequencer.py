@@ -11,6 +11,9 @@ sent again as often as need be. What follows from that:
   new numbers in the epoch after the server's: nothing of the old epoch can be stored any more. This is only right if
   none of them is stored already. So first every batch under way gets its answer; and a batch that once got *no* answer
   is in doubt: sent under a new number it could be there twice, left out it could be missing. Then the claim is not made.
+- A *duplicate* (204) of a batch that never went without an answer was stored by somebody else under this id and epoch.
+  Without `auto_claim` that is a success, since a producer may well be run again with the same batches; with it the
+  number has no meaning beyond this run, and the message would be lost: so it is as if the epoch were stale.
 - A batch that is *refused* for another reason stops the producer: what is behind it may not overtake it.
 - A batch that rests (no answer; it is sent again later) lets nothing behind it leave: it would only meet a gap.
 
@@ -59,7 +62,6 @@ class NumberedBatch:
       seq: its number in the epoch; likewise.
       payloads: its messages; empty where it only closes.
       is_closing: whether it closes the stream.
-      attempts: how often it was sent since it last moved on or the producer was resumed.
       retry_at: when it is sent again, while it rests.
       state: where it is.
       is_doubtful: whether it was sent without an answer: it may be stored.
@@ -71,7 +73,6 @@ class NumberedBatch:
     payloads: Sequence[bytes]
     cost_bytes: int
     is_closing: bool = False
-    attempts: int = 0
     retry_at: float = 0.0
     state: BatchState = BatchState.READY
     is_doubtful: bool = False
@@ -87,6 +88,7 @@ class ProducerProgress:
       doubtful_items: messages behind those that were sent and not answered yet, or never: some may be stored.
       unsent_items: messages behind those, which are not stored.
       abandoned_items: messages that were given up by a restart.
+      duplicate_items: of those acknowledged, the ones that the server had before they were sent.
       last_offset: the offset behind the last acknowledged batch; None before, and where the server did not say.
     """
 
@@ -94,6 +96,7 @@ class ProducerProgress:
     doubtful_items: int
     unsent_items: int
     abandoned_items: int
+    duplicate_items: int
     last_offset: str | None
 
 
@@ -149,6 +152,7 @@ class Sequencer:
         self._is_stalled = False
         self._acknowledged_items = 0
         self._abandoned_items = 0
+        self._duplicate_items = 0
         self._last_offset: str | None = None
 
     @property
@@ -195,6 +199,7 @@ class Sequencer:
             doubtful_items=doubtful,
             unsent_items=unsent + len(self._waiting),
             abandoned_items=self._abandoned_items,
+            duplicate_items=self._duplicate_items,
             last_offset=self._last_offset,
         )
 
@@ -235,8 +240,6 @@ class Sequencer:
         """Go on after a stall, with the same batches under the same numbers."""
         if self._is_stalled:
             self._is_stalled, self.error = False, None
-            for batch in self._unacknowledged:
-                batch.attempts = 0
 
     def restart(self) -> None:
         """Begin the next epoch, after the server's where it is known. What is not acknowledged is given up.
@@ -244,7 +247,7 @@ class Sequencer:
         Raises:
           LocalProtocolError: the stream is closed, or a batch is under way: its answer comes first.
         """
-        if self.result is not None or self._is_any_sent:
+        if self.result is not None or self.is_under_way:
             raise LocalProtocolError("can't restart: the stream is closed, or a batch is under way")
         self._abandoned_items += self.put_items - self.settled_items
         self._unacknowledged.clear()
@@ -293,7 +296,6 @@ class Sequencer:
 
     def _mark_sent(self, batch: NumberedBatch) -> NumberedBatch:
         batch.state, batch.was_first = BatchState.SENT, batch is self._unacknowledged[0]
-        batch.attempts += 1
         return batch
 
     @property
@@ -333,6 +335,14 @@ class Sequencer:
         """The batch is stored, by this request or an earlier one; and all before it are."""
         if batch.state is BatchState.ACKNOWLEDGED:
             return
+        is_foreign = result.duplicate and not batch.is_doubtful and bool(batch.payloads)
+        if is_foreign and self._auto_claim:
+            what = f"another producer has used epoch {batch.epoch} under this id"
+            stale = StaleEpochError(what, code="STALE_EPOCH")
+            stale.current_epoch = batch.epoch
+            self.fence(batch, stale)
+            return
+        self._duplicate_items += len(batch.payloads) if is_foreign else 0
         while True:
             done = self._unacknowledged.popleft()
             done.state = BatchState.ACKNOWLEDGED
@@ -346,6 +356,7 @@ class Sequencer:
         for held in self._unacknowledged:
             if held.state is BatchState.HELD:
                 held.state = BatchState.READY
+        self.resume()  # something got through after all
         self._settle_claim()
 
     def hold(self, batch: NumberedBatch, error: SequenceGapError) -> None:
@@ -394,12 +405,13 @@ class Sequencer:
             self._settle_claim()
 
     @property
-    def _is_any_sent(self) -> bool:
+    def is_under_way(self) -> bool:
+        """Whether a batch waits for its answer."""
         return any(batch.state is BatchState.SENT for batch in self._unacknowledged)
 
     def _settle_claim(self) -> None:
         """Once every batch has its answer: claim the epoch after the server's, or fail."""
-        if self._stale is None or self._is_any_sent or self.has_failed:
+        if self._stale is None or self.is_under_way or self.has_failed:
             return
         is_safe = not any(batch.is_doubtful for batch in self._unacknowledged)
         if not self._auto_claim or not is_safe or self._stale.current_epoch >= MAX_NUMBER:
