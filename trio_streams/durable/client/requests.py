@@ -138,10 +138,22 @@ class Endpoint:
         """
         attempts = self.attempts()
         while True:
-            answer = await self._attempt(method, operation, headers or {}, params or {}, body)
+            answer = await self.attempt(method, operation, headers=headers, params=params, body=body)
             if isinstance(answer, HttpResponse):
                 return answer
             await self._settle(answer, attempts, repeat)
+
+    async def attempt(
+        self,
+        method: str,
+        operation: Operation,
+        *,
+        headers: Mapping[str, str] | None = None,
+        params: Mapping[str, str] | None = None,
+        body: bytes | None = None,
+    ) -> HttpResponse | Failure:
+        """As `request`, but once: what failed is returned, for who decides about it elsewhere."""
+        return await self._attempt(method, operation, headers or {}, params or {}, body)
 
     async def open_exchange(self, params: Mapping[str, str]) -> ClientExchange:
         """Send one GET on a pooled connection, once; the caller closes the answer, whatever its status.
