@@ -7,6 +7,7 @@ import subprocess
 import tempfile
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any, Final, TypeAlias
 
 import trio
@@ -61,8 +62,8 @@ async def start_adapter(
     """A running adapter that has been told its server, and the features that it declares."""
     with tempfile.TemporaryFile() as said:
         async with trio.open_nursery() as nursery:
-            start = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": said, "cwd": ROOT, "check": False}
-            process = await nursery.start(lambda **kw: trio.run_process(command, **start, **kw))
+            run = partial(trio.run_process, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=said, check=False)
+            process: trio.Process = await nursery.start(partial(run, cwd=ROOT), command)
             adapter = AdapterProcess(process)
             try:
                 answer = await adapter.ask({"type": "init", "serverUrl": server_url})

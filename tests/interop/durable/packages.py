@@ -14,7 +14,7 @@ from typing import Final, NoReturn
 
 import pytest
 
-from tests.browser.node import find_node
+from tests.browser.node import FOLDER, find_node
 
 HERE: Final = Path(__file__).resolve().parent
 SCRIPTS: Final = HERE / "js"
@@ -54,8 +54,8 @@ def installation() -> Path:
     target = ROOT / ".nox" / f"durable-{sys.platform}-{digest}"
     if not target.exists():
         _install(target)
-    for script in SCRIPTS.iterdir():
-        _copy(script, target / script.name)
+    for source in (FOLDER / "run.mjs", *SCRIPTS.iterdir()):
+        _copy(source, target / source.name)
     return target
 
 
