@@ -82,7 +82,8 @@ class Steps:
         }
         action = operation["action"]
         if action == "read" and operation.get("background"):
-            return await self._read_behind(operation)
+            await self._read_behind(operation)
+            return None
         return await own.get(action, self._command)(operation)
 
     def resolve(self, text: str) -> str:
@@ -153,7 +154,11 @@ class Steps:
         _, known = await self._request("HEAD", path, {}, None)
         headers = {"content-type": known.get("content-type") or "application/octet-stream"}
         headers |= operation.get("headers") or {}
-        for name, field in (("Producer-Id", "producerId"), ("Producer-Epoch", "producerEpoch"), ("Producer-Seq", "producerSeq")):
+        for name, field in (
+            ("Producer-Id", "producerId"),
+            ("Producer-Epoch", "producerEpoch"),
+            ("Producer-Seq", "producerSeq"),
+        ):
             if field in operation:
                 headers[name] = str(operation[field])
         status, answer = await self._request("POST", path, headers, self.resolve(operation["data"]))
@@ -173,7 +178,7 @@ class Steps:
         return {"type": "close", "success": status < 400, "finalOffset": answer.get("stream-next-offset", "")}
 
     async def _inject_error(self, operation: Operation) -> None:
-        fault = {name: operation[name] for name in FAULT_FIELDS if name in operation}
+        fault: Operation = {name: operation[name] for name in FAULT_FIELDS if name in operation}
         fault |= {"path": self._path(operation), "count": operation.get("count", 1)}
         headers = {"content-type": "application/json"}
         status, _ = await self._request("POST", "/_test/inject-error", headers, json.dumps(fault))
@@ -204,7 +209,8 @@ class Steps:
             value, part = sides("contains", "value", "substring")
             holds = holds and part in value
         if "matches" in operation:
-            holds = holds and re.search(operation["matches"]["pattern"], *sides("matches", "value")) is not None
+            (value,) = sides("matches", "value")
+            holds = holds and re.search(operation["matches"]["pattern"], value) is not None
         if not holds:
             raise Unmet(f"{operation} does not hold with {self.variables}")
 

@@ -69,9 +69,7 @@ def _install(target: Path) -> None:
         # no lock file is complete enough for it. What is installed is the lock's all the same, by its digests.
         line = [*_npm(), "install", *QUIET]
         try:
-            done = subprocess.run(
-                line, cwd=draft, capture_output=True, text=True, check=False, timeout=INSTALL_TIMEOUT
-            )
+            done = subprocess.run(line, cwd=draft, capture_output=True, text=True, check=False, timeout=INSTALL_TIMEOUT)
         except subprocess.TimeoutExpired:
             _give_up(f"npm installed nothing in {INSTALL_TIMEOUT} s")
         if done.returncode != 0:

@@ -53,7 +53,9 @@ def test_the_packages_are_installed_where_nothing_is_checked_in() -> None:
 def test_the_reference_server_keeps_what_it_is_given(reference_url: str) -> None:
     """The published server starts in either mode, and answers with what was written to it."""
     stream = f"{reference_url}/a-stream"
-    with urllib.request.urlopen(urllib.request.Request(stream, b"hello", {"Content-Type": "text/plain"}, method="PUT")) as answer:
+    with urllib.request.urlopen(
+        urllib.request.Request(stream, b"hello", {"Content-Type": "text/plain"}, method="PUT")
+    ) as answer:
         assert answer.status == 201
     with urllib.request.urlopen(f"{stream}?offset=-1") as answer:
         assert answer.read() == b"hello"
