@@ -39,6 +39,8 @@ PASSED_ON: Final = {
 }
 """The fields of an operation that are its command's fields as they are."""
 
+FAULTS: Final = "/_test/inject-error"
+"""Where the published server is told to make faults; it is asked without a path."""
 FAULT_FIELDS: Final = (
     "status", "retryAfter", "delayMs", "dropConnection", "truncateBodyBytes", "probability", "method", "corruptBody",
     "jitterMs", "injectSseEvent",
@@ -181,12 +183,12 @@ class Steps:
         fault: Operation = {name: operation[name] for name in FAULT_FIELDS if name in operation}
         fault |= {"path": self._path(operation), "count": operation.get("count", 1)}
         headers = {"content-type": "application/json"}
-        status, _ = await self._request("POST", "/_test/inject-error", headers, json.dumps(fault))
+        status, _ = await self._request("POST", FAULTS, headers, json.dumps(fault))
         if status >= 400:
             raise Unmet(f"the server took no fault: {status}")
 
     async def _clear_errors(self, operation: Operation) -> None:
-        await self._request("DELETE", "/_test/inject-error", {}, None)
+        await self._request("DELETE", FAULTS, {}, None)
 
     async def _wait(self, operation: Operation) -> None:
         await trio.sleep(operation["ms"] / 1000)
@@ -223,7 +225,7 @@ class Steps:
             parts = urlsplit(self.server_url)
             connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=REQUEST_TIMEOUT)
             try:
-                connection.request(method, path, None if body is None else body.encode(), headers)
+                connection.request(method, parts.path + path, None if body is None else body.encode(), headers)
                 answer = connection.getresponse()
                 answer.read()
                 return answer.status, {name.lower(): value for name, value in answer.getheaders()}

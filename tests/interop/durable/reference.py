@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,9 +10,9 @@ from typing import Final
 import pytest
 
 from tests.interop.durable.packages import script
+from tests.interop.durable.process import start_process
 
 LONG_POLL_MS: Final = 500
-STOP_TIMEOUT: Final = 10
 
 
 @contextmanager
@@ -27,19 +26,8 @@ def start_reference(folder: Path | None = None, *, long_poll_ms: int = LONG_POLL
       long_poll_ms: how long it lets a long-poll wait, in milliseconds.
     """
     line = script("reference.mjs", str(long_poll_ms), *([] if folder is None else [str(folder)]))
-    with subprocess.Popen(line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        try:
-            url = process.stdout.readline().strip()
-            assert url.startswith("http://"), f"the reference server said {url!r}"
-            yield url
-        finally:
-            process.stdin.close()
-            try:
-                process.wait(STOP_TIMEOUT)
-            except subprocess.TimeoutExpired:  # readers that it waits for
-                process.kill()
+    with start_process(line) as server:
+        yield server.url
 
 
 @pytest.fixture(scope="module", params=["memory", "file"])
