@@ -23,8 +23,6 @@ from tests.conformance.durable_client_producers import Producers
 from trio_streams.durable import (
     DurableStreamError,
     FetchError,
-    IdempotentProducer,
-    ProducerOptions,
     RetryOptions,
     SeqConflictError,
     StreamClosedError,
@@ -32,6 +30,7 @@ from trio_streams.durable import (
     StreamNotFoundError,
 )
 from trio_streams.durable.client.handle import AsyncDurableStream
+from trio_streams.durable.client.producing import IdempotentProducer, ProducerOptions
 from trio_streams.errors import CodecError, LocalProtocolError
 
 Message: TypeAlias = dict[str, Any]

@@ -10,7 +10,8 @@ from typing import Any, Protocol, TypeAlias
 import attrs
 import trio
 
-from trio_streams.durable import AppendResult, AsyncDurableStream, HeadResult, LiveMode, StreamEvent, astream
+from trio_streams.durable import AppendResult, HeadResult, LiveMode, StreamEvent, StreamResponse, astream, stream
+from trio_streams.durable.client.handle import AsyncDurableStream
 from trio_streams.durable.protocol.reading import is_json
 
 Fields: TypeAlias = Mapping[str, Any] | None
@@ -168,4 +169,32 @@ class TrioFace:
                 async for event in response.iter_events("json" if is_json(response.content_type) else "bytes"):
                     if not found.take(event, response):
                         break
+        return found
+
+
+class BlockingFace(TrioFace):
+    """The client that blocks, in threads of its own."""
+
+    async def read(self, url: str, reading: Reading) -> Found:
+        found = Found(reading)
+        responses: list[StreamResponse] = []
+
+        def blocking() -> None:
+            fields = {"headers": reading.headers, "params": reading.params}
+            with stream(url, offset=reading.offset, live=reading.live, **fields) as response:
+                responses.append(response)
+                found.look(response)
+                for event in response.iter_events("json" if is_json(response.content_type) else "bytes"):
+                    if not found.take(event, response):
+                        break
+
+        async def stop() -> None:
+            await trio.sleep(reading.timeout)
+            for response in responses:
+                response.cancel()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(stop)
+            await trio.to_thread.run_sync(blocking)
+            nursery.cancel_scope.cancel()
         return found

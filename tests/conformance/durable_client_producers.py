@@ -6,7 +6,8 @@ from typing import Any, TypeAlias
 
 import trio
 
-from trio_streams.durable import AsyncDurableStream, IdempotentProducer
+from trio_streams.durable.client.handle import AsyncDurableStream
+from trio_streams.durable.client.producing import IdempotentProducer
 
 Key: TypeAlias = tuple[str, str, int]
 
