@@ -22,8 +22,15 @@ import attrs
 
 from tests.benchmarks.child import running, running_command
 from tests.benchmarks.durable_driver import MESSAGE, TEXT, Server, hammer, json_batch
-from tests.benchmarks.durable_readers import catch_up, fan_out, half_and_late, idle_kib, live_delays, poll_delays
-from tests.benchmarks.durable_readers import stalled_mib
+from tests.benchmarks.durable_readers import (
+    catch_up,
+    fan_out,
+    half_and_late,
+    idle_kib,
+    live_delays,
+    poll_delays,
+    stalled_mib,
+)
 from tests.benchmarks.rlimit import raise_file_limit
 from tests.benchmarks.table import median, options, print_head, print_table
 from tests.browser.node import command
@@ -69,14 +76,15 @@ _QUICK: Final = Sizes(1, 0.05, 20, 100, 8 * _PIECE, 20)
 # -- the servers ----------------------------------------------------------------------------------------------
 
 
-def _reference_modules(chosen: str) -> Path | None:
+def reference_modules(chosen: str) -> Path | None:
     """Where the npm packages are: what was chosen, or what the project's own sessions have installed."""
-    root = Path(chosen).resolve() if chosen else _ROOT / ".nox" / "durable-npm"
-    modules = root if root.name == "node_modules" else root / "node_modules"
-    if (modules / "@durable-streams" / "server").exists():
-        return modules
+    roots = [Path(chosen).resolve()] if chosen else sorted((_ROOT / ".nox").glob("durable-*"))
+    for root in roots:
+        modules = root / "node_modules"
+        if (modules / "@durable-streams" / "server").exists():
+            return modules
     if chosen:
-        raise SystemExit(f"{root} has no node_modules/@durable-streams/server: run `npm install` there")
+        raise SystemExit(f"{roots[0]} has no node_modules/@durable-streams/server: run `npm install` there")
     return None
 
 
@@ -85,20 +93,16 @@ def _servers(modules: Path | None, wanted: str) -> Iterator[list[Server]]:
     """All that there are, and those with the wanted names first of all."""
     ours = "tests.benchmarks.durable_servers"
     with contextlib.ExitStack() as stack:
-        directory = stack.enter_context(tempfile.TemporaryDirectory())
-        known = {
+        directory = stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True))
+        known: dict[str, Callable[[], contextlib.AbstractContextManager[Mapping[str, str]]]] = {
             "floor, lean host": partial(running, ours, "lean"),
             "floor, hypercorn": partial(running, ours, "hypercorn"),
         }
         if modules is not None:
-            start = partial(running_command, *command(_REFERENCE_SERVER, str(modules)))
-            known["floor, Node"] = partial(running_command, *command(_REFERENCE_SERVER, str(modules), "bare"))
-            known["reference, memory"] = start
-            known["reference, files"] = partial(
-                running_command, *command(_REFERENCE_SERVER, str(modules), f"{directory}/files")
-            )
+            for name, where in (("floor, Node", "bare"), ("reference, memory", ""), ("reference, files", directory)):
+                known[name] = partial(running_command, *command(_REFERENCE_SERVER, str(modules), where))
         known["ours, memory"] = partial(running, ours, "memory")
-        known["ours, SQLite"] = partial(running, ours, "sqlite", f"{directory}/sqlite")
+        known["ours, SQLite"] = partial(running, ours, "sqlite", directory)
         found = []
         for name, start in known.items():
             if any(part in name.lower() for part in wanted.lower().split("|")):
@@ -202,6 +206,9 @@ _CPU: Final = Column("server CPU", "cost", "{:,.1f} µs", 1e6, has_ratio=True)
 _GROWN: Final = Column("growth for each", "grown", "{:,.1f} MiB")
 _DELAYS: Final = (Column("p50", "half", "{:,.0f} µs", 1e6, has_ratio=True), Column("p99", "late", "{:,.0f} µs", 1e6))
 _ALL: Final = ("floor", "reference", "ours")
+_LASTING: Final = ("floor, lean host", "floor, Node", "reference", "ours")
+"""Hypercorn closes a connection after 1,000 requests."""
+
 _MEMORY, _DISK = "ours, memory", "ours, SQLite"
 
 
@@ -223,7 +230,7 @@ def _tables(sizes: Sizes) -> list[Table]:
             "append 100 B",
             (rate("appends/s"), _CPU),
             (
-                Row("1 connection", appends(_appends, 1), names=_ALL),
+                Row("1 connection", appends(_appends, 1), names=_LASTING),
                 Row("10 connections", appends(_appends, 10), {_MEMORY: "1 x", _DISK: "7 x"}, _ALL),
                 Row("10 idempotent producers", appends(_idempotent_appends, 10), {_MEMORY: "1 x", _DISK: "7 x"}),
             ),
@@ -292,7 +299,7 @@ def _show(table: Table, servers: Sequence[Server], rounds: int) -> None:
         head += [column.title, "ratio"] if column.has_ratio else [column.title]
     lines: list[list[str]] = []
     for row in table.rows:
-        chosen = [server for server in servers if server.name.partition(",")[0] in row.names]
+        chosen = [server for server in servers if server.name.startswith(tuple(row.names))]
         found = _rounds(row, chosen, rounds)
         for server in chosen:
             figures, cells = found[server.name], [f"{row.title}, {server.name}"]
@@ -321,7 +328,7 @@ def main() -> None:
         __doc__, reference="where npm has installed the reference", rows="only tables whose title has this"
     )
     sizes = _QUICK if chosen.quick else Sizes(chosen.rounds)
-    modules = _reference_modules(chosen.reference)
+    modules = reference_modules(chosen.reference)
     notes = [f"medians of {sizes.rounds} interleaved rounds; the last column is the target of ours over the reference"]
     if modules is None:
         notes.append("the reference is not installed: ours alone")

@@ -10,6 +10,7 @@ import select
 import socket
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from io import BufferedReader
 from time import perf_counter
 from typing import Final, Self
 from urllib.parse import urlsplit
@@ -61,7 +62,7 @@ class Connection:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer_bytes)
         self.socket.connect(("127.0.0.1", port))
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._file = self.socket.makefile("rb", buffering=65_536)
+        self._file: BufferedReader = self.socket.makefile("rb", buffering=65_536)  # type: ignore[assignment]
 
     def __enter__(self) -> Self:
         return self
