@@ -11,6 +11,8 @@ import socket
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from io import BufferedReader
+from itertools import repeat
+from math import inf
 from time import perf_counter
 from typing import Final, Self
 from urllib.parse import urlsplit
@@ -30,6 +32,7 @@ TEXT: Final = "text/plain"
 _ROOM: Final = memoryview(bytearray(1 << 20))
 """Bodies go here, of all connections: nobody looks at them."""
 
+_FILLERS: Final = 10
 _FILLER: Final = "something has happened that is worth a line"
 
 
@@ -163,15 +166,13 @@ class Server:
 
     def fill(self, stream: str, body: bytes, count: int, content_type: str = TEXT) -> None:
         """Append the same many times."""
-        with Connection(self.port) as control:
-            one = self.append(stream, body, content_type)
-            for _ in range(count):
-                status = control.ask(one).status
-                assert status in (200, 204), f"{self.name} answered {status} to an append"
+        request = self.append(stream, body, content_type)
+        parts = [count // _FILLERS + (n < count % _FILLERS) for n in range(_FILLERS)]
+        hammer(self, [repeat(request, part) for part in parts if part], inf)
 
 
 def hammer(server: Server, sources: Sequence[Iterable[bytes]], seconds: float) -> Mapping[str, float]:
-    """Send requests for a while, on a connection for each source, the next one of each when the last is answered.
+    """Send requests for a while, or to the sources' ends, each source on a connection of its own, one at a time.
 
     The answers have no bodies.
 
@@ -181,47 +182,52 @@ def hammer(server: Server, sources: Sequence[Iterable[bytes]], seconds: float) -
     with ExitStack() as stack:
         sockets = [stack.enter_context(Connection(server.port)).socket for _ in sources]
         before, began = cpu_seconds(server.pid), perf_counter()
-        if len(sockets) == 1:
+        if not sockets:
+            count = 0
+        elif len(sockets) == 1:
             count = _hammer_one(server.name, sockets[0], iter(sources[0]), began + seconds)
         else:
             count = _hammer_many(server.name, sockets, sources, began + seconds)
         seconds = perf_counter() - began
-        return {"rate": count / seconds, "cost": (cpu_seconds(server.pid) - before) / count}
+        return {"rate": count / seconds, "cost": (cpu_seconds(server.pid) - before) / max(1, count)}
 
 
 def _hammer_one(name: str, opened: socket.socket, requests: Iterator[bytes], until: float) -> int:
     send, receive, count = opened.sendall, opened.recv, 0
-    while perf_counter() < until:
-        send(next(requests))
+    for request in requests:
+        send(request)
         answer = receive(65_536)
         if answer[9:11] != b"20" or answer[-4:] != b"\r\n\r\n":
             raise AssertionError(f"{name} answered {answer!r}")
         count += 1
+        if perf_counter() > until:
+            break
     return count
 
 
 def _hammer_many(name: str, sockets: Sequence[socket.socket], sources: Sequence[Iterable[bytes]], until: float) -> int:
     known = {
-        opened.fileno(): (opened.sendall, opened.recv, iter(source).__next__)
+        opened.fileno(): (opened.sendall, opened.recv, iter(source))
         for opened, source in zip(sockets, sources, strict=True)
     }
     count, flying = 0, len(known)
     with select.epoll() as poll:
-        for fd, (send, _, following) in known.items():
+        for fd, (send, _, source) in known.items():
             poll.register(fd, select.EPOLLIN)
-            send(following())
+            send(next(source))
         wait = poll.poll
         while flying:
             found = wait()
             is_over = perf_counter() > until
             for fd, _ in found:
-                send, receive, following = known[fd]
+                send, receive, source = known[fd]
                 answer = receive(65_536)
                 if answer[9:11] != b"20" or answer[-4:] != b"\r\n\r\n":
                     raise AssertionError(f"{name} answered {answer!r}")
                 count += 1
-                if is_over:
+                request = None if is_over else next(source, None)
+                if request is None:
                     flying -= 1
                 else:
-                    send(following())
+                    send(request)
     return count
