@@ -39,7 +39,7 @@ Figures = Mapping[str, float]
 Run = Callable[[], Figures]
 
 _ROOT: Final = Path(__file__).parents[2]
-_REFERENCE_SERVER: Final = str(Path(__file__).with_name("durable_reference.mjs"))
+REFERENCE_SERVER: Final = str(Path(__file__).with_name("durable_reference.mjs"))
 _JSON: Final = "application/json"
 _BATCH: Final = 100
 _PIECE: Final = 262_144
@@ -100,7 +100,7 @@ def _servers(modules: Path | None, wanted: str) -> Iterator[list[Server]]:
         }
         if modules is not None:
             for name, where in (("floor, Node", "bare"), ("reference, memory", ""), ("reference, files", directory)):
-                known[name] = partial(running_command, *command(_REFERENCE_SERVER, str(modules), where))
+                known[name] = partial(running_command, *command(REFERENCE_SERVER, str(modules), where))
         known["ours, memory"] = partial(running, ours, "memory")
         known["ours, SQLite"] = partial(running, ours, "sqlite", directory)
         found = []
