@@ -1,6 +1,6 @@
 """Our server of durable streams beside the reference server on Node: appends, catch-up, live readers, and their costs.
 
-One driver on bare sockets for both (`durable_driver`), in a process of its own; interleaved rounds; medians, and the
+One driver on bare sockets for both (`durable_driver`), in a process and on a core of its own; interleaved rounds; medians, and the
 median of the rounds' ratios. CPU is the server process's, user and system mode, for each request, delivery or MB.
 The reference is the npm package `@durable-streams/server`, in memory and in its file mode; without an installation ours
 are measured alone.
@@ -20,7 +20,7 @@ from typing import Final
 
 import attrs
 
-from tests.benchmarks.child import running, running_command
+from tests.benchmarks.child import apart, running, running_command
 from tests.benchmarks.durable_driver import MESSAGE, TEXT, Server, hammer, json_batch
 from tests.benchmarks.durable_readers import (
     catch_up,
@@ -104,10 +104,11 @@ def _servers(modules: Path | None, wanted: str) -> Iterator[list[Server]]:
         known["ours, memory"] = partial(running, ours, "memory")
         known["ours, SQLite"] = partial(running, ours, "sqlite", directory)
         found = []
-        for name, start in known.items():
-            if any(part in name.lower() for part in wanted.lower().split("|")):
-                about = stack.enter_context(start())
-                found.append(Server(name, about["url"], int(about["pid"]), _PAIRS.get(name, "")))
+        with apart():
+            for name, start in known.items():
+                if any(part in name.lower() for part in wanted.lower().split("|")):
+                    about = stack.enter_context(start())
+                    found.append(Server(name, about["url"], int(about["pid"]), _PAIRS.get(name, "")))
         yield found
 
 

@@ -11,18 +11,23 @@ import cProfile
 import json
 import os
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
 import trio
 
 from tests.benchmarks.rlimit import raise_file_limit
-from trio_streams.service.exchange import Exchange, respond
+from trio_streams.durable.server.config import DurableConfig
+from trio_streams.durable.server.server import DurableServer
+from trio_streams.durable.store.sqlite import open_sqlite_store
+from trio_streams.service.exchange import Exchange, ExchangeHandler, respond
 from trio_streams.transports.asgi import serve_hypercorn
 from trio_streams.transports.http import serve_lean
 
 FLOORS: Final[dict[str, Callable[..., Awaitable[None]]]] = {"lean": serve_lean, "hypercorn": serve_hypercorn}
+CONFIG: Final = DurableConfig()
 
 
 async def answer_nothing(exchange: Exchange) -> None:
@@ -31,16 +36,22 @@ async def answer_nothing(exchange: Exchange) -> None:
     await respond(exchange, 200, b"")
 
 
-async def _start(nursery: trio.Nursery, kind: str, directory: str) -> str:
+@asynccontextmanager
+async def opened_handler(kind: str, directory: str) -> AsyncIterator[ExchangeHandler]:
+    """The contestant's handler."""
     if kind in FLOORS:
-        url: str = await nursery.start(FLOORS[kind], answer_nothing)
-        return url
-    raise SystemExit(f"there is no server {kind!r}")
+        yield answer_nothing
+    elif kind == "memory":
+        async with DurableServer(config=CONFIG) as server:
+            yield server.handle
+    else:
+        async with open_sqlite_store(directory) as store, DurableServer(store, CONFIG) as server:
+            yield server.handle
 
 
 async def main(kind: str, directory: str) -> None:
-    async with trio.open_nursery() as nursery:
-        url = await _start(nursery, kind, directory)
+    async with opened_handler(kind, directory) as handler, trio.open_nursery() as nursery:
+        url: str = await nursery.start(FLOORS.get(kind, serve_lean), handler)
         print(json.dumps({"url": f"{url}/v1/stream", "pid": str(os.getpid())}), flush=True)
         await trio.to_thread.run_sync(sys.stdin.read)
         nursery.cancel_scope.cancel()
