@@ -9,7 +9,7 @@ from itertools import count
 from operator import attrgetter
 from typing import Final
 
-from trio_streams.durable.store.base import Change, Entry, ProducerState, StoreError, Stored, StreamRecord
+from trio_streams.durable.store.base import Change, Entry, ProducerState, Stored, StoreError, StreamRecord
 
 __all__ = ["MemoryStore"]
 
