@@ -160,9 +160,7 @@ class TrioFace:
 
     async def read(self, url: str, reading: Reading) -> Found:
         found = Found(reading)
-        request = astream(
-            url, offset=reading.offset, live=reading.live, headers=reading.headers, params=reading.params
-        )
+        request = astream(url, offset=reading.offset, live=reading.live, headers=reading.headers, params=reading.params)
         with trio.move_on_after(reading.timeout):
             async with request as response:
                 found.look(response)
