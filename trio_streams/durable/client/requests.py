@@ -21,7 +21,7 @@ import attrs
 import trio
 
 from trio_streams.durable.errors import DurableStreamError, FetchError
-from trio_streams.durable.protocol.refusals import Operation, find_refusal, public_url
+from trio_streams.durable.protocol.failures import Operation, find_refusal, public_url
 from trio_streams.durable.protocol.retry import Attempts, Repeat, RetryOptions, is_passing
 from trio_streams.durable.types import ErrorHandler, HeadersLike, ParamsLike
 from trio_streams.errors import ConnectionLost, LocalProtocolError, RemoteProtocolError
@@ -138,10 +138,22 @@ class Endpoint:
         """
         attempts = self.attempts()
         while True:
-            answer = await self._attempt(method, operation, headers or {}, params or {}, body)
+            answer = await self.attempt(method, operation, headers=headers, params=params, body=body)
             if isinstance(answer, HttpResponse):
                 return answer
             await self._settle(answer, attempts, repeat)
+
+    async def attempt(
+        self,
+        method: str,
+        operation: Operation,
+        *,
+        headers: Mapping[str, str] | None = None,
+        params: Mapping[str, str] | None = None,
+        body: bytes | None = None,
+    ) -> HttpResponse | Failure:
+        """As `request`, but once: what failed is returned, for who decides about it elsewhere."""
+        return await self._attempt(method, operation, headers or {}, params or {}, body)
 
     async def open_exchange(self, params: Mapping[str, str]) -> ClientExchange:
         """Send one GET on a pooled connection, once; the caller closes the answer, whatever its status.
