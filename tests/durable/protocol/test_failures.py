@@ -15,7 +15,7 @@ from trio_streams.durable.errors import (
     StreamExistsError,
     StreamNotFoundError,
 )
-from trio_streams.durable.protocol.refusals import MAX_DETAILS_CHARACTERS, Operation, find_refusal, is_true, public_url
+from trio_streams.durable.protocol.failures import MAX_DETAILS_CHARACTERS, Operation, find_refusal, is_true, public_url
 
 URL = "http://127.0.0.1/v1/stream/orders"
 
