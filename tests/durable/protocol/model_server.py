@@ -11,7 +11,12 @@ from collections.abc import Sequence
 
 import attrs
 
-__all__ = ["Answer", "ModelStream", "text_of"]
+from trio_streams.durable.protocol.follower import Follower
+from trio_streams.durable.protocol.reading import Piece, ReaderConfig
+from trio_streams.durable.protocol.retry import Attempts, RetryOptions
+from trio_streams.durable.types import LiveMode
+
+__all__ = ["Answer", "ModelStream", "follower", "take", "text_of"]
 
 
 def text_of(position: int) -> str:
@@ -99,3 +104,23 @@ class ModelStream:
             if end == self.tail:
                 break
         return Answer(200, tuple(headers), body)
+
+
+def follower(
+    live: LiveMode = False,
+    *,
+    offset: str | None = None,
+    config: ReaderConfig | None = None,
+    retry: RetryOptions | None = None,
+    share: float = 0.5,
+) -> Follower:
+    """A reader; chance always takes the same share."""
+    attempts = Attempts(RetryOptions(initial_delay=1.0) if retry is None else retry, lambda: share)
+    return Follower(live, offset=offset, config=ReaderConfig() if config is None else config, attempts=attempts)
+
+
+def take(machine: Follower) -> list[Piece]:
+    """What it has given out since the last time."""
+    pieces = list(machine.pieces)
+    machine.pieces.clear()
+    return pieces
