@@ -385,9 +385,7 @@ class IdempotentProducer:
     def _accept(self, batch: NumberedBatch, answer: HttpResponse) -> None:
         if batch.is_closing and not is_true(answer.header(STREAM_CLOSED.lower())):
             # Taken for a duplicate of another batch with this number, so the stream is still open.
-            stale = StaleEpochError(f"another producer has used epoch {batch.epoch} under this id", code="STALE_EPOCH")
-            stale.current_epoch = batch.epoch
-            self._sequencer.fence(batch, stale)
+            self._sequencer.disown(batch)
             return
         offset = answer.header(STREAM_NEXT_OFFSET.lower()) or ""
         self._sequencer.accept(batch, AppendResult(offset, duplicate=answer.status == 204))
