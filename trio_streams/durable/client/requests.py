@@ -203,6 +203,10 @@ class Endpoint:
         """How many connections its own pool holds."""
         return 0 if self._own_http is None or self._pid != os.getpid() else self._own_http.open_connections
 
+    def abandon(self) -> None:
+        """Nobody will use it any more, and somebody else warns that it was not closed."""
+        self._is_closed = True
+
     def __del__(self) -> None:
         if not self._is_closed and (count := self.open_connections):
             where = public_url(self.url)

@@ -121,14 +121,18 @@ class Attempts:
         if options.max_retries is not None and self.failures >= options.max_retries:
             return None
         self.failures += 1
-        delay = full_jitter(
-            self.failures,
+        return max(self.delay(self.failures), min(retry_after, options.max_retry_after))
+
+    def delay(self, failures: int) -> float:
+        """Seconds to wait after so many failures in a row, of something that is counted elsewhere."""
+        options = self._options
+        return full_jitter(
+            failures,
             initial_delay=options.initial_delay,
             factor=options.multiplier,
             max_delay=options.max_delay,
             random=self._random,
         )
-        return max(delay, min(retry_after, options.max_retry_after))
 
     def recover(self) -> bool:
         """An `on_error` wants it tried again, with something changed.
