@@ -24,8 +24,8 @@ from trio_streams.durable.client.consuming import Consumption, Decode, EventMode
 from trio_streams.durable.client.portal import Call, portal
 from trio_streams.durable.client.reader import StreamReader
 from trio_streams.durable.client.requests import Endpoint
+from trio_streams.durable.protocol.failures import public_url
 from trio_streams.durable.protocol.reading import Piece
-from trio_streams.durable.protocol.refusals import public_url
 from trio_streams.durable.types import ErrorHandler, HeadersLike, LiveMode, Offset, ParamsLike, StreamEvent
 
 __all__ = ["StreamResponse", "blocking_endpoint", "open_response", "stream"]

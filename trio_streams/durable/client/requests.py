@@ -21,7 +21,7 @@ import attrs
 import trio
 
 from trio_streams.durable.errors import DurableStreamError, FetchError
-from trio_streams.durable.protocol.refusals import Operation, find_refusal, public_url
+from trio_streams.durable.protocol.failures import Operation, find_refusal, public_url
 from trio_streams.durable.protocol.retry import Attempts, Repeat, RetryOptions, is_passing
 from trio_streams.durable.types import ErrorHandler, HeadersLike, ParamsLike
 from trio_streams.errors import ConnectionLost, LocalProtocolError, RemoteProtocolError

@@ -9,8 +9,8 @@ from typing import Any, Generic, Self, TypeVar
 
 from trio_streams.durable.client.consuming import Consumption, Decode, EventMode, Response, as_bytes, as_text
 from trio_streams.durable.client.reader import StreamReader
+from trio_streams.durable.protocol.failures import public_url
 from trio_streams.durable.protocol.reading import Piece
-from trio_streams.durable.protocol.refusals import public_url
 from trio_streams.durable.types import StreamEvent
 from trio_streams.streams.pace import Pace
 

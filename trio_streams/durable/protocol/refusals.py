@@ -1,132 +1,140 @@
-"""What a client raises for an answer that refuses.
+"""What a request is refused with, in the protocol's statuses and in words for programs.
 
-Spec: Durable Streams §5.1 to §5.8 (response codes), §5.2.1 (producers).
+Spec: Durable Streams §5.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Final, Literal, TypeAlias
+from collections.abc import Mapping, Sequence
 
-from trio_streams.durable.errors import (
-    DurableStreamError,
-    FetchError,
-    RetentionGoneError,
-    SeqConflictError,
-    SequenceGapError,
-    StaleEpochError,
-    StreamClosedError,
-    StreamExistsError,
-    StreamNotFoundError,
-)
-from trio_streams.durable.headers import (
-    PRODUCER_EPOCH,
-    PRODUCER_EXPECTED_SEQ,
-    PRODUCER_RECEIVED_SEQ,
-    STREAM_CLOSED,
-    STREAM_NEXT_OFFSET,
-)
+from trio_streams.core.errors import StreamsError
+from trio_streams.durable import headers
+from trio_streams.durable.protocol.offsets import format_offset
 
-__all__ = ["MAX_DETAILS_CHARACTERS", "Operation", "find_refusal", "is_true", "public_url"]
-
-Operation: TypeAlias = Literal["create", "append", "close", "delete", "head", "read"]
-"""What was asked for, as a message names it."""
-
-MAX_DETAILS_CHARACTERS: Final = 1_000
-"""As much of an answer's text as an error keeps."""
-
-_MAX_DIGITS: Final = 16
-"""Epochs and sequence numbers go up to 2^53 - 1."""
-
-_REFUSALS: Final = {
-    400: ("BAD_REQUEST", "the request is wrong"),
-    405: ("NOT_SUPPORTED", "the server does not support this"),
-    412: ("PRECONDITION_FAILED", "the stream is not what the request depends on"),
-    413: ("MESSAGE_TOO_LARGE", "it is larger than the server takes"),
-    429: ("RATE_LIMITED", "too many requests"),
-    501: ("NOT_SUPPORTED", "the server does not support this"),
-}
-_FAULTS: Final = {
-    401: ("UNAUTHORIZED", "not authenticated"),
-    403: ("FORBIDDEN", "not allowed"),
-    503: ("BUSY", "the server is busy"),
-}
+__all__ = [
+    "Refused",
+    "bad_request",
+    "closed",
+    "content_type_mismatch",
+    "gone",
+    "not_found",
+    "precondition_failed",
+    "retention_gone",
+    "seq_conflict",
+    "sequence_gap",
+    "stale_epoch",
+    "stream_exists",
+    "too_many",
+    "unavailable",
+]
 
 
-def public_url(url: str) -> str:
-    """A URL as messages show it: without credentials and without its query, which may hold a token."""
-    scheme, mark, rest = url.partition("?")[0].partition("://")
-    authority, slash, path = rest.partition("/")
-    return f"{scheme}{mark}{authority.rpartition('@')[2]}{slash}{path}"
+class Refused(StreamsError):
+    """A request that is not done, and why.
 
-
-def is_true(value: str | None) -> bool:
-    """Whether a header says `true`, in letters of any case; anything else counts as its absence."""
-    return value is not None and value.lower() == "true"
-
-
-def find_refusal(
-    operation: Operation, url: str, status: int, headers: Mapping[str, str], text: str
-) -> DurableStreamError | FetchError:
-    """The error for an answer that is no success.
-
-    Args:
-      operation: what was asked for.
-      url: of the stream.
-      status: as a number.
-      headers: names in lower case.
-      text: the beginning of the answer's body.
+    Attributes:
+      status: of the answer.
+      code: for programs, in upper case.
+      message: for people.
+      headers: of the answer, beside those that every answer has.
+      details: field, size and limit where a limit is passed, and the like.
     """
-    details = text[:MAX_DETAILS_CHARACTERS] or None
-    where = f"can't {operation} {public_url(url)}"
-    if status == 409:
-        return _find_conflict(operation, where, headers, details)
-    if status == 403 and (epoch := _number(headers, PRODUCER_EPOCH)) is not None:
-        stale = StaleEpochError(
-            f"{where}: another producer has epoch {epoch}", status=status, code="STALE_EPOCH", details=details
-        )
-        stale.current_epoch = epoch
-        return stale
-    if status == 404:
-        return StreamNotFoundError(f"{where}: no such stream", status=status, code="NOT_FOUND", details=details)
-    if status == 410:
-        what = f"{where}: it is gone, or what was asked for is not kept any more"
-        return RetentionGoneError(what, status=status, code="RETENTION_GONE", details=details)
-    if status in _REFUSALS:
-        code, why = _REFUSALS[status]
-        return DurableStreamError(_explained(f"{where}: {why}", details), status=status, code=code, details=details)
-    code, why = _FAULTS.get(status, ("SERVER_ERROR" if status >= 500 else "UNEXPECTED_STATUS", "unexpected"))
-    return FetchError(f"{where}: {why} (status {status})", status=status, code=code, details=details)
+
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        message: str,
+        headers: Sequence[tuple[str, str]] = (),
+        details: Mapping[str, object] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status: int = status
+        self.code: str = code
+        self.message: str = message
+        self.headers: tuple[tuple[str, str], ...] = tuple(headers)
+        self.details: Mapping[str, object] | None = details
 
 
-def _find_conflict(
-    operation: Operation, where: str, headers: Mapping[str, str], details: str | None
-) -> DurableStreamError:
-    if operation == "create":
-        what = f"{where}: there is one, with another configuration"
-        return StreamExistsError(what, status=409, code="CONFLICT_EXISTS", details=details)
-    if is_true(headers.get(STREAM_CLOSED.lower())):
-        closed = StreamClosedError(f"{where}: it is closed", status=409, code="STREAM_CLOSED", details=details)
-        closed.final_offset = headers.get(STREAM_NEXT_OFFSET.lower())
-        return closed
-    expected = _number(headers, PRODUCER_EXPECTED_SEQ)
-    if expected is not None:
-        received = _number(headers, PRODUCER_RECEIVED_SEQ)
-        what = f"{where}: the server waits for sequence number {expected}, not {received}"
-        gap = SequenceGapError(what, status=409, code="SEQUENCE_GAP", details=details)
-        gap.expected_seq = expected
-        gap.received_seq = 0 if received is None else received
-        return gap
-    if operation in {"append", "close"}:
-        what = _explained(f"{where}: its sequence is further on, or its content type is another one", details)
-        return SeqConflictError(what, status=409, code="CONFLICT_SEQ", details=details)
-    return DurableStreamError(_explained(f"{where}: conflict", details), status=409, code="CONFLICT", details=details)
+def bad_request(field: str, message: str) -> Refused:
+    """What was asked is malformed, in the header, parameter or part that `field` names."""
+    return Refused(400, "INVALID_ARGUMENT", message, details={"field": field})
 
 
-def _explained(message: str, details: str | None) -> str:
-    return f"{message}: {details[:200]}" if details else message
+def not_found(path: str) -> Refused:
+    """There is no such stream."""
+    return Refused(404, "NOT_FOUND", f"there is no stream at {path!r}")
 
 
-def _number(headers: Mapping[str, str], name: str) -> int | None:
-    value = headers.get(name.lower(), "")
-    return int(value) if value.isascii() and value.isdigit() and len(value) <= _MAX_DIGITS else None
+def gone(path: str) -> Refused:
+    """The stream is deleted, while forks still read from it."""
+    return Refused(410, "GONE", f"the stream at {path!r} is deleted")
+
+
+def retention_gone(path: str, start: int) -> Refused:
+    """What is asked for is not kept any more. Names the earliest offset that is."""
+    return Refused(
+        410,
+        "RETENTION_GONE",
+        f"the stream at {path!r} is kept from offset {format_offset(start)} on",
+        [(headers.STREAM_EARLIEST_OFFSET.lower(), format_offset(start))],
+    )
+
+
+def stream_exists(message: str) -> Refused:
+    """There is such a stream, with another configuration."""
+    return Refused(409, "STREAM_EXISTS", message)
+
+
+def closed(tail: int) -> Refused:
+    """The stream takes nothing more."""
+    return Refused(
+        409,
+        "STREAM_CLOSED",
+        "the stream is closed",
+        [("stream-closed", "true"), ("stream-next-offset", format_offset(tail))],
+    )
+
+
+def content_type_mismatch(ours: str, theirs: str) -> Refused:
+    """The content type is another one than the stream's."""
+    return Refused(409, "CONTENT_TYPE_MISMATCH", f"the stream's content type is {ours}, not {theirs}")
+
+
+def seq_conflict(last: str, received: str) -> Refused:
+    """`Stream-Seq` does not grow."""
+    return Refused(409, "SEQ_CONFLICT", f"Stream-Seq {received!r} is not greater than the last one, {last!r}")
+
+
+def stale_epoch(current: int) -> Refused:
+    """Another producer has taken over."""
+    message = f"the producer's epoch is over: the current one is {current}"
+    return Refused(403, "STALE_EPOCH", message, [("producer-epoch", str(current))])
+
+
+def sequence_gap(expected: int, received: int) -> Refused:
+    """A batch of the producer's is missing before this one."""
+    return Refused(
+        409,
+        "SEQUENCE_GAP",
+        f"the producer's next sequence number is {expected}, not {received}",
+        [("producer-expected-seq", str(expected)), ("producer-received-seq", str(received))],
+    )
+
+
+def precondition_failed(tail: int) -> Refused:
+    """`If-Match` names another state of the stream."""
+    message = "If-Match names another state of the stream than the current one"
+    return Refused(412, "PRECONDITION_FAILED", message, [("stream-next-offset", format_offset(tail))])
+
+
+def too_many(field: str, limit: int, message: str, *, retry_after: int = 1) -> Refused:
+    """A limit of the server is reached, for now."""
+    return Refused(
+        429, "RESOURCE_EXHAUSTED", message, [("retry-after", str(retry_after))], {"field": field, "limit": limit}
+    )
+
+
+def unavailable() -> Refused:
+    """The store can't keep anything, or give what it has."""
+    return Refused(503, "UNAVAILABLE", "the server can't reach what it keeps streams in", [("retry-after", "1")])
