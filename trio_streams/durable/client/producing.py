@@ -24,7 +24,7 @@ from trio_streams.durable.client.requests import Failure
 from trio_streams.durable.client.writing import StreamWriter
 from trio_streams.durable.errors import FetchError, ProducerClosedError, SequenceGapError, StaleEpochError
 from trio_streams.durable.headers import PRODUCER_EPOCH, PRODUCER_ID, PRODUCER_SEQ, STREAM_CLOSED, STREAM_NEXT_OFFSET
-from trio_streams.durable.protocol.refusals import Operation, is_true, public_url
+from trio_streams.durable.protocol.failures import Operation, is_true, public_url
 from trio_streams.durable.protocol.retry import Attempts, Repeat, RetryOptions, is_passing
 from trio_streams.durable.protocol.sequencer import MAX_NUMBER, NumberedBatch, ProducerProgress, Sequencer
 from trio_streams.durable.types import AppendResult, ErrorHandler

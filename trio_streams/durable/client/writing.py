@@ -20,7 +20,7 @@ from trio_streams.durable.headers import (
     STREAM_TTL,
 )
 from trio_streams.durable.protocol.batcher import Append
-from trio_streams.durable.protocol.refusals import Operation, is_true, public_url
+from trio_streams.durable.protocol.failures import Operation, is_true, public_url
 from trio_streams.durable.types import AppendResult, HeadResult
 from trio_streams.transports.http_client import HttpResponse
 
