@@ -205,9 +205,13 @@ class ContestedStorm(Storm):
 
 
 class FencedStorm(ContestedStorm):
-    """The same for a producer that does not take over itself. What another run stored counts there, so there was none."""
+    """The same for a producer that does not take over itself. What others store in its own epoch would count there."""
 
     auto_claim = False
+
+    @rule(step=st.integers(1, 3))
+    def take_over(self, step: int) -> None:
+        self.server.handle(max(self.server.epoch, 0) + step, 0, [FOREIGN])
 
     @precondition(lambda self: False)
     @rule()
