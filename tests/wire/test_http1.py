@@ -16,6 +16,7 @@ from trio_streams.wire.http1 import (
     InputEnded,
     Request,
 )
+from trio_streams.wire.http1_fields import Fields
 
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 LIMITS = Http1Limits(
@@ -68,6 +69,32 @@ def test_requests_one_after_the_other() -> None:
         assert answer(server) == b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
         assert server.is_idle
         assert not server.is_closing
+
+
+@pytest.mark.parametrize("forgets", [False, True])
+def test_a_request_that_repeats_the_last_one(forgets: bool) -> None:
+    """It is served as the first was, with a body of its own, whether its head is remembered or not."""
+    server = machine()
+    for body in (b"12345", b"54321", b"GET /"):
+        server.receive(post("Content-Length: 5", body=body), 1.0)
+        assert server.events()[1:] == [BodyReceived(body), BodyEnded()]
+        if forgets:
+            server.forget_head()
+        assert answer(server).endswith(b"ok")
+
+
+def test_headers_that_were_checked_before() -> None:
+    """They are what the same headers are as pairs, and frame the answer as those do."""
+    headers = [("content-length", "0"), ("date", "x"), ("connection", "close")]
+    answers: list[bytes] = []
+    for given in (headers, Fields(headers)):
+        server = machine(GET)
+        server.send_head(200, given)
+        assert server.has_output
+        server.end(0.0)
+        answers.append(server.to_send())
+        assert server.is_closing
+    assert answers[0] == answers[1]
 
 
 def test_pipelined_requests_wait_for_the_answers_before_them() -> None:

@@ -29,6 +29,7 @@ from trio_streams.transports.http_host import Served
 from trio_streams.transports.http_tls import open_link
 from trio_streams.transports.messages import accept_websocket
 from trio_streams.wire.http1 import Http1Limits as Http1Limits
+from trio_streams.wire.http1_fields import Fields
 
 __all__ = ["AccessRecord", "Http1Limits", "WebSocketHandler", "log_access", "serve_lean"]
 
@@ -126,7 +127,7 @@ class _Server:
         self._marked: list[Served] = []
         self._writer: trio.lowlevel.Task | None = None
         self._second = 0
-        self._date = ""
+        self._date = Fields()
 
     async def run(
         self,
@@ -198,12 +199,12 @@ class _Server:
                 trio.lowlevel.reschedule(self._writer)
                 self._writer = None
 
-    def date(self) -> str:
-        """The time of day, made once a second."""
+    def date(self) -> Fields:
+        """The time of day, as a header that is made once a second."""
         second = int(time())
         if second != self._second:
             self._second = second
-            self._date = formatdate(second, usegmt=True)
+            self._date = Fields([("date", formatdate(second, usegmt=True))])
         return self._date
 
     async def _write_marked(self) -> None:

@@ -109,7 +109,7 @@ class HttpConnection(HttpOutput):
         answered = 0
         while not self._is_gone:
             if self._next is not None:
-                if self._host.takes_websockets and wants_websocket(self._next[0]):
+                if self._next[0].upgrade and self._host.takes_websockets and wants_websocket(self._next[0]):
                     return await self._detach()
                 answered += 1
                 if answered % _PIPELINE_ANSWERS == 0:
@@ -117,7 +117,8 @@ class HttpConnection(HttpOutput):
                     self._pace.restart()
                 await self._answer(*self._next)
                 continue
-            await self._send_rest()
+            if machine.has_output or self._unsent or self._is_sending:
+                await self._send_rest()
             if machine.is_closing or self._is_gone:
                 break
             answered = 0
@@ -139,13 +140,15 @@ class HttpConnection(HttpOutput):
         if self._machine.has_input_ended:
             self._grace_ends = trio.current_time() + host.config.half_close_timeout
         try:
-            self._watched = Watched(run_handler(exchange, host.handler), self._handler_waits)
-            await self._watched
+            self._watched = watched = Watched(run_handler(exchange, host.handler), self._handler_waits)
+            await watched
             exchange.drop_body()
             await self._finish(exchange)
         finally:
             self._exchange = self._watched = None
-            self._grace_ends = self._scope.deadline = inf
+            self._grace_ends = inf
+            if self._scope.deadline != inf:  # to set it costs more than all else here
+                self._scope.deadline = inf
             if access is not None:
                 status = exchange.head.status if exchange.head is not None else self._refused
                 report_access(*access, status, self._sent, self._peer)
@@ -194,11 +197,12 @@ class HttpConnection(HttpOutput):
 
     def _sort(self) -> None:
         """Hand on what the machine has made of its input."""
+        host = self._host
         for event in self._machine.events():
             if isinstance(event, Request):
                 exchange = HostedExchange(
-                    request_head(event, self._peer, self._host.scheme),
-                    self._host.config,
+                    request_head(event, self._peer, host.scheme),
+                    host.config,
                     pace=self._pace,
                     cancel_scope=self._scope,
                     connection=self,

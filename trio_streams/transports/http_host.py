@@ -11,6 +11,7 @@ import trio
 from trio_streams.transports.exchange import ExchangeConfig, ExchangeHandler, RequestHead
 from trio_streams.transports.http_access import AccessRecord
 from trio_streams.wire.http1 import Http1Limits, Request
+from trio_streams.wire.http1_fields import Fields
 
 __all__ = ["Host", "Served", "request_head", "wants_websocket"]
 
@@ -57,8 +58,8 @@ class Host(Protocol):
         """The connection is over."""
         ...
 
-    def date(self) -> str:
-        """The time of day, as HTTP says it."""
+    def date(self) -> Fields:
+        """The time of day, as a header."""
         ...
 
 

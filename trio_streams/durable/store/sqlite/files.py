@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -55,7 +56,8 @@ class Files:
             path = directory / NAME
             writer = opener(path)
             opened.append(writer)
-            prepare_writer(writer, path, config)
+            # Numbers go into validators, which outlive a directory in caches: another one counts from elsewhere.
+            prepare_writer(writer, path, config, last_id=secrets.randbits(40) << 8)
             sync_directory(directory)
             sync_directory(directory.parent)
             for _ in range(config.readers):

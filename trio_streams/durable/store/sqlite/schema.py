@@ -40,12 +40,11 @@ TABLES: Final = (
     # all that the stream had.
     "CREATE TABLE garbage(stream_id INTEGER PRIMARY KEY, below INTEGER)",
     "CREATE TABLE counter(last_id INTEGER NOT NULL)",
-    "INSERT INTO counter VALUES(0)",
 )
 
 
-def prepare_writer(database: Database, path: Path, config: SqliteConfig) -> None:
-    """Make a connection one that writes durably, and the tables if there are none.
+def prepare_writer(database: Database, path: Path, config: SqliteConfig, *, last_id: int) -> None:
+    """Make a connection one that writes durably, and the tables if there are none; `last_id` is before a new one's first.
 
     Raises:
       StoreError: the file is a newer version's, or not ours, or can't be used.
@@ -70,7 +69,7 @@ def prepare_writer(database: Database, path: Path, config: SqliteConfig) -> None
     database.execute(f"PRAGMA wal_autocheckpoint={max(config.checkpoint_bytes // PAGE_BYTES, 1)}")
     database.execute(f"PRAGMA journal_size_limit={config.max_wal_bytes}")
     if is_new:
-        _create(database)
+        _create(database, last_id)
 
 
 def prepare_reader(database: Database, config: SqliteConfig) -> None:
@@ -84,10 +83,11 @@ def _limit(database: Database, config: SqliteConfig) -> None:
     database.execute(f"PRAGMA cache_size={-max(config.page_cache_bytes // 1024, 1)}")
 
 
-def _create(database: Database) -> None:
+def _create(database: Database, last_id: int) -> None:
     database.execute("BEGIN IMMEDIATE")
     for statement in TABLES:
         database.execute(statement)
+    database.execute("INSERT INTO counter VALUES(?)", (last_id,))
     database.execute(f"PRAGMA application_id={APPLICATION_ID}")
     database.execute(f"PRAGMA user_version={VERSION}")
     database.execute("COMMIT")
