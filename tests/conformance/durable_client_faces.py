@@ -22,6 +22,7 @@ from trio_streams.durable import (
 )
 from trio_streams.durable.client.handle import AsyncDurableStream
 from trio_streams.durable.protocol.reading import is_json
+from trio_streams.nursery import open_bare_nursery
 
 Fields: TypeAlias = Mapping[str, Any] | None
 
@@ -215,7 +216,7 @@ class BlockingFace(TrioFace):
             for response in responses:
                 response.cancel()
 
-        async with trio.open_nursery() as nursery:
+        async with open_bare_nursery() as nursery:
             nursery.start_soon(stop)
             await trio.to_thread.run_sync(blocking)
             nursery.cancel_scope.cancel()
