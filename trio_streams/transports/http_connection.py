@@ -118,7 +118,10 @@ class HttpConnection(HttpOutput):
                 await self._answer(*self._next)
                 continue
             if machine.has_output or self._unsent or self._is_sending:
-                await self._send_rest()
+                if machine.is_closing or self._unsent or self._is_sending or not self._host.is_busy(self):
+                    await self._send_rest()
+                else:
+                    self._host.mark(self)
             if machine.is_closing or self._is_gone:
                 break
             answered = 0
@@ -159,7 +162,7 @@ class HttpConnection(HttpOutput):
             await self._park()
         if self._exchange is exchange:  # its end may have left while the handler cleaned up
             self._move_output(exchange)
-        if self._unwritten >= _JOINED_BYTES or self._next is None:
+        if self._unwritten >= _JOINED_BYTES:
             await self._send_rest()
         if exchange.is_broken_off and not self._machine.is_closing:
             # What was accepted has left. A reset is the only way to say that it is not all.
@@ -330,6 +333,7 @@ class HttpConnection(HttpOutput):
         """Let the exchange under way be the last one."""
         if self._machine.is_closing:
             return  # on its way out already
+        self.pull()
         self._machine.request_close()
         if self._machine.is_closing:
             self._link.end_sending()

@@ -5,13 +5,12 @@ What fails is thrown into the operation: `StoreError`, what receiving a body rai
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator
 from typing import Any, Protocol, TypeAlias, TypeVar
 
 import attrs
 
 from trio_streams.durable.protocol.states import Listener, Pending
-from trio_streams.durable.store.base import Entry, Stored, StreamRecord
 
 __all__ = [
     "ROOM",
@@ -127,4 +126,3 @@ Need: TypeAlias = Find | Get | NewId | ReadEntries | Room | Settle | ReceiveBody
 
 Running: TypeAlias = Generator[Need, Any, T]
 """An operation under way: yields what it needs, returns its result."""
-

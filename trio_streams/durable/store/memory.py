@@ -133,5 +133,3 @@ def _is_expired(record: StreamRecord, now: float) -> bool:
     if record.expires_at is not None and now >= record.expires_at:
         return True
     return record.ttl_seconds is not None and now >= record.touched_at + record.ttl_seconds
-
-
