@@ -5,6 +5,12 @@ Spec: https://github.com/durable-streams/durable-streams, PROTOCOL.md.
 
 from __future__ import annotations
 
+from trio_streams.durable.client.astream import AsyncStreamRequest as AsyncStreamRequest
+from trio_streams.durable.client.astream import astream as astream
+from trio_streams.durable.client.blocking import StreamResponse as StreamResponse
+from trio_streams.durable.client.blocking import stream as stream
+from trio_streams.durable.client.requests import Endpoint as Endpoint
+from trio_streams.durable.client.response import AsyncStreamResponse as AsyncStreamResponse
 from trio_streams.durable.errors import DurableStreamError as DurableStreamError
 from trio_streams.durable.errors import FetchError as FetchError
 from trio_streams.durable.errors import ProducerClosedError as ProducerClosedError
@@ -16,6 +22,8 @@ from trio_streams.durable.errors import StreamClosedError as StreamClosedError
 from trio_streams.durable.errors import StreamConsumedError as StreamConsumedError
 from trio_streams.durable.errors import StreamExistsError as StreamExistsError
 from trio_streams.durable.errors import StreamNotFoundError as StreamNotFoundError
+from trio_streams.durable.protocol.reading import ReaderConfig as ReaderConfig
+from trio_streams.durable.protocol.retry import RetryOptions as RetryOptions
 from trio_streams.durable.server.access import require_bearer as require_bearer
 from trio_streams.durable.server.config import DurableConfig as DurableConfig
 from trio_streams.durable.server.local import StreamChunk as StreamChunk

@@ -34,7 +34,7 @@ from trio_streams.urls.listening import LISTENERS, Serve, make_gate, open_nurser
 from trio_streams.urls.server import HostName, Server
 from trio_streams.urls.sessions import make_sessions
 from trio_streams.urls.websocket import CarrierName
-from trio_streams.wire.envelope import EnvelopeLimits
+from trio_streams.wire.envelope import MessageLimits
 
 __all__ = ["SCHEMES", "HostName", "asgi_app", "serve"]
 
@@ -129,7 +129,7 @@ async def serve(
     host: HostName = "hypercorn",
     dashboard: bool | Dashboard = False,
     channels: Channels | None = None,
-    envelopes: EnvelopeLimits | None = None,
+    envelopes: MessageLimits | None = None,
     resume: ResumeOptions | bool | None = None,
     task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
@@ -180,7 +180,7 @@ async def serve(
             background=Background(work, max_running=rules.max_events),
             dashboard=Dashboard(app) if dashboard is True else dashboard or None,
             channels=channels,
-            envelopes=envelopes or EnvelopeLimits(),
+            envelopes=envelopes or MessageLimits(),
             sessions=make_sessions(resume, config, work),
         )
         await serve_all(shared, addresses, SCHEMES, nursery, work.cancel_scope, task_status)

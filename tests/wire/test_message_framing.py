@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from trio_streams.codes import Code
 from trio_streams.core.errors import LocalProtocolError, RemoteProtocolError
 from trio_streams.wire.binary import PREFACE
-from trio_streams.wire.envelope_framing import MessageBuffer, frame, is_envelope_start, split
+from trio_streams.wire.message_framing import MessageBuffer, frame, is_envelope_start, split
 
 CANCEL = b'{"type":"cancel","id":"t3"}'
 

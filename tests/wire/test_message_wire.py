@@ -8,11 +8,11 @@ from trio_streams.core import records
 from trio_streams.core.assembly import Piece
 from trio_streams.core.errors import LocalProtocolError
 from trio_streams.wire.envelope_asker import EnvelopeAsker
-from trio_streams.wire.envelope_limits import EnvelopeLimits
 from trio_streams.wire.envelope_writer import EnvelopeWriter, Form
+from trio_streams.wire.message_limits import MessageLimits
 
 
-@pytest.mark.parametrize("wire", [EnvelopeWriter(), EnvelopeAsker(EnvelopeLimits())])
+@pytest.mark.parametrize("wire", [EnvelopeWriter(), EnvelopeAsker(MessageLimits())])
 def test_it_has_no_pieces_and_parses_nothing(wire: EnvelopeWriter | EnvelopeAsker) -> None:
     """An item is one message, and messages are parsed elsewhere; there is no preface."""
     with pytest.raises(LocalProtocolError, match="piece"):

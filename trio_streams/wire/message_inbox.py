@@ -21,16 +21,16 @@ from trio_streams.core.inbox import Inbox
 from trio_streams.core.liveness import Liveness
 from trio_streams.core.outbox import Outbox
 from trio_streams.core.stream_machine import StreamMachine
-from trio_streams.wire.envelope_framing import MessageBuffer
-from trio_streams.wire.envelope_limits import EnvelopeLimits
 from trio_streams.wire.envelope_records import Envelope, EnvelopeFault, id_text, parse_metadata
-from trio_streams.wire.envelope_stream import UNLIMITED
-from trio_streams.wire.envelope_wire import EnvelopeWire
+from trio_streams.wire.message_framing import MessageBuffer
+from trio_streams.wire.message_limits import MessageLimits
+from trio_streams.wire.message_stream import UNLIMITED
+from trio_streams.wire.message_wire import MessageWire
 
-__all__ = ["EnvelopeInbox"]
+__all__ = ["MessageInbox"]
 
 
-class EnvelopeInbox(Inbox):
+class MessageInbox(Inbox):
     """What both roles have in common.
 
     Args:
@@ -46,12 +46,12 @@ class EnvelopeInbox(Inbox):
 
     def __init__(
         self,
-        wire: EnvelopeWire,
+        wire: MessageWire,
         streams: dict[int, StreamMachine],
         out: Outbox,
         liveness: Liveness,
         config: ConnectionConfig,
-        limits: EnvelopeLimits,
+        limits: MessageLimits,
         *,
         is_client: bool,
         hello: records.Hello,

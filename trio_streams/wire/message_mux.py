@@ -3,11 +3,11 @@
 Everything that is not the dialect is the multiplexer's own: streams, their halves, the order in which they send, what a
 command means. Three things differ, and are files of their own:
 
-- what comes in (`envelope_inbox`): messages instead of frames, ids that the client chooses, no credit;
+- what comes in (`message_inbox`): messages instead of frames, ids that the client chooses, no credit;
 - what goes out: what a server answers (`envelope_writer`) or a client asks (`envelope_asker`), as envelopes;
-- what bounds a peer that reads or is read slowly: windows of our own (`envelope_limits`).
+- what bounds a peer that reads or is read slowly: windows of our own (`message_limits`).
 
-Both ways messages have their length in front (`envelope_framing`): that is the format on TCP, and a carrier of
+Both ways messages have their length in front (`message_framing`): that is the format on TCP, and a carrier of
 WebSocket messages takes it off and puts it on.
 """
 
@@ -18,14 +18,14 @@ from abc import abstractmethod
 from trio_streams.config import ConnectionConfig
 from trio_streams.core.liveness import Liveness
 from trio_streams.core.mux import Mux
-from trio_streams.wire.envelope_inbox import EnvelopeInbox
-from trio_streams.wire.envelope_stream import UNLIMITED
-from trio_streams.wire.envelope_wire import EnvelopeWire
+from trio_streams.wire.message_inbox import MessageInbox
+from trio_streams.wire.message_stream import UNLIMITED
+from trio_streams.wire.message_wire import MessageWire
 
-__all__ = ["EnvelopeMux"]
+__all__ = ["MessageMux"]
 
 
-class EnvelopeMux(Mux):
+class MessageMux(Mux):
     """One side of a connection of envelopes; a role makes `_in`.
 
     Args:
@@ -37,10 +37,10 @@ class EnvelopeMux(Mux):
       now: seconds, on the clock that every later call uses.
     """
 
-    _in: EnvelopeInbox
+    _in: MessageInbox
 
     def __init__(
-        self, wire: EnvelopeWire, *, is_client: bool, config: ConnectionConfig, idle_timeout: float | None, now: float
+        self, wire: MessageWire, *, is_client: bool, config: ConnectionConfig, idle_timeout: float | None, now: float
     ) -> None:
         super().__init__(wire, is_client=is_client, config=config, session_id="", now=now)
         self._out.raise_credit(UNLIMITED)

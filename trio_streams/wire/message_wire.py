@@ -9,12 +9,12 @@ from trio_streams.core import records
 from trio_streams.core.assembly import Piece
 from trio_streams.core.errors import LocalProtocolError
 from trio_streams.core.wire import Frame
-from trio_streams.wire.envelope_stream import MAX_FRAME_BYTES
+from trio_streams.wire.message_stream import MAX_FRAME_BYTES
 
-__all__ = ["EnvelopeWire"]
+__all__ = ["MessageWire"]
 
 
-class EnvelopeWire(ABC):
+class MessageWire(ABC):
     """Encodes what one connection's streams say."""
 
     preface: bytes = b""

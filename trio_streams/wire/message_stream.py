@@ -6,9 +6,9 @@ from typing import Final
 
 from trio_streams.core.flow import ReceiveCredit, SendCredit
 from trio_streams.core.stream_machine import Pulled, StreamMachine
-from trio_streams.wire.envelope_limits import EnvelopeLimits
+from trio_streams.wire.message_limits import MessageLimits
 
-__all__ = ["MAX_FRAME_BYTES", "UNLIMITED", "EnvelopeStream"]
+__all__ = ["MAX_FRAME_BYTES", "UNLIMITED", "MessageStream"]
 
 MAX_FRAME_BYTES: Final = 1 << 40
 """An item is never cut: the dialect has no pieces. Its length is bounded by `max_item_bytes`."""
@@ -17,7 +17,7 @@ UNLIMITED: Final = 1 << 62
 """A limit that is never reached: the dialect's peers neither grant nor heed credit."""
 
 
-class EnvelopeStream(StreamMachine):
+class MessageStream(StreamMachine):
     """A stream whose items may be larger than a turn of the scheduler.
 
     Args:
@@ -27,7 +27,7 @@ class EnvelopeStream(StreamMachine):
 
     __slots__ = ()
 
-    def __init__(self, limits: EnvelopeLimits, *, priority: int = 0) -> None:
+    def __init__(self, limits: MessageLimits, *, priority: int = 0) -> None:
         super().__init__(
             SendCredit(limits.send_window_items, limits.send_window_bytes),
             ReceiveCredit(UNLIMITED, UNLIMITED),

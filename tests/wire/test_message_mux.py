@@ -10,9 +10,9 @@ from trio_streams.codes import Code
 from trio_streams.config import ConnectionConfig
 from trio_streams.core import events
 from trio_streams.wire.envelope import EnvelopeMachine
-from trio_streams.wire.envelope_framing import frame
-from trio_streams.wire.envelope_limits import EnvelopeLimits
 from trio_streams.wire.envelope_writer import Form
+from trio_streams.wire.message_framing import frame
+from trio_streams.wire.message_limits import MessageLimits
 
 CONFIG = ConnectionConfig(idle_timeout=10)
 
@@ -28,9 +28,9 @@ class Signs:
         self.pings += 1
 
 
-def make_server(signs: Signs | None, limits: EnvelopeLimits | None = None) -> EnvelopeMachine:
+def make_server(signs: Signs | None, limits: MessageLimits | None = None) -> EnvelopeMachine:
     forms = {"sum": Form.UPLOAD}
-    return EnvelopeMachine(find_form=forms.get, config=CONFIG, limits=limits or EnvelopeLimits(), now=0.0, signs=signs)
+    return EnvelopeMachine(find_form=forms.get, config=CONFIG, limits=limits or MessageLimits(), now=0.0, signs=signs)
 
 
 def test_a_client_that_cannot_be_asked_may_be_silent() -> None:
@@ -75,7 +75,7 @@ def test_a_client_that_answers_no_ping_is_given_up() -> None:
 
 def test_what_is_due_first_counts() -> None:
     """A message that does not end, or a silence."""
-    server = make_server(Signs(), EnvelopeLimits(message_timeout=3))
+    server = make_server(Signs(), MessageLimits(message_timeout=3))
     assert server.next_deadline() == 5.0
     server.receive(b"\0", 1.0)
     assert server.next_deadline() == 4.0
@@ -83,7 +83,7 @@ def test_what_is_due_first_counts() -> None:
 
 def test_a_silence_of_our_own_is_nobodys_fault() -> None:
     """While too much is unread nothing is read, so nothing is heard: the peer is not given up for it."""
-    asking = Asking(CONFIG, EnvelopeLimits(overflow_bytes=1_000, stall_timeout=100))
+    asking = Asking(CONFIG, MessageLimits(overflow_bytes=1_000, stall_timeout=100))
     number = asking.ask(Form.STREAM)
     asking.hear()
     asking.now = 1.0

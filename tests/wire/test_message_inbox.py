@@ -13,10 +13,10 @@ from trio_streams.config import ConnectionConfig
 from trio_streams.core import events
 from trio_streams.core.errors import RemoteProtocolError
 from trio_streams.core.states import StreamState
-from trio_streams.wire.envelope import EnvelopeLimits, Form
-from trio_streams.wire.envelope_framing import frame, split
+from trio_streams.wire.envelope import Form, MessageLimits
+from trio_streams.wire.message_framing import frame, split
 
-SMALL = EnvelopeLimits(overflow_bytes=1_000, stall_timeout=5)
+SMALL = MessageLimits(overflow_bytes=1_000, stall_timeout=5)
 
 
 def answers(client: EnvelopeClient) -> list[tuple[str, str]]:
@@ -149,7 +149,7 @@ def test_one_of_two_full_streams_is_not_enough() -> None:
 
 def test_a_message_has_its_time() -> None:
     """From its first byte; the time that we did not read does not count."""
-    client = EnvelopeClient(limits=EnvelopeLimits(message_timeout=3, overflow_bytes=1_000, stall_timeout=5))
+    client = EnvelopeClient(limits=MessageLimits(message_timeout=3, overflow_bytes=1_000, stall_timeout=5))
     assert client.machine.next_deadline() is None
     client.say_raw(frame(b'{"type":"pong"}')[:-1])
     assert client.machine.next_deadline() == 3
@@ -166,14 +166,14 @@ def test_a_message_has_its_time() -> None:
     assert isinstance(failure, RemoteProtocolError)
     assert (failure.code, failure.field) == (Code.IDLE_TIMEOUT, "message_timeout")
     client.machine.handle_deadline(6.0)
-    unhurried = EnvelopeClient(limits=EnvelopeLimits(message_timeout=None))
+    unhurried = EnvelopeClient(limits=MessageLimits(message_timeout=None))
     unhurried.say_raw(b"\0")
     assert unhurried.machine.next_deadline() is None
 
 
 def test_a_pause_of_ours_is_not_the_clients() -> None:
     """A message that was under way when reading paused has all its time again."""
-    client = EnvelopeClient(limits=EnvelopeLimits(message_timeout=3, overflow_bytes=1_000, stall_timeout=5))
+    client = EnvelopeClient(limits=MessageLimits(message_timeout=3, overflow_bytes=1_000, stall_timeout=5))
     start = {"type": "stream:start", "id": "a", "procedure": "sum", "payload": "x" * 2_000}
     client.now = 1.0
     client.say_raw(frame(json.dumps(start).encode()) + b"\0")
@@ -188,7 +188,7 @@ def test_a_pause_of_ours_is_not_the_clients() -> None:
 @pytest.mark.parametrize(("size", "limits"), [(20_000, {}), (3_000, {"send_window_bytes": 1_000_000})])
 def test_a_handler_is_not_woken_before_half_a_window_has_left(size: int, limits: dict[str, int]) -> None:
     """A turn that sends little of what is queued wakes nobody, whichever limit is near."""
-    client = EnvelopeClient(limits=EnvelopeLimits(**{"send_window_bytes": 200_000, "send_window_items": 20, **limits}))
+    client = EnvelopeClient(limits=MessageLimits(**{"send_window_bytes": 200_000, "send_window_items": 20, **limits}))
     number = client.start("stream:start", "counter")
     client.machine.to_send(0.0, 1)
     taken = client.machine.send(number, [json.dumps("x" * size).encode()] * 30)
@@ -258,7 +258,7 @@ def test_one_stream_alone_may_pass_the_connections_window() -> None:
 
 def test_metadata_are_bounded() -> None:
     """By what they are as strings; the envelope is refused."""
-    client = EnvelopeClient(limits=EnvelopeLimits(max_metadata_bytes=10))
+    client = EnvelopeClient(limits=MessageLimits(max_metadata_bytes=10))
     client.say({"type": "request", "id": "m", "procedure": "ping", "metadata": {"abcde": "123456"}})
     (refused,) = client.hear()
     assert refused["payload"]["details"] == {"field": "metadata", "size": 11, "limit": 10}

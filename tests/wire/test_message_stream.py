@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from trio_streams.wire.envelope_limits import EnvelopeLimits
-from trio_streams.wire.envelope_stream import EnvelopeStream
+from trio_streams.wire.message_limits import MessageLimits
+from trio_streams.wire.message_stream import MessageStream
 
 
 def test_an_item_larger_than_a_turn_is_pulled_whole() -> None:
     """And nothing is pulled from an empty one."""
-    stream = EnvelopeStream(EnvelopeLimits())
+    stream = MessageStream(MessageLimits())
     assert stream.pull(10, 100_000) is None
     assert stream.send([b"x" * 5_000], 100_000) == 1
     pulled = stream.pull(10, 100_000)

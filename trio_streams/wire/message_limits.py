@@ -6,11 +6,11 @@ import attrs
 
 from trio_streams.config import positive
 
-__all__ = ["EnvelopeLimits"]
+__all__ = ["MessageLimits"]
 
 
 @attrs.frozen(kw_only=True)
-class EnvelopeLimits:
+class MessageLimits:
     """What the dialect adds to `ConnectionConfig`, since its clients grant and heed no credit.
 
     Attributes:
