@@ -118,10 +118,12 @@ class HttpConnection(HttpOutput):
                 await self._answer(*self._next)
                 continue
             if machine.has_output or self._unsent or self._is_sending:
-                if machine.is_closing or self._unsent or self._is_sending or not self._host.is_busy(self):
+                if machine.is_closing or self._unsent or self._is_sending:
                     await self._send_rest()
-                else:
+                elif self._has_waited or self._host.is_busy(self):
                     self._host.mark(self)
+                else:
+                    await self._send_rest()
             if machine.is_closing or self._is_gone:
                 break
             answered = 0
