@@ -27,6 +27,7 @@ from trio_streams.codes import Code
 from trio_streams.errors import ConnectionLost, RpcError
 from trio_streams.procedures.dispatch import Found, cancelled, find, not_found, run_call, run_event
 from trio_streams.procedures.documents.routes import add_documents
+from trio_streams.procedures.durable.place import PLACE_KEY
 from trio_streams.procedures.durable.runs import DurableRuns, need_runs
 from trio_streams.procedures.http_query import check_utf8, query_input
 from trio_streams.procedures.http_upload import receive_items
@@ -170,7 +171,8 @@ class _Face:
             query = {key: values for key, values in exchange.request.query.items() if key not in _OWN_PARAMETERS}
             value = invocation.received(query_input(procedure, query))
             if procedure.durable is not None:
-                return await self._stream_durable(exchange, found, invocation, value, is_lines=is_lines)
+                await self._stream_durable(exchange, found, invocation, value, is_lines=is_lines)
+                return
             answer = procedure.invoke(value, invocation.context)
             payloads = _payloads(found, invocation, answer)
             if is_lines:
@@ -198,7 +200,9 @@ class _Face:
                 await respond_ndjson(exchange, reading.events())
             else:
                 place = str(reading.place)
-                await respond_sse(exchange, reading.events(), config=self._sse_config, first_id=place)
+                headers = [(PLACE_KEY, place)]
+                config = self._sse_config
+                await respond_sse(exchange, reading.events(), config=config, headers=headers, first_id=place)
 
     async def upload(self, exchange: Exchange) -> None:
         """`POST /streams/<name>`."""

@@ -8,7 +8,7 @@ are later, and the beginning is 0. What is read is durable, and an append return
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import attrs
 
@@ -18,8 +18,18 @@ from trio_streams.errors import RpcError
 __all__ = ["LogItems", "LogState", "LogWriter", "ReplayLog", "RunConfig", "RunEnded", "RunLog"]
 
 
+def _not_negative(_: object, attribute: attrs.Attribute[Any], value: float | None) -> None:
+    if value is not None and not value >= 0:
+        raise ValueError(f"{attribute.name} must be at least 0, not {value!r}")
+
+
 class RunEnded(RpcError):
     """How a durable run has ended. It is stored, so to come again changes nothing, whatever its code says elsewhere."""
+
+    @property
+    def is_our_fault(self) -> bool:
+        """Never: the log of the server that ran it has told already."""
+        return False
 
 
 @attrs.frozen(kw_only=True)
@@ -38,7 +48,7 @@ class RunConfig:
     """
 
     max_runs: int = attrs.field(default=1_024, validator=positive)
-    linger_timeout: float | None = attrs.field(default=300.0, validator=attrs.validators.optional(attrs.validators.ge(0)))
+    linger_timeout: float | None = attrs.field(default=300.0, validator=_not_negative)
     keep_seconds: int | None = attrs.field(default=86_400, validator=positive)
     max_pending_bytes: int = attrs.field(default=262_144, validator=positive)
     max_read_bytes: int = attrs.field(default=65_536, validator=positive)

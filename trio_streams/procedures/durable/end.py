@@ -2,8 +2,8 @@
 
 ::
 
-    {"end":{"code":"OK"}}
-    {"end":{"code":"NOT_FOUND","message":"no such model","details":{"model":"x"}}}
+    {"end": {"code": "OK"}}
+    {"end": {"code": "NOT_FOUND", "message": "no such model", "details": {"model": "x"}}}
 
 What makes it the end is its place, not its look: the last message of a log that is closed, which no item can be, since the
 end is appended in the step that closes the log.

@@ -77,10 +77,14 @@ class PathTemplate:
             if spec or conversion or (field is not None and not field.isidentifier()):
                 raise ValueError(f"durable={text!r}: braces hold the name of a field, and nothing else")
             if _LITERAL.fullmatch(literal) is None:
-                raise ValueError(f"durable={text!r}: a path has letters, digits, '-', '_', '.', '~' and '/', not {literal!r}")
+                raise ValueError(
+                    f"durable={text!r}: a path has letters, digits, '-', '_', '.', '~' and '/', not {literal!r}"
+                )
             parts.append((literal, field))
         if not text or any(segment in {"", ".", ".."} for segment in text.split("/")):
-            raise ValueError(f"durable={text!r}: a path has segments with one '/' between, none of them empty, '.' or '..'")
+            raise ValueError(
+                f"durable={text!r}: a path has segments with one '/' between, none of them empty, '.' or '..'"
+            )
         return cls(text, tuple(parts))
 
     @property
@@ -104,7 +108,7 @@ class PathTemplate:
           ValueError: the type is known to have no such field.
         """
         known = _field_names(input_type)
-        unknown = sorted(self.fields - {RUN} - set(params) - (self.fields if known is None else known))
+        unknown = sorted(self.fields - {RUN, *params, *(self.fields if known is None else known)})
         if unknown:
             raise ValueError(f"durable={self.text!r}: the input has no field {unknown[0]!r}")
 

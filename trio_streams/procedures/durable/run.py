@@ -192,12 +192,14 @@ class DurableRun:
                     async for item in answer:
                         await pending.put(procedure.encode_output(item))
                 return None
-        except Exception as exc:  # noqa: BLE001 - a run is the boundary: its failure is its end
+        except Exception as exc:
             error = as_rpc_error(exc)
             level, shown = (logging.ERROR, exc) if error.is_our_fault else (logging.INFO, None)
             _logger.log(level, "a run of %r failed: %s", procedure.name, error, exc_info=shown)
             return error
-        return RpcError(Code.CANCELLED, "nobody read the run for too long" if self._has_lingered else "it was cancelled")
+        return RpcError(
+            Code.CANCELLED, "nobody read the run for too long" if self._has_lingered else "it was cancelled"
+        )
 
 
 async def _store_all(pending: Pending, writer: LogWriter) -> None:
