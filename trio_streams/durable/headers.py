@@ -20,6 +20,7 @@ __all__ = [
     "PRODUCER_SEQ",
     "STREAM_CLOSED",
     "STREAM_CURSOR",
+    "STREAM_EARLIEST_OFFSET",
     "STREAM_EXPIRES_AT",
     "STREAM_FORKED_FROM",
     "STREAM_FORK_OFFSET",
@@ -42,6 +43,8 @@ STREAM_FORKED_FROM: Final = "Stream-Forked-From"
 STREAM_FORK_OFFSET: Final = "Stream-Fork-Offset"
 STREAM_FORK_SUB_OFFSET: Final = "Stream-Fork-Sub-Offset"
 STREAM_SSE_DATA_ENCODING: Final = "Stream-SSE-Data-Encoding"
+STREAM_EARLIEST_OFFSET: Final = "Stream-Earliest-Offset"
+"""An extension: the first offset that is kept, in the answer to one before it."""
 
 PRODUCER_ID: Final = "Producer-Id"
 PRODUCER_EPOCH: Final = "Producer-Epoch"

@@ -14,15 +14,15 @@ from typing import Final
 import attrs
 
 from trio_streams.service.exchange import Exchange, Headers, RequestHead, respond
+from trio_streams.wire.entity_tags import ETAG, matches_weakly
 
 __all__ = ["ByteRange", "Validators", "http_date", "is_not_modified", "make_etag", "requested_range", "respond_content"]
 
-_ETAG: Final = re.compile(r'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"')
 _RANGE: Final = re.compile(r"bytes=[ \t]*([0-9]{0,18})-([0-9]{0,18})[ \t]*", re.ASCII | re.IGNORECASE)
 
 
 def _check_etag(_: object, attribute: attrs.Attribute[str | None], value: str | None) -> None:
-    if value is not None and not _ETAG.fullmatch(value):
+    if value is not None and not ETAG.fullmatch(value):
         raise ValueError(f'an {attribute.name} is quoted, as in "1a2b", and {value!r} is not')
 
 
@@ -77,10 +77,7 @@ def is_not_modified(request: RequestHead, validators: Validators) -> bool:
         return False
     wanted = request.header("if-none-match")
     if wanted is not None:
-        if validators.etag is None:
-            return False
-        opaque = validators.etag.removeprefix("W/")
-        return wanted.strip() == "*" or any(tag.removeprefix("W/") == opaque for tag in _ETAG.findall(wanted))
+        return validators.etag is not None and matches_weakly(wanted, validators.etag)
     since = _parse_date(request.header("if-modified-since"))
     return since is not None and validators.last_modified is not None and int(validators.last_modified) <= since
 
@@ -118,7 +115,7 @@ def _range_applies(condition: str | None, validators: Validators | None) -> bool
         return True
     if validators is None:
         return False
-    if _ETAG.fullmatch(condition):
+    if ETAG.fullmatch(condition):
         # Compared strongly: a part can only be joined to bytes that are the same.
         return condition == validators.etag and not condition.startswith("W/")
     since = _parse_date(condition)

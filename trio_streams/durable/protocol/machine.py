@@ -1,0 +1,415 @@
+"""The server without I/O: each operation is a generator that yields what it needs and returns what was done.
+
+The operations know nothing of HTTP: `answers` words them, and an application in the same process calls them itself.
+Between a look at a stream's state and the decision on it nothing is yielded, so decisions need no locks.
+
+Spec: Durable Streams §4, §5.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final, NamedTuple
+
+import attrs
+
+from trio_streams.durable.protocol import refusals
+from trio_streams.durable.protocol.decisions import Appended, decide_append
+from trio_streams.durable.protocol.entries import make_entries
+from trio_streams.durable.protocol.forks import Forking
+from trio_streams.durable.protocol.lifecycle import check_same, new_record, removal
+from trio_streams.durable.protocol.needs import ROOM, Expired, Listing, NewId, ReadEntries, Running, Settle, Wait
+from trio_streams.durable.protocol.operations import Append, Create, List, Read, Start
+from trio_streams.durable.protocol.registry import Registry, touch
+from trio_streams.durable.protocol.states import Step, StreamState
+from trio_streams.durable.store.base import Change, Store, Stored, StreamRecord
+
+__all__ = ["Chunk", "Created", "Following", "Machine", "MachineLimits"]
+
+_SWEEP_ITEMS: Final = 100
+_TOUCH_PARTS: Final = 8
+"""A time to live is persisted to an eighth of itself: a crash costs a stream no more of it."""
+
+
+@attrs.frozen(kw_only=True)
+class MachineLimits:
+    """What the machine bounds; the server's configuration has these fields, and says what they mean."""
+
+    max_read_bytes: int = 1_048_576
+    max_streams: int | None = None
+    max_loaded_streams: int = 10_000
+    max_producers_per_stream: int = 10_000
+    long_poll_timeout: float = 30.0
+    max_stream_bytes: int | None = None
+    max_age: float | None = None
+
+
+class Created(NamedTuple):
+    """What a creation found or made."""
+
+    record: StreamRecord
+    is_new: bool
+
+
+class Chunk(NamedTuple):
+    """A part of a stream.
+
+    Attributes:
+      state: of the stream.
+      pieces: the bytes; in a JSON stream, messages with a comma behind each.
+      start: the position of the first.
+      end: the position behind the last.
+      is_up_to_date: whether that was the tail.
+      is_closed: whether nothing more will come.
+      is_timed_out: whether it was waited for in vain.
+    """
+
+    state: StreamState
+    pieces: Sequence[bytes]
+    start: int
+    end: int
+    is_up_to_date: bool
+    is_closed: bool
+    is_timed_out: bool = False
+
+
+class Following(NamedTuple):
+    """A reader that is to be told of everything from a position on."""
+
+    state: StreamState
+    position: int
+
+
+class Machine:
+    """All operations of one server.
+
+    Args:
+      store: keeps what is decided. Only `submit` is called here, which does not wait.
+      limits: what is bounded.
+      clock: Unix seconds.
+    """
+
+    def __init__(self, store: Store, limits: MachineLimits, clock: Callable[[], float]) -> None:
+        self._limits = limits
+        self._clock = clock
+        self.registry: Registry = Registry(store, limits.max_loaded_streams)
+        self._forking = Forking(self.registry, limits.max_read_bytes)
+        self.stream_count: int = 0
+
+    def find(self, path: str) -> Running[StreamState]:
+        """The stream at a path, for whoever is to read or write it.
+
+        Raises:
+          Refused: 404: there is none; 410: it is deleted.
+        """
+        state = self.registry.get_nowait(path)
+        while True:
+            if state is None and (state := (yield from self.registry.load(path))) is None:
+                raise refusals.not_found(path)
+            if state.record.is_deleted:
+                yield from _settled(state)
+                raise refusals.gone(path)
+            if not state.is_expired(self._clock()):
+                return state
+            yield from self._remove(state)
+            state = None
+
+    def create(self, operation: Create, body: bytes = b"") -> Running[Created]:
+        """PUT. Raises `Refused`."""
+        while True:
+            yield ROOM
+            try:
+                state = yield from self.find(operation.path)
+            except refusals.Refused as refused:
+                if refused.status == 410:
+                    raise refusals.stream_exists(f"{refused}, but forks still read from it") from None
+            else:
+                check_same(operation, state.record)
+                yield from _settled(state)
+                return Created(state.record, is_new=False)
+            created = yield from self._create_new(operation, body)
+            if created is not None:
+                return created
+
+    def _create_new(self, operation: Create, body: bytes) -> Running[Created | None]:
+        maximum = self._limits.max_streams
+        if maximum is not None and self.stream_count >= maximum:
+            raise refusals.too_many("max_streams", maximum, f"the server keeps {maximum} streams, and takes no more")
+        stream_id: int = yield NewId()
+        if operation.fork is not None:
+            ready = yield from self._forking.prepare(operation, stream_id, self.find, self._clock)
+            record, segments, source = ready
+        else:
+            record, segments, source = new_record(operation, stream_id, self._clock()), ((stream_id, 0, None),), None
+        entries = make_entries(body, record.content_type, record.tail, record.created_at)
+        if entries or operation.is_closed:
+            tail = entries[-1].end if entries else record.tail
+            record = attrs.evolve(record, tail=tail, is_closed=operation.is_closed)
+        if (yield from self.registry.load(operation.path)) is not None:
+            return None  # somebody was faster: look at what they made
+        if source is not None and not (source.is_current and not source.is_removed and not source.record.is_deleted):
+            return None
+        state = StreamState(Stored(record), segments)
+        state.version = state.durable_version = -1  # readers have to wait for the first step
+        steps, records = [Step(state, record)], [record]
+        if source is not None:
+            source_record = attrs.evolve(source.record, references=source.record.references + 1)
+            steps.append(Step(source, source_record))
+            records.append(source_record)
+        self.registry.submit(Change(records=records, entries=entries), steps)
+        self.registry.add(state)
+        self.stream_count += 1
+        yield from _settled(state)
+        return Created(record, is_new=True)
+
+    def append(self, operation: Append, body: bytes) -> Running[Appended]:
+        """POST. Raises `Refused`."""
+        yield ROOM
+        state = yield from self.find(operation.path)
+        now = self._clock()
+        state.touch(now)
+        try:
+            decision = decide_append(
+                operation, body, state, now, max_producers=self._limits.max_producers_per_stream
+            )
+        except refusals.Refused:
+            yield from _settled(state)
+            raise
+        step = decision.step
+        if step is not None:
+            change = Change(records=(step.record,), entries=decision.entries, producers=step.producers)
+            self.registry.submit(change, (step,))
+        if state.pending is not None:
+            yield Settle(state.pending)
+        return decision.result
+
+    def head(self, path: str) -> Running[StreamRecord]:
+        """HEAD. Raises `Refused`."""
+        state = yield from self.find(path)
+        yield from _settled(state)
+        return state.durable
+
+    def delete(self, path: str) -> Running[None]:
+        """DELETE. Raises `Refused`."""
+        yield ROOM
+        state = yield from self.find(path)
+        yield from self._remove(state)
+
+    def _remove(self, state: StreamState) -> Running[None]:
+        ancestors = yield from self.registry.lineage(state)
+        if state.is_current and not state.is_removed and not state.record.is_deleted:
+            change, steps = removal(state, ancestors)
+            self.registry.submit(change, steps)
+            self.stream_count -= len(change.removals)
+        yield from _settled(state)
+
+    def read(self, operation: Read) -> Running[Chunk]:
+        """GET, at once or by long-poll. Raises `Refused`."""
+        state, position = yield from self._open(operation)
+        if operation.live is None and operation.start is Start.NOW:
+            return _at_tail(state, position)
+        if operation.live is not None and position == state.durable.tail and not state.durable.is_closed:
+            is_ready = yield Wait(state, self.growth(state, position), self._limits.long_poll_timeout, is_reader=True)
+            check_alive(state)
+            if not is_ready:
+                return _at_tail(state, position)._replace(is_timed_out=True)
+        if position == state.durable.tail:
+            return _at_tail(state, position)
+        return (yield from self.read_chunk(state, position))
+
+    def follow(self, operation: Read) -> Running[Following]:
+        """GET as events: where they begin. Raises `Refused`."""
+        state, position = yield from self._open(operation)
+        return Following(state, position)
+
+    def _open(self, operation: Read) -> Running[tuple[StreamState, int]]:
+        state = yield from self.find(operation.path)
+        if state.durable_version < 0:
+            yield from _settled(state)
+        now = self._clock()
+        state.touch(now)
+        record = state.record
+        if record.ttl_seconds is not None and now - record.touched_at >= record.ttl_seconds / _TOUCH_PARTS:
+            self.registry.submit(*touch(state))
+        return state, _position(operation.start, state.durable)
+
+    @staticmethod
+    def growth(state: StreamState, position: int) -> Callable[[], bool]:
+        """Whether there is more than `position` to tell of a stream: data, its closure, its end."""
+
+        def is_ready() -> bool:
+            durable = state.durable
+            return durable.tail > position or durable.is_closed or is_over(state)
+
+        return is_ready
+
+    def read_chunk(self, state: StreamState, position: int) -> Running[Chunk]:
+        """What follows a position: up to `max_read_bytes`, and one entry at least. Raises `Refused`."""
+        limit = self._limits.max_read_bytes
+        pieces, end = yield from read_range(state, position, state.durable.tail, limit)
+        check_alive(state)
+        durable = state.durable
+        is_up_to_date = end == durable.tail
+        return Chunk(state, pieces, position, end, is_up_to_date, is_up_to_date and durable.is_closed)
+
+    def list_streams(self, operation: List) -> Running[Sequence[StreamRecord]]:
+        """The streams whose paths begin so, in order; deleted and expired ones are left out."""
+        now, after = self._clock(), operation.after
+        found: list[StreamRecord] = []
+        while len(found) < operation.limit:
+            records: Sequence[StreamRecord] = yield Listing(operation.prefix, after, operation.limit)
+            found += [record for record in records if not (record.is_deleted or self._is_expired(record, now))]
+            if len(records) < operation.limit:
+                break
+            after = records[-1].path
+        return found[: operation.limit]
+
+    def _is_expired(self, record: StreamRecord, now: float) -> bool:
+        return StreamState(Stored(record), ()).is_expired(now) if self.registry.get_nowait(record.path) is None else False
+
+    def count_streams(self) -> Running[None]:
+        """Count what the store has, for `max_streams`."""
+        after = ""
+        while True:
+            records: Sequence[StreamRecord] = yield Listing("", after, _SWEEP_ITEMS)
+            self.stream_count += len(records)
+            if len(records) < _SWEEP_ITEMS:
+                return
+            after = records[-1].path
+
+    def sweep(self) -> Running[int]:
+        """Delete streams whose time is over. Returns how many."""
+        count = 0
+        while True:
+            now = self._clock()
+            records: Sequence[StreamRecord] = yield Expired(now, _SWEEP_ITEMS)
+            before = count
+            for record in records:
+                state = yield from self.registry.load(record.path)
+                if state is None or state.record.is_deleted:
+                    continue
+                if state.is_expired(now):
+                    yield from self._remove(state)
+                    count += 1
+                elif state.touched_at > state.record.touched_at:
+                    self.registry.submit(*touch(state))
+            if count == before or len(records) < _SWEEP_ITEMS:
+                return count
+
+    def trim(self) -> Running[None]:
+        """Drop what retention does not keep: whole entries, oldest first. What forks read from stays whole."""
+        if self._limits.max_stream_bytes is None and self._limits.max_age is None:
+            return
+        after = ""
+        while True:
+            records: Sequence[StreamRecord] = yield Listing("", after, _SWEEP_ITEMS)
+            for record in records:
+                if not record.references and not record.is_deleted and record.tail > record.start:
+                    yield from self._trim_stream(record.path)
+            if len(records) < _SWEEP_ITEMS:
+                return
+            after = records[-1].path
+
+    def _trim_stream(self, path: str) -> Running[None]:
+        state = yield from self.registry.load(path)
+        if state is None:
+            return
+        maximum, age = self._limits.max_stream_bytes, self._limits.max_age
+        durable = state.durable
+        oldest = None if age is None else self._clock() - age
+        start = yield from _kept_from(state, durable, maximum, oldest, self._limits.max_read_bytes)
+        if start > state.record.start and state.is_current and not state.is_removed and not state.record.references:
+            record = attrs.evolve(state.record, start=start)
+            self.registry.submit(Change(records=[record]), [Step(state, record)])
+
+
+def _kept_from(
+    state: StreamState, durable: StreamRecord, maximum: int | None, oldest: float | None, max_read_bytes: int
+) -> Running[int]:
+    start = durable.start
+    for stream_id, first, last in state.segments:
+        stop = durable.tail if last is None else min(last, durable.tail)
+        while max(start, first) < stop:
+            entries = yield ReadEntries(stream_id, max(start, first), stop, max_read_bytes)
+            if not entries:
+                return start
+            for entry in entries:
+                is_over = maximum is not None and durable.tail - start > maximum
+                if not (is_over or (oldest is not None and entry.at < oldest)):
+                    return start
+                start = min(entry.end, stop)
+    return start
+
+
+def read_range(state: StreamState, start: int, end: int, max_bytes: int) -> Running[tuple[list[bytes], int]]:
+    """The bytes of [start, end) that fit, and one entry at least, with the position behind them.
+
+    Raises:
+      Refused: 400: `start` lies within a message.
+    """
+    pieces: list[bytes] = []
+    size, position = 0, start
+    for stream_id, first, last in state.segments:
+        stop = end if last is None else min(last, end)
+        while first <= position < stop:
+            entries = yield ReadEntries(stream_id, position, stop, max(1, max_bytes - size))
+            if not entries:
+                return pieces, position
+            for entry in entries:
+                if entry.position < position and state.is_json:
+                    raise refusals.bad_request("offset", "the offset is none that this server gave")
+                piece = entry.data
+                if entry.position < position or entry.end > stop:
+                    piece = piece[position - entry.position : stop - entry.position]
+                if pieces and size + len(piece) > max_bytes:
+                    return pieces, position
+                pieces.append(piece)
+                size += len(piece)
+                position += len(piece)
+            if size >= max_bytes:
+                return pieces, position
+    return pieces, position
+
+
+def is_over(state: StreamState) -> bool:
+    """Whether nothing can be read from a stream any more."""
+    if state.durable.is_deleted or not state.is_current:
+        return True
+    return state.is_removed and state.durable_version == state.version
+
+
+def check_alive(state: StreamState) -> None:
+    """Look whether a stream that was waited for is still there.
+
+    Raises:
+      Refused: 404, 410, or 503 where the store has failed.
+    """
+    if state.is_failed:
+        raise refusals.unavailable()
+    if state.durable.is_deleted:
+        raise refusals.gone(state.record.path)
+    if state.is_removed and is_over(state):
+        raise refusals.not_found(state.record.path)
+
+
+def _settled(state: StreamState) -> Running[None]:
+    if state.pending is not None:
+        yield Settle(state.pending)
+
+
+def _at_tail(state: StreamState, position: int) -> Chunk:
+    durable = state.durable
+    return Chunk(state, (), position, position, is_up_to_date=True, is_closed=durable.is_closed)
+
+
+def _position(start: int | Start, durable: StreamRecord) -> int:
+    if start is Start.BEGINNING:
+        return durable.start
+    if start is Start.NOW:
+        return durable.tail
+    assert isinstance(start, int)
+    if start > durable.tail:
+        raise refusals.bad_request("offset", "the offset is behind the stream's tail")
+    if start < durable.start:
+        raise refusals.retention_gone(durable.path, durable.start)
+    return start

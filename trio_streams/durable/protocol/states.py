@@ -1,0 +1,148 @@
+"""Streams as the server holds them in memory: what was decided, and how much of it is durable.
+
+A decision is made on `StreamState.record` and becomes the state at once, so that the next one builds on it before the
+first is on disk. Readers see `durable` alone. What is decided is answered when `Pending` is over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
+
+from trio_streams.durable.store.base import Commit, ProducerState, Stored, StreamRecord
+
+__all__ = ["Listener", "Pending", "Segment", "Step", "StreamState", "media_type"]
+
+Listener = Callable[[], None]
+"""Called when what readers see has changed; must neither wait nor raise."""
+
+Segment = tuple[int, int, int | None]
+"""A part of a stream's lineage: the stream that holds it, its first position, and the one behind it; None for the tail."""
+
+
+class StreamState:
+    """One stream.
+
+    Attributes:
+      record: the stream as it was decided last.
+      durable: the stream as readers see it.
+      producers: its idempotent producers.
+      segments: where its bytes are, oldest first.
+      touched_at: Unix seconds of the last read or write; may be ahead of the record's.
+      pending: the last change that is not durable yet.
+      version: the number of decisions.
+      durable_version: of the one that `durable` is.
+      is_removed: whether it is decided that it is gone, with all that is its own.
+      is_current: whether it is the one that the server knows; a dropped one must not be decided on.
+      is_failed: whether something of it was not made durable, and will never be.
+      is_json: whether it is read as an array of messages.
+      listeners: told of changes of `durable`, in no order.
+    """
+
+    __slots__ = (
+        "durable", "durable_version", "is_current", "is_failed", "is_json", "is_removed", "listeners", "pending", "producers",
+        "record", "segments", "touched_at", "version",
+    )  # fmt: skip
+
+    def __init__(self, stored: Stored, segments: tuple[Segment, ...]) -> None:
+        self.record: StreamRecord = stored.record
+        self.durable: StreamRecord = stored.record
+        self.producers: dict[str, ProducerState] = dict(stored.producers)
+        self.segments: tuple[Segment, ...] = segments
+        self.touched_at: float = stored.record.touched_at
+        self.pending: Pending | None = None
+        self.version: int = 0
+        self.durable_version: int = 0
+        self.is_removed: bool = False
+        self.is_current: bool = True
+        self.is_failed: bool = False
+        self.is_json: bool = media_type(stored.record.content_type) == "application/json"
+        self.listeners: set[Listener] = set()
+
+    def is_expired(self, now: float) -> bool:
+        """Whether its time is over."""
+        record = self.record
+        if record.expires_at is not None and now >= record.expires_at:
+            return True
+        return record.ttl_seconds is not None and now >= self.touched_at + record.ttl_seconds
+
+    def touch(self, now: float) -> None:
+        """Count a read or a write for the stream's time to live."""
+        if now > self.touched_at:
+            self.touched_at = now
+
+    def notify(self) -> None:
+        """Tell the listeners."""
+        if self.listeners:
+            for listener in tuple(self.listeners):
+                listener()
+
+
+_NO_PRODUCERS: Final[Mapping[str, ProducerState]] = {}
+
+
+class Step:
+    """What one change makes of one stream.
+
+    Args:
+      state: the stream.
+      record: as it is afterwards.
+      producers: those that have moved.
+      is_removal: whether it is gone afterwards.
+    """
+
+    __slots__ = ("is_removal", "producers", "record", "state", "version")
+
+    def __init__(
+        self,
+        state: StreamState,
+        record: StreamRecord,
+        producers: Mapping[str, ProducerState] = _NO_PRODUCERS,
+        *,
+        is_removal: bool = False,
+    ) -> None:
+        self.state: StreamState = state
+        self.record: StreamRecord = record
+        self.producers: Mapping[str, ProducerState] = producers
+        self.is_removal: bool = is_removal
+        self.version: int = 0
+
+    def apply(self) -> None:
+        """Make the decision the state."""
+        state = self.state
+        state.record = self.record
+        if self.producers:
+            state.producers.update(self.producers)
+        state.version += 1
+        self.version = state.version
+        if self.is_removal:
+            state.is_removed = True
+
+    def settle(self) -> None:
+        """The change is durable: readers see it."""
+        state = self.state
+        if self.version > state.durable_version:
+            state.durable_version = self.version
+            state.durable = self.record
+            state.notify()
+
+
+class Pending:
+    """A change that is not durable yet, and what it makes of which streams.
+
+    Args:
+      commit: the store's.
+      steps: already applied.
+    """
+
+    __slots__ = ("commit", "is_settled", "steps")
+
+    def __init__(self, commit: Commit, steps: Sequence[Step]) -> None:
+        self.commit: Commit = commit
+        self.steps: Sequence[Step] = steps
+        self.is_settled: bool = False
+
+
+def media_type(content_type: str) -> str:
+    """A content type without its parameters, in lower case, as two are compared."""
+    return content_type.partition(";")[0].strip().lower()
