@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from functools import partial
 from typing import Any
 
@@ -54,24 +54,28 @@ class Site:
         @self.router.stream("shared", durable="jobs/{job}")
         async def shared(ask: Ask, ctx: Context) -> AsyncIterator[str]:
             self.contexts.append(ctx)
-            async for item in self._items(ask, 0):
-                yield item
+            async with aclosing(self._items(ask, 0)) as items:
+                async for item in items:
+                    yield item
 
         @self.router.stream("own", durable="runs/{job}/{run}")
         async def own(ask: Ask) -> AsyncIterator[str]:
-            async for item in self._items(ask, 0):
-                yield item
+            async with aclosing(self._items(ask, 0)) as items:
+                async for item in items:
+                    yield item
 
         @self.router.stream("resumable", durable="resumable/{job}")
         async def resumable(ask: Ask, resume_from: ResumePoint) -> AsyncIterator[str]:
             self.points.append(resume_from)
-            async for item in self._items(ask, resume_from.items):
-                yield item
+            async with aclosing(self._items(ask, resume_from.items)) as items:
+                async for item in items:
+                    yield item
 
         @self.router.stream("plain")
         async def plain(ask: Ask) -> AsyncIterator[str]:
-            async for item in self._items(ask, 0):
-                yield item
+            async with aclosing(self._items(ask, 0)) as items:
+                async for item in items:
+                    yield item
 
     async def _items(self, ask: Ask, first: int) -> AsyncGenerator[str, None]:
         self.started.append(ask.job)

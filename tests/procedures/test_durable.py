@@ -24,6 +24,7 @@ from trio_streams.service.background import Background
 from trio_streams.service.context import Context
 from trio_streams.service.interceptor import Invocation, Proceed
 from trio_streams.service.replay_log import RunConfig
+from trio_streams.testing.peers import until
 from trio_streams.transports.memory import memory_carrier_pair
 
 MakeClient = Callable[[], Any]
@@ -312,9 +313,11 @@ async def test_a_zombie_is_fenced_off() -> None:
             other = await log.take_over()
             await other.append([b'"other"'])
             assert await items.receive() == "other"
-            for _ in range(4):
+            site.steps.release()
+            await until(lambda: len(site.points) == 2)
+            for _ in range(3):
                 site.steps.release()
-            # The zombie ends; the reader's run is gone on with, by a handler that knows of the other's item.
+            # The zombie has ended; the run goes on with a handler that knows of the other's item.
             assert [item async for item in items] == jobs("a", 2, 5)
         assert log.items[:3] == [b'"a 0"', b'"other"', b'"a 2"']
         assert [point.items for point in site.points] == [0, 2]

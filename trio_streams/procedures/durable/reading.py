@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 
 import attrs
@@ -40,6 +40,7 @@ class Reading:
       log: of the run.
       place: where to begin.
       max_bytes: of items that it takes at a time, and holds.
+      renew: finds the log again after `interrupt`: with the run going on, or ended as lost.
       recode: an item as it is stored to one as the caller wants it; None for as it is.
 
     Attributes:
@@ -52,11 +53,13 @@ class Reading:
         place: Place,
         *,
         max_bytes: int,
+        renew: Callable[[], Awaitable[RunLog]],
         recode: Callable[[bytes], bytes] | None = None,
     ) -> None:
         self.place: Place = place
         self._log = log
         self._max_bytes = max_bytes
+        self._renew = renew
         self._recode = recode
         self._position = place.position
         self._skip = place.items
@@ -89,7 +92,7 @@ class Reading:
 
         Raises:
           RunEnded: what it has ended with.
-          RpcError: UNAVAILABLE: it was lost, or the log can't be read; to come again may help.
+          RpcError: UNAVAILABLE: the log can't be read, or the run not be brought to an end; to come again may help.
         """
         recode = self._recode
         while True:
@@ -129,4 +132,5 @@ class Reading:
             with trio.CancelScope() as self._scope:
                 await self._log.wait_behind(self._position)
                 return
-        raise RpcError(Code.UNAVAILABLE, "the run was interrupted")
+        self._is_interrupted = False
+        self._log = await self._renew()

@@ -100,8 +100,24 @@ class DurableRuns:
         name = run_id or log.log_id
         if place is not None and place.run != name:
             raise _not_kept()
-        recode = _recoding(procedure, invocation, encode)
-        reading = Reading(log, place or Place(name), max_bytes=self._config.max_read_bytes, recode=recode)
+
+        async def renew() -> RunLog:
+            nonlocal run
+            # The one it was attached to is over.
+            run, again = await self._find(path, procedure, context, value, is_known=True)
+            if again.log_id != log.log_id:
+                raise _not_kept()
+            if run is not None:
+                run.attach(reading)
+            return again
+
+        reading = Reading(
+            log,
+            place or Place(name),
+            max_bytes=self._config.max_read_bytes,
+            renew=renew,
+            recode=_recoding(procedure, invocation, encode),
+        )
         if run is not None:
             run.attach(reading)
         try:
@@ -117,22 +133,18 @@ class DurableRuns:
         """The run at a path, if it is live, and its log. One that is lost is brought to an end, or gone on with."""
         while True:
             run = self._live.get(path)
-            if run is not None:
-                log = await run.wait_ready()
-                if log is not None:
-                    return run, log
-                continue
-            log = await self._replay_log.find(path)
-            if path in self._live:
-                continue
-            if log is None and is_known:
-                raise _not_kept()
-            if log is not None and (await log.state()).is_closed:
-                return None, log
-            if path not in self._live:
-                await self._start(path, procedure, context, value)
+            if run is None:
+                log = await self._replay_log.find(path)
+                if log is None and is_known and path not in self._live:
+                    raise _not_kept()
+                if log is not None and (await log.state()).is_closed:
+                    return None, log
+                run = self._live.get(path) or await self._start(path, procedure, context, value)
+            log = await run.wait_ready()
+            if log is not None:
+                return run, log
 
-    async def _start(self, path: str, procedure: Procedure, context: Context, value: object) -> None:
+    async def _start(self, path: str, procedure: Procedure, context: Context, value: object) -> DurableRun:
         if len(self._live) >= self._config.max_runs:
             raise RpcError(Code.RESOURCE_EXHAUSTED, f"{len(self._live)} durable runs are under way, which is the limit")
         run = DurableRun(path, procedure, context, value, replay_log=self._replay_log, config=self._config)
@@ -155,6 +167,7 @@ class DurableRuns:
             if not has_begun:
                 del self._live[path]
                 run.close(is_closed=False)
+        return run
 
 
 def make_runs(replay_log: ReplayLog, nursery: trio.Nursery, config: RunConfig) -> DurableRuns:
