@@ -16,6 +16,12 @@ from trio_streams.durable.errors import StreamClosedError as StreamClosedError
 from trio_streams.durable.errors import StreamConsumedError as StreamConsumedError
 from trio_streams.durable.errors import StreamExistsError as StreamExistsError
 from trio_streams.durable.errors import StreamNotFoundError as StreamNotFoundError
+from trio_streams.durable.server.access import require_bearer as require_bearer
+from trio_streams.durable.server.config import DurableConfig as DurableConfig
+from trio_streams.durable.server.local import StreamChunk as StreamChunk
+from trio_streams.durable.server.server import DurableServer as DurableServer
+from trio_streams.durable.server.serving import serve_durable as serve_durable
+from trio_streams.durable.store.memory import MemoryStore as MemoryStore
 from trio_streams.durable.types import AppendResult as AppendResult
 from trio_streams.durable.types import HeadersLike as HeadersLike
 from trio_streams.durable.types import HeadResult as HeadResult

@@ -6,7 +6,7 @@ Spec: Durable Streams §5, §10.1, §12.7.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Final, NamedTuple
 from urllib.parse import quote
 
@@ -30,8 +30,8 @@ __all__ = [
     "created",
     "deleted",
     "following",
-    "found",
     "format_time",
+    "found",
     "listed",
     "options",
     "read",
@@ -187,5 +187,5 @@ def refused(error: Refused) -> Answer:
 
 def format_time(seconds: float) -> str:
     """Unix seconds as RFC 3339, to the millisecond."""
-    text = datetime.fromtimestamp(seconds, timezone.utc).isoformat(timespec="milliseconds")
+    text = datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
     return text.replace("+00:00", "Z")

@@ -6,7 +6,6 @@ Spec: Durable Streams §4.2.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
 
 from trio_streams.durable.protocol import refusals
 from trio_streams.durable.protocol.entries import MAX_ENTRY_BYTES

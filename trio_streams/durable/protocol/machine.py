@@ -169,9 +169,7 @@ class Machine:
         now = self._clock()
         state.touch(now)
         try:
-            decision = decide_append(
-                operation, body, state, now, max_producers=self._limits.max_producers_per_stream
-            )
+            decision = decide_append(operation, body, state, now, max_producers=self._limits.max_producers_per_stream)
         except refusals.Refused:
             yield from _settled(state)
             raise
@@ -210,6 +208,7 @@ class Machine:
             return _at_tail(state, position)
         if operation.live is not None and position == state.durable.tail and not state.durable.is_closed:
             is_ready = yield Wait(state, self.growth(state, position), self._limits.long_poll_timeout, is_reader=True)
+            state.touch(self._clock())
             check_alive(state)
             if not is_ready:
                 return _at_tail(state, position)._replace(is_timed_out=True)
@@ -232,6 +231,10 @@ class Machine:
         if record.ttl_seconds is not None and now - record.touched_at >= record.ttl_seconds / _TOUCH_PARTS:
             self.registry.submit(*touch(state))
         return state, _position(operation.start, state.durable)
+
+    def leave(self, state: StreamState) -> None:
+        """A reader stops following: the stream's time to live counts from here."""
+        state.touch(self._clock())
 
     @staticmethod
     def growth(state: StreamState, position: int) -> Callable[[], bool]:
@@ -265,7 +268,7 @@ class Machine:
         return found[: operation.limit]
 
     def _is_expired(self, record: StreamRecord, now: float) -> bool:
-        return StreamState(Stored(record), ()).is_expired(now) if self.registry.get_nowait(record.path) is None else False
+        return (self.registry.get_nowait(record.path) or StreamState(Stored(record), ())).is_expired(now)
 
     def count_streams(self) -> Running[None]:
         """Count what the store has, for `max_streams`."""

@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 
 import attrs
 
+from trio_streams.durable.protocol.lifecycle import inherited_segments
 from trio_streams.durable.protocol.needs import Find, Get, Running, Settle, Wait
 from trio_streams.durable.protocol.states import Listener, Pending, Segment, Step, StreamState
-from trio_streams.durable.protocol.lifecycle import inherited_segments
-from trio_streams.durable.store.base import Change, Store, StoreError, Stored, StreamRecord
+from trio_streams.durable.store.base import Change, Store, Stored, StoreError, StreamRecord
 
 __all__ = ["Registry", "touch"]
 
@@ -112,7 +112,9 @@ class Registry:
             while fork is not None:
                 source = yield from self.load_id(fork.source_id)
                 if source is None:
-                    raise StoreError(f"stream {fork.source_id}, a source of {state.record.path!r}, is missing in the store")
+                    raise StoreError(
+                        f"stream {fork.source_id}, a source of {state.record.path!r}, is missing in the store"
+                    )
                 ancestors.append(source)
                 fork = source.record.fork
             if all(ancestor.is_current for ancestor in ancestors):

@@ -7,13 +7,24 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Final
 from urllib.parse import unquote
 
 from trio_streams.durable.headers import BEGINNING, NOW
 from trio_streams.durable.protocol.offsets import parse_offset
-from trio_streams.durable.protocol.operations import Append, Create, Delete, Fork, Head, List, Live, Operation, Read, Start
+from trio_streams.durable.protocol.operations import (
+    Append,
+    Create,
+    Delete,
+    Fork,
+    Head,
+    List,
+    Live,
+    Operation,
+    Read,
+    Start,
+)
 from trio_streams.durable.protocol.refusals import Refused, bad_request, not_found
 from trio_streams.transports.exchange_head import RequestHead
 
@@ -32,7 +43,7 @@ _STRICT_DIGITS: Final = re.compile(r"0|[1-9][0-9]{0,15}", re.ASCII)
 _DIGITS: Final = re.compile(r"[0-9]{1,16}", re.ASCII)
 _CONTENT_TYPE: Final = re.compile(r"[\w!#$%&'*+.^`|~-]+/[\w!#$%&'*+.^`|~-]+[ \t]*(?:;.*)?", re.ASCII)
 _TIME: Final = re.compile(
-    r"(\d{4}-\d\d-\d\d)[Tt](\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?([Zz]|[+-]\d\d:\d\d)",
+    r"(\d{4}-\d\d-\d\d)[Tt]((?:[01]\d|2[0-3]):[0-5]\d:(?:[0-5]\d|60))(?:\.(\d{1,9}))?([Zz]|[+-](?:[01]\d|2[0-3]):[0-5]\d)",
     re.ASCII,
 )
 _Fields = Mapping[str, str]
@@ -137,7 +148,9 @@ def _parse_append(path: str, fields: _Fields, _: RequestHead, __: str) -> Append
         path,
         fields.get("content-type"),
         _is_closed(fields),
-        _parse_producer(fields) if "producer-id" in fields or "producer-epoch" in fields or "producer-seq" in fields else None,
+        _parse_producer(fields)
+        if "producer-id" in fields or "producer-epoch" in fields or "producer-seq" in fields
+        else None,
         seq,
         fields.get("if-match"),
     )
@@ -185,7 +198,7 @@ def parse_time(field: str, text: str) -> float:
         try:
             # A leap second is the last one before it: nothing here counts them.
             seconds = datetime.fromisoformat(f"{day}T{time.removesuffix(':60')}{':59' * time.endswith(':60')}{zone}")
-            whole = seconds.astimezone(timezone.utc).timestamp()
+            whole = seconds.astimezone(UTC).timestamp()
         except (ValueError, OverflowError):
             pass
         else:
@@ -233,7 +246,9 @@ def _parse_start(text: str) -> int | Start:
 
 def _parse_list(head: RequestHead) -> List:
     query = head.query
-    values = {name: query.get(name, [default])[-1] for name, default in (("prefix", ""), ("after", ""), ("limit", "100"))}
+    values = {
+        name: query.get(name, [default])[-1] for name, default in (("prefix", ""), ("after", ""), ("limit", "100"))
+    }
     limit = _integer("limit", values["limit"], _STRICT_DIGITS)
     if not 1 <= limit <= _MAX_LIST:
         raise bad_request("limit", f"limit is 1 to {_MAX_LIST}, and not {limit}")

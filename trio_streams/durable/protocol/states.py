@@ -64,12 +64,12 @@ class StreamState:
         record = self.record
         if record.expires_at is not None and now >= record.expires_at:
             return True
-        return record.ttl_seconds is not None and now >= self.touched_at + record.ttl_seconds
+        # Who waits for more of a stream keeps it alive.
+        return record.ttl_seconds is not None and now >= self.touched_at + record.ttl_seconds and not self.listeners
 
     def touch(self, now: float) -> None:
         """Count a read or a write for the stream's time to live."""
-        if now > self.touched_at:
-            self.touched_at = now
+        self.touched_at = max(self.touched_at, now)
 
     def notify(self) -> None:
         """Tell the listeners."""

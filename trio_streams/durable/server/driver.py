@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Generator
+from contextlib import contextmanager
 from typing import Any, Final, TypeAlias, TypeVar
 
 import trio
@@ -113,16 +114,27 @@ class Driver:
             self._registry.settle(pending)
 
     async def wait(self, need: needs.Wait) -> bool:
+        """Wait as an operation does. Cancellation: atomic."""
         if need.is_ready():
             return True
         if not need.is_reader:
             return await self._wait_ready(need)
+        with self.reading():
+            return await self._wait_ready(need)
+
+    @contextmanager
+    def reading(self) -> Generator[None, None, None]:
+        """Count for `max_waiting_readers` meanwhile.
+
+        Raises:
+          Refused: 429: there are so many.
+        """
         if self.waiting_readers >= self._max_waiting_readers:
             limit = self._max_waiting_readers
             raise too_many("max_waiting_readers", limit, f"{limit} readers are waiting, and no more may")
         self.waiting_readers += 1
         try:
-            return await self._wait_ready(need)
+            yield
         finally:
             self.waiting_readers -= 1
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 
 import trio
 
@@ -10,6 +11,7 @@ from trio_streams.durable.protocol import answers, events
 from trio_streams.durable.protocol.machine import Following, Machine, is_over
 from trio_streams.durable.protocol.needs import Wait
 from trio_streams.durable.protocol.refusals import Refused
+from trio_streams.durable.protocol.states import StreamState
 from trio_streams.durable.server.driver import Driver
 from trio_streams.service.exchange import Exchange
 
@@ -35,11 +37,13 @@ async def follow(
       make_cursor: the cursor of a control event.
       lifetime: seconds.
 
+    Raises:
+      Refused: 429: too many read already; nothing has been sent.
     Cancellation: the answer stops between two writes.
     """
     state, position = following
     # Registered for as long as there is a reader, so that the state stays the one that is appended to.
-    with _registered(state.listeners):
+    with driver.reading(), _registered(machine, state):
         answer = answers.following(state.durable)
         await exchange.send_head(answer.status, answer.headers)
         deadline = trio.current_time() + lifetime
@@ -58,7 +62,7 @@ async def follow(
                 timeout = deadline - trio.current_time()
                 if timeout <= 0:
                     return
-                need = Wait(state, machine.growth(state, position), timeout, is_reader=True)
+                need = Wait(state, machine.growth(state, position), timeout)
                 if not await driver.wait(need):
                     return
                 continue
@@ -70,15 +74,14 @@ async def follow(
                 return
 
 
-class _registered:
-    def __init__(self, listeners: set[Callable[[], None]]) -> None:
-        self._listeners = listeners
+@contextmanager
+def _registered(machine: Machine, state: StreamState) -> Generator[None, None, None]:
+    # A function of its own for each reader: the set counts readers.
+    def listen() -> None: ...
 
-    def __enter__(self) -> None:
-        self._listeners.add(self._heard)
-
-    def __exit__(self, *_: object) -> None:
-        self._listeners.discard(self._heard)
-
-    def _heard(self) -> None:
-        pass
+    state.listeners.add(listen)
+    try:
+        yield
+    finally:
+        state.listeners.discard(listen)
+        machine.leave(state)

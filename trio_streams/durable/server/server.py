@@ -8,11 +8,11 @@ from collections.abc import Callable
 from functools import partial
 from time import time
 from types import TracebackType
-from typing import Final
+from typing import Final, Self
 
 import trio
 
-from typing import Self
+from trio_streams.codes import Code, http_status
 from trio_streams.durable.protocol import answers
 from trio_streams.durable.protocol.cursor import next_cursor
 from trio_streams.durable.protocol.machine import Machine, MachineLimits
@@ -22,9 +22,11 @@ from trio_streams.durable.protocol.requests import METHODS, parse_request
 from trio_streams.durable.server.config import DurableConfig
 from trio_streams.durable.server.driver import Driver
 from trio_streams.durable.server.live import follow
+from trio_streams.durable.server.local import LocalOperations
 from trio_streams.durable.server.rates import AppendRate
 from trio_streams.durable.store.base import Store
 from trio_streams.durable.store.memory import MemoryStore
+from trio_streams.errors import RpcError
 from trio_streams.nursery import open_bare_nursery
 from trio_streams.service.cors import with_cors
 from trio_streams.service.exchange import Exchange, RequestHead
@@ -36,7 +38,7 @@ _DEFAULT: Final = DurableConfig()
 _BODILESS: Final = frozenset({204, 304})
 
 
-class DurableServer:
+class DurableServer(LocalOperations):
     """Serves the streams of a store: `async with DurableServer(store) as server`, and `server.handle` is its handler.
 
     Args:
@@ -67,9 +69,8 @@ class DurableServer:
             max_stream_bytes=config.max_stream_bytes,
             max_age=config.max_age,
         )
-        self._machine = Machine(self._store, limits, clock)
+        super().__init__(Machine(self._store, limits, clock))
         self._manager = open_bare_nursery()
-        self._driver: Driver | None = None
         self._with_cors = self._handle if config.cors is None else with_cors(self._handle, config.cors)
         self._allows = AppendRate(config.max_appends_per_second).allows if config.max_appends_per_second else None
 
@@ -92,12 +93,6 @@ class DurableServer:
             driver.nursery.cancel_scope.cancel()
             is_handled = await self._manager.__aexit__(kind, exc, traceback)
         return is_handled
-
-    @property
-    def _running(self) -> Driver:
-        if self._driver is None:
-            raise trio.ClosedResourceError("the server is not running: it is entered with `async with`")
-        return self._driver
 
     async def _sweep(self) -> None:
         while True:
@@ -128,6 +123,10 @@ class DurableServer:
             answer = await self._answer(exchange)
         except Refused as exc:
             answer = answers.refused(exc)
+        except RpcError as exc:
+            if exchange.has_head:
+                raise
+            answer = answers.refused(_as_refused(exc))
         if answer is None:
             return
         status, headers, body = answer
@@ -182,3 +181,10 @@ class DurableServer:
 
     def _cursor(self, asked: str | None) -> str:
         return next_cursor(asked, self._clock(), self._random)
+
+
+def _as_refused(error: RpcError) -> Refused:
+    """What authentication and bodies raise, as an answer with the headers that every answer has."""
+    headers = [("www-authenticate", "Bearer")] if error.known_code is Code.UNAUTHENTICATED else []
+    details = error.details if isinstance(error.details, dict) else None
+    return Refused(http_status(error.code), error.code, error.message, headers, details)

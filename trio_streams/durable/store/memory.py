@@ -9,7 +9,7 @@ from itertools import count
 from operator import attrgetter
 from typing import Final
 
-from trio_streams.durable.store.base import Change, Entry, ProducerState, StoreError, Stored, StreamRecord
+from trio_streams.durable.store.base import Change, Entry, ProducerState, Stored, StoreError, StreamRecord
 
 __all__ = ["MemoryStore"]
 
@@ -133,5 +133,3 @@ def _is_expired(record: StreamRecord, now: float) -> bool:
     if record.expires_at is not None and now >= record.expires_at:
         return True
     return record.ttl_seconds is not None and now >= record.touched_at + record.ttl_seconds
-
-
