@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Callable
-from functools import partial
 from time import time
 from types import TracebackType
 from typing import Final, Self
@@ -21,7 +20,7 @@ from trio_streams.durable.protocol.refusals import Refused
 from trio_streams.durable.protocol.requests import METHODS, parse_request
 from trio_streams.durable.server.config import DurableConfig
 from trio_streams.durable.server.driver import Driver
-from trio_streams.durable.server.live import follow
+from trio_streams.durable.server.live import EventStreams
 from trio_streams.durable.server.local import LocalOperations
 from trio_streams.durable.server.rates import AppendRate
 from trio_streams.durable.store.base import Store
@@ -77,6 +76,13 @@ class DurableServer(LocalOperations):
     async def __aenter__(self) -> Self:
         nursery = await self._manager.__aenter__()
         self._driver = Driver(self._store, self._machine.registry, nursery, self.config.max_waiting_readers)
+        self._events = EventStreams(
+            self._machine,
+            self._driver,
+            self._cursor,
+            lifetime=self.config.sse_lifetime,
+            window_bytes=self.config.live_window_bytes,
+        )
         if self.config.max_streams is not None:
             await self._driver.run(self._machine.count_streams())
         nursery.start_soon(self._sweep)
@@ -154,9 +160,8 @@ class DurableServer(LocalOperations):
                 return answers.appended(await driver.run(machine.append(operation, body)), operation)
             case Read(live="sse"):
                 following = await driver.run(machine.follow(operation))
-                cursor = partial(self._cursor, operation.cursor)
-                lifetime = self.config.sse_lifetime
-                await follow(exchange, machine, driver, following, make_cursor=cursor, lifetime=lifetime)
+                assert self._events is not None
+                await self._events.follow(exchange, following, operation.cursor)
                 return None
             case Read():
                 chunk = await driver.run(machine.read(operation))
