@@ -35,7 +35,7 @@ _TOUCH_PARTS: Final = 8
 class MachineLimits:
     """What the machine bounds; the server's configuration has these fields, and says what they mean."""
 
-    max_read_bytes: int = 1_048_576
+    max_read_bytes: int = 524_288
     max_streams: int | None = None
     max_loaded_streams: int = 10_000
     max_producers_per_stream: int = 10_000
