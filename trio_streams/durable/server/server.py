@@ -46,6 +46,9 @@ class DurableServer(LocalOperations):
       config: limits and policies.
       clock: Unix seconds; for tests.
       random_number: from [0, 1), for cursors; for tests.
+
+    Attributes:
+      answers_at_once: whether `answer_nowait` answers anything.
     """
 
     def __init__(
@@ -70,8 +73,8 @@ class DurableServer(LocalOperations):
             max_age=config.max_age,
         )
         super().__init__(Machine(self._store, limits, clock))
-        # Who has to be asked for each append, or counts them, may have to wait.
-        self._commits_at_once = (
+        # What is on disk has to be waited for, and who is asked for each append, or counts them, may have to wait.
+        self.answers_at_once: bool = (
             isinstance(self._store, MemoryStore) and config.authenticate is None and not config.max_appends_per_second
         )
         self._manager = open_bare_nursery()
@@ -134,7 +137,7 @@ class DurableServer(LocalOperations):
 
         Whatever is less common than that is left to `handle`.
         """
-        if not self._commits_at_once or request.method != "POST" or len(body) > self.config.max_append_bytes:
+        if not self.answers_at_once or request.method != "POST" or len(body) > self.config.max_append_bytes:
             return None
         for name, _ in request.headers:
             if name == "origin":
