@@ -29,7 +29,7 @@ class Site:
 
     def put(self, path: str, content_type: str = JSON, body: bytes = b"", **headers: str) -> str:
         """Create a stream, and return its URL."""
-        assert self._request("PUT", path, content_type, body, headers).status == 201
+        assert self._request("PUT", path, content_type, body, headers).status == 201, path
         return self.root + path
 
     def post(self, path: str, body: bytes, content_type: str = JSON, **headers: str) -> None:
