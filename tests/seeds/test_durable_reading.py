@@ -115,7 +115,7 @@ async def test_live_modes(site: Site, live: LiveMode, content_type: str) -> None
     async with astream(url, live=live) as res, trio.open_nursery() as nursery:
         async for chunk in res:
             if not found and live is not False:
-                nursery.start_soon(trio.to_thread.run_sync, site.post, path, b"2", content_type)
+                nursery.start_soon(trio.to_thread.run_sync, lambda: site.post(path, b"2", content_type))
             if found:
                 await trio.to_thread.run_sync(site.close, path)
             found += chunk

@@ -47,10 +47,8 @@ class Site:
     def _request(
         self, method: str, path: str, content_type: str, body: bytes, headers: Mapping[str, str]
     ) -> httpcore2.Response:
-        fields = {name.replace("_", "-"): value for name, value in headers.items()}
-        return httpcore2.request(
-            method, self.root + path, headers={"content-type": content_type, **fields}, content=body
-        )
+        fields = [("content-type", content_type), *((name.replace("_", "-"), value) for name, value in headers.items())]
+        return httpcore2.request(method, self.root + path, headers=fields, content=body)
 
 
 @contextmanager
