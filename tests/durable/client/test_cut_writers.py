@@ -23,7 +23,7 @@ from trio_streams.durable import (
 )
 
 OPTIONS: Final = ProducerOptions(retry=RetryOptions(max_retries=20, initial_delay=0.001, max_delay=0.005))
-MOST_BYTES: Final = {True: 330, False: 400}
+MOST_BYTES: Final = {True: 200, False: 270}
 """More than the request (True), and more than the answer."""
 
 
