@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.interop.durable.servers import server_url as server_url  # noqa: PLC0414 - a fixture
+from tests.interop.durable.servers import server_url as server_url
 from trio_streams.durable import (
     AppendResult,
     BlockingProducer,
@@ -127,15 +127,13 @@ def test_a_producer_that_is_left_by_an_exception(new_url: Callable[[], str]) -> 
 
 def test_a_producer_without_a_stream(new_url: Callable[[], str]) -> None:
     """Entering fails."""
-    with DurableStream(new_url()) as handle:
-        with pytest.raises(StreamNotFoundError), handle.producer("p"):
-            raise AssertionError("not entered")
+    with DurableStream(new_url()) as handle, pytest.raises(StreamNotFoundError), handle.producer("p"):
+        raise AssertionError("not entered")
 
 
 def test_nobody_is_there() -> None:
     """A FetchError, as it is raised everywhere; `on_error` is asked before, and may change nothing."""
     asked: list[Exception] = []
-    with DurableStream("http://127.0.0.1:1/x", on_error=asked.append) as handle:
-        with pytest.raises(FetchError):
-            handle.head()
+    with DurableStream("http://127.0.0.1:1/x", on_error=asked.append) as handle, pytest.raises(FetchError):
+        handle.head()
     assert [type(error) for error in asked] == [FetchError]

@@ -11,7 +11,7 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from tests.interop.durable.servers import server_url as server_url  # noqa: PLC0414 - a fixture
+from tests.interop.durable.servers import server_url as server_url
 from trio_streams.durable import (
     AsyncDurableStream,
     IdempotentProducer,
@@ -22,6 +22,7 @@ from trio_streams.durable import (
     StreamNotFoundError,
 )
 from trio_streams.errors import CodecError, LocalProtocolError
+
 
 @pytest.fixture
 def new_url(server_url: str) -> Callable[[], str]:
@@ -34,7 +35,7 @@ async def create(url: str) -> AsyncDurableStream:
     return await AsyncDurableStream.create(url, content_type="application/json")
 
 
-async def read(handle: AsyncDurableStream) -> Any:
+async def read(handle: AsyncDurableStream) -> list[object]:
     """All values of a JSON stream."""
     async with handle.stream(live=False) as res:
         return await res.read_json()
@@ -200,9 +201,7 @@ async def test_a_run_with_the_same_batches_stores_them_once(new_url: Callable[[]
         assert await read(handle) == [1, 2]
 
 
-async def test_closing_under_a_number_that_was_used(
-    new_url: Callable[[], str], request: pytest.FixtureRequest
-) -> None:
+async def test_closing_under_a_number_that_was_used(new_url: Callable[[], str], request: pytest.FixtureRequest) -> None:
     """A server takes it for a duplicate and closes nothing: that must not count as closed."""
     is_reference = "reference" in request.node.name  # it says that the stream is closed, and it is not
     async with await create(new_url()) as handle:
@@ -337,4 +336,4 @@ def test_arguments_are_checked(arguments: dict[str, Any]) -> None:
 def test_options_are_checked(field: str) -> None:
     """Each limit must allow something."""
     with pytest.raises(ValueError, match=field):
-        ProducerOptions(**{field: 0})
+        ProducerOptions(**{field: 0})  # type: ignore[arg-type]

@@ -386,9 +386,7 @@ class Sequencer:
 
     def fence(self, batch: NumberedBatch, error: StaleEpochError) -> None:
         """Another producer has taken over with a higher epoch."""
-        if batch.state is BatchState.SENT and (
-            self._stale is None or error.current_epoch > self._stale.current_epoch
-        ):
+        if batch.state is BatchState.SENT and (self._stale is None or error.current_epoch > self._stale.current_epoch):
             self._stale = error
         self._answer(batch, BatchState.HELD)
 
