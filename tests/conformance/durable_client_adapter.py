@@ -289,7 +289,10 @@ class Adapter:
             units = {"initialDelayMs": 1000, "maxDelayMs": 1000}
             given = {ours: target[theirs] for ours, theirs in SPELLINGS.items() if theirs in target}
             RetryOptions(
-                **{name: value / units.get(SPELLINGS[name], 1) if "delay" in name else value for name, value in given.items()},
+                **{
+                    name: value / units.get(SPELLINGS[name], 1) if "delay" in name else value
+                    for name, value in given.items()
+                },
                 **({"multiplier": target["multiplier"]} if "multiplier" in target else {}),
             )
             return {}

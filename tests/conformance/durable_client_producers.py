@@ -24,9 +24,7 @@ class Producers:
         self._found: dict[Key, IdempotentProducer] = {}
         self._ends: dict[Key, trio.Event] = {}
 
-    def make(
-        self, url: str, content_type: str | None, command: dict[str, Any], **sizes: Any
-    ) -> IdempotentProducer:
+    def make(self, url: str, content_type: str | None, command: dict[str, Any], **sizes: Any) -> IdempotentProducer:
         """A producer that is not entered yet."""
         handle = AsyncDurableStream(url, content_type=content_type, headers=command.get("headers"))
         epoch, auto_claim = command.get("epoch", 0), command.get("autoClaim", False)

@@ -11,9 +11,9 @@ from collections.abc import Generator
 from types import TracebackType
 from typing import Any, Final
 
-from trio_streams.durable.client.reader import StreamReader
 from trio_streams.durable.client.requests import Endpoint
 from trio_streams.durable.client.response import AsyncStreamResponse
+from trio_streams.durable.client.stream_reader import StreamReader
 from trio_streams.durable.errors import StreamConsumedError
 from trio_streams.durable.protocol.follower import Follower
 from trio_streams.durable.protocol.reading import ReaderConfig

@@ -22,8 +22,8 @@ import trio
 from trio_streams.durable.client.astream import AsyncStreamRequest
 from trio_streams.durable.client.consuming import Consumption, Decode, EventMode, Response, as_bytes, as_text
 from trio_streams.durable.client.portal import Call, portal
-from trio_streams.durable.client.reader import StreamReader
 from trio_streams.durable.client.requests import Endpoint, RetryOptions
+from trio_streams.durable.client.stream_reader import StreamReader
 from trio_streams.durable.protocol.failures import public_url
 from trio_streams.durable.protocol.reading import Piece
 from trio_streams.durable.types import ErrorHandler, HeadersLike, LiveMode, Offset, ParamsLike, StreamEvent

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Generic, Literal, TypeAlias, TypeVar
 
-from trio_streams.durable.client.reader import StreamReader
+from trio_streams.durable.client.stream_reader import StreamReader
 from trio_streams.durable.errors import DurableStreamError, StreamConsumedError
 from trio_streams.durable.protocol.content import decode_batch, decode_text, event_maker, text_decoder
 from trio_streams.durable.protocol.reading import Piece, is_json

@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
 from trio_streams.durable.client.consuming import Consumption, Decode, EventMode, Response, as_bytes, as_text
-from trio_streams.durable.client.reader import StreamReader
+from trio_streams.durable.client.stream_reader import StreamReader
 from trio_streams.durable.protocol.failures import public_url
 from trio_streams.durable.protocol.reading import Piece
 from trio_streams.durable.types import StreamEvent

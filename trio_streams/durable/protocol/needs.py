@@ -1,6 +1,6 @@
 """What an operation of the machine waits for. Whoever drives it does that, and sends back what is named under "Sends".
 
-What fails is thrown into the operation: `StoreError`, what receiving a body raises, a cancellation.
+What fails is thrown into the operation: `StoreError`, a cancellation.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ __all__ = [
     "Need",
     "NewId",
     "ReadEntries",
-    "ReceiveBody",
     "Room",
     "Running",
     "Settle",
@@ -82,13 +81,6 @@ class Settle:
 
 
 @attrs.frozen
-class ReceiveBody:
-    """The request's body, whole. Sends the bytes."""
-
-    max_bytes: int
-
-
-@attrs.frozen
 class Wait:
     """Wait until `is_ready`, asked again whenever a listener of `watched` is called. Sends whether it is.
 
@@ -122,7 +114,7 @@ class Expired:
     limit: int
 
 
-Need: TypeAlias = Find | Get | NewId | ReadEntries | Room | Settle | ReceiveBody | Wait | Listing | Expired
+Need: TypeAlias = Find | Get | NewId | ReadEntries | Room | Settle | Wait | Listing | Expired
 
 Running: TypeAlias = Generator[Need, Any, T]
 """An operation under way: yields what it needs, returns its result."""

@@ -101,7 +101,7 @@ class Run:
                 self._restart()
             database = self._open()
             self._check(database)
-            self._collect(Writer(database, CONFIG, self), database)
+            self._collect(Writer(database, CONFIG), database)
             database.close()
         finally:
             self._disk.cut()
@@ -113,17 +113,14 @@ class Run:
         """What was written, truncated, synced and deleted."""
         return self._disk.steps
 
-    def committed(self, changes: int) -> None:
-        """The writer's word: nobody may forget these."""
+    def _commit(self, changes: int) -> None:
+        """Acknowledge so many: nobody may forget these."""
         self.acknowledged += changes
         del self._states[:changes]
         for _ in range(changes):
             key = self._under_way.popleft()
             if key is not None:
                 self._confirmed[key] += 1
-
-    def failed(self, error: StoreError) -> None:
-        """The writer's last word, which nobody hears here."""
 
     def _restart(self) -> None:
         self._disk.cut()
@@ -145,14 +142,15 @@ class Run:
         """What one process does, until the power goes."""
         database = self._open()
         self._check(database)
-        writer = Writer(database, CONFIG, self)
+        writer = Writer(database, CONFIG)
         assert writer.last_id >= self._highest_id, "a number would be given again"
         self._next_id = writer.last_id
         while self._disk.steps < MAX_STEPS:
             for _ in range(self._rng.randrange(6)):
                 self._act(writer)
             while self._under_way:
-                writer.step()
+                self._commit(writer.step())
+                writer.watch_log()
             writer.step()  # some garbage
             self._highest_id = writer.last_id
             if self._rng.random() < 0.02:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Concatenate, Final, ParamSpec, TypeVar
 
@@ -13,6 +14,7 @@ from trio_streams.durable.store.sqlite.config import SqliteConfig
 from trio_streams.durable.store.sqlite.database import Database, Opener, open_database
 from trio_streams.durable.store.sqlite.lock import DirectoryLock
 from trio_streams.durable.store.sqlite.schema import prepare_reader, prepare_writer, sync_directory
+from trio_streams.durable.store.sqlite.writer import Writer
 
 __all__ = ["NAME", "Files"]
 
@@ -27,10 +29,10 @@ class Files:
 
     Attributes:
       directory: where they are.
-      writer: the connection that writes.
+      writer: writes, on a connection of its own.
     """
 
-    def __init__(self, directory: Path, lock: DirectoryLock, writer: Database, readers: list[Database]) -> None:
+    def __init__(self, directory: Path, lock: DirectoryLock, writer: Writer, readers: list[Database]) -> None:
         self.directory = directory
         self.writer = writer
         self._lock = lock
@@ -54,18 +56,19 @@ class Files:
         opened: list[Database] = []
         try:
             path = directory / NAME
-            writer = opener(path)
-            opened.append(writer)
+            opened.append(opener(path))
             # Numbers go into validators, which outlive a directory in caches: another one counts from elsewhere.
-            prepare_writer(writer, path, config, last_id=secrets.randbits(40) << 8)
+            prepare_writer(opened[0], path, config, last_id=secrets.randbits(40) << 8)
             sync_directory(directory)
             sync_directory(directory.parent)
+            writer = Writer(opened[0], config)
             for _ in range(config.readers):
                 opened.append(opener(path))
                 prepare_reader(opened[-1], config)
         except BaseException:
             for database in opened:
-                database.close()
+                with suppress(StoreError):
+                    database.close()
             lock.release()
             raise
         return cls(directory, lock, writer, opened[1:])

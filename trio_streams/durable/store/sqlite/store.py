@@ -17,7 +17,7 @@ from trio_streams.durable.store.sqlite.config import SqliteConfig
 from trio_streams.durable.store.sqlite.files import Files
 from trio_streams.durable.store.sqlite.lock import DirectoryInUseError
 from trio_streams.durable.store.sqlite.recent import RecentEntries
-from trio_streams.durable.store.sqlite.writer import Writer, cost_bytes
+from trio_streams.durable.store.sqlite.writer import cost_bytes
 
 __all__ = ["SqliteStore", "open_sqlite_store"]
 
@@ -78,7 +78,7 @@ class SqliteStore:
         self._is_closing = False
         self._ended = trio.Event()
         self._limiter = trio.CapacityLimiter(config.readers)
-        self._writer = Writer(files.writer, config, self)
+        self._writer = files.writer
         self._last_id = self._writer.last_id
         thread = threading.Thread(target=self._run_writer, name=f"store {files.directory}", daemon=True)
         thread.start()
@@ -174,7 +174,7 @@ class SqliteStore:
 
     def _run_writer(self) -> None:
         try:
-            self._writer.run()
+            self._writer.run(self)
         finally:
             self._files.release()
             self._tell(self._ended.set)

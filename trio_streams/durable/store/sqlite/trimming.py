@@ -62,7 +62,11 @@ def _trim_producers(database: Database, config: SqliteConfig, stream_id: int) ->
 def give_back(database: Database, config: SqliteConfig) -> bool:
     """Give some unused pages back to the file system, if there are too many. Returns whether there were."""
     ((free,),) = database.execute("PRAGMA freelist_count")
-    if free * PAGE_BYTES <= config.max_free_bytes:
+    spare = config.max_free_bytes // PAGE_BYTES
+    if free <= spare:
         return False
-    database.execute(f"PRAGMA incremental_vacuum({GIVEN_BACK_PAGES})")
+    database.execute("BEGIN IMMEDIATE")
+    for _ in range(min(free - spare, GIVEN_BACK_PAGES)):
+        database.execute("PRAGMA incremental_vacuum(1)")  # Python's sqlite3 leaves a larger number after its first page
+    database.execute("COMMIT")
     return True

@@ -51,13 +51,14 @@ class Writer:
     Args:
       database: a connection that `prepare_writer` has seen; the writer's own from here on.
       config: the limits.
-      listener: told of every transaction.
+
+    Raises:
+      StoreError: the tables can't be read.
     """
 
-    def __init__(self, database: Database, config: SqliteConfig, listener: Listener) -> None:
+    def __init__(self, database: Database, config: SqliteConfig) -> None:
         self._database = database
         self._config = config
-        self._listener = listener
         self._queue: SimpleQueue[Change | None] = SimpleQueue()
         self._is_stopping = False
         self._is_abandoned = False
@@ -65,7 +66,7 @@ class Writer:
         self._unwatched_bytes = 0
         ((last_id,),) = database.execute("SELECT last_id FROM counter")
         self._last_id = int(last_id)
-        self._has_garbage = True  # as far as we know; the first look at it is a slice
+        self._has_garbage = bool(database.execute("SELECT 1 FROM garbage LIMIT 1"))
         self._may_give_back = True
 
     @property
@@ -86,12 +87,15 @@ class Writer:
         self._is_abandoned = True
         self._queue.put(None)
 
-    def run(self) -> None:
-        """Write until stopped, or until something fails; the connection is closed then, and its last word is said."""
+    def run(self, listener: Listener) -> None:
+        """Write until stopped, or until something fails; the connection is closed then, and the last word is said."""
         error: StoreError | None = None
         try:
             while not self._is_stopping:
-                self._step(self._take(is_waiting=not (self._has_garbage or self._may_give_back)))
+                changes = self._step(self._take(is_waiting=not (self._has_garbage or self._may_give_back)))
+                if changes:
+                    listener.committed(changes)
+                self.watch_log()
         except StoreError as exc:
             error = exc
         except Exception as exc:  # noqa: BLE001 - a value that SQLite can't bind, or a fault of ours
@@ -101,7 +105,7 @@ class Writer:
             self._database.close()
         except StoreError as exc:
             error = error or exc  # all is in the log, and the next one to open it copies it from there
-        self._listener.failed(error or StoreError("the store is closed"))
+        listener.failed(error or StoreError("the store is closed"))
 
     def step(self) -> int:
         """Make durable what is queued, as much as goes into one group, or else delete a slice of what was dropped.
@@ -112,6 +116,20 @@ class Writer:
           StoreError: the group is not, nor will anything be that comes after it.
         """
         return self._step(self._take(is_waiting=False))
+
+    def watch_log(self) -> None:
+        """Keep the log bounded where readers follow each other so closely that it never starts anew by itself.
+
+        Raises:
+          StoreError: it can't be; what was durable is.
+        """
+        limit = self._config.max_wal_bytes
+        if self._unwatched_bytes < limit:
+            return
+        self._unwatched_bytes = 0
+        ((_, pages, _),) = self._database.execute("PRAGMA wal_checkpoint(PASSIVE)")
+        if pages * PAGE_BYTES > limit:
+            self._database.execute("PRAGMA wal_checkpoint(RESTART)")
 
     def _take(self, *, is_waiting: bool) -> Batch:
         """The next group: what is queued, up to the limits. Empty where nothing is queued, or the end has come."""
@@ -133,10 +151,8 @@ class Writer:
 
     def _step(self, batch: Batch) -> int:
         if batch.changes or self._has_garbage:
+            self._unwatched_bytes += TRANSACTION_OVERHEAD_BYTES
             self._transact(batch)
-            if batch.changes:
-                self._listener.committed(batch.changes)
-            self._watch_log()
         elif not self._is_stopping:
             self._may_give_back = give_back(self._database, self._config)
         return batch.changes
@@ -166,14 +182,3 @@ class Writer:
             self._database.execute("ROLLBACK")
         except StoreError:
             pass  # SQLite has done so itself; the first error says why
-
-    def _watch_log(self) -> None:
-        """Keep the log bounded where readers follow each other so closely that it never starts anew by itself."""
-        self._unwatched_bytes += TRANSACTION_OVERHEAD_BYTES
-        limit = self._config.max_wal_bytes
-        if self._unwatched_bytes < limit:
-            return
-        self._unwatched_bytes = 0
-        ((_, pages, _),) = self._database.execute("PRAGMA wal_checkpoint(PASSIVE)")
-        if pages * PAGE_BYTES > limit:
-            self._database.execute("PRAGMA wal_checkpoint(RESTART)")

@@ -1,0 +1,70 @@
+"""Streams in memory: what was decided, and what of it is durable."""
+
+from __future__ import annotations
+
+import attrs
+
+from trio_streams.durable.protocol.states import Step, StreamState, media_type
+from trio_streams.durable.store.base import ProducerState, Stored, StreamRecord
+
+RECORD = StreamRecord(stream_id=1, path="a", content_type="text/plain", created_at=0.0, touched_at=10.0)
+
+
+def make(**changes: object) -> StreamState:
+    return StreamState(Stored(attrs.evolve(RECORD, **changes)), ((1, 0, None),))
+
+
+def test_decisions_become_durable_in_any_order() -> None:
+    """A state is what was decided last; readers see the latest that is durable, and never an earlier one again."""
+    state = make()
+    told: list[int] = []
+    state.listeners.add(lambda: told.append(state.durable.tail))
+    first = Step(state, attrs.evolve(RECORD, tail=1), {"p": ProducerState(0, 0, 0.0)})
+    first.apply()
+    second = Step(state, attrs.evolve(RECORD, tail=2), is_removal=True)
+    second.apply()
+    assert (state.record.tail, state.durable.tail, state.is_removed) == (2, 0, True)
+    assert state.producers == {"p": ProducerState(0, 0, 0.0)}
+    second.settle()
+    first.settle()
+    assert (state.durable.tail, told) == (2, [2])
+
+
+def test_listeners_may_leave_when_they_are_told() -> None:
+    """A listener that takes itself away disturbs no other one."""
+    state = make()
+    told: list[str] = []
+
+    def listen() -> None:
+        told.append("a")
+        state.listeners.discard(listen)
+
+    state.listeners |= {listen, lambda: told.append("b")}
+    state.notify()
+    state.notify()
+    assert sorted(told) == ["a", "b", "b"]
+
+
+def test_expiry() -> None:
+    """A time to live slides with what touches the stream, and stands still while somebody waits; a date does neither."""
+    assert not make().is_expired(1e12)
+    state = make(ttl_seconds=5)
+    assert not state.is_expired(14.9)
+    assert state.is_expired(15.0)
+    state.touch(12.0)
+    state.touch(11.0)
+    assert not state.is_expired(16.9)
+    assert state.is_expired(17.0)
+    state.listeners.add(lambda: None)
+    assert not state.is_expired(17.0)
+    dated = make(expires_at=20.0)
+    dated.listeners.add(lambda: None)
+    assert not dated.is_expired(19.9)
+    assert dated.is_expired(20.0)
+
+
+def test_media_types() -> None:
+    """Parameters, case and spaces tell no media types apart."""
+    assert media_type(" Application/JSON ;charset=utf-8") == "application/json"
+    assert make(content_type="application/json; a=b").is_json
+    assert not make(content_type="application/jsonl").is_json
