@@ -1,7 +1,7 @@
 """Our server of durable streams beside the reference server on Node: appends, catch-up, live readers, and their costs.
 
-One driver on bare sockets for both (`durable_driver`), in a process and on a core of its own; interleaved rounds; medians, and the
-median of the rounds' ratios. CPU is the server process's, user and system mode, for each request, delivery or MB.
+One driver on bare sockets for both (`durable_driver`), in a process and on a core of its own; interleaved rounds; medians,
+and the median of the rounds' ratios. CPU is the server process's, user and system mode, for each request, delivery or MB.
 The reference is the npm package `@durable-streams/server`, in memory and in its file mode; without an installation ours
 are measured alone.
 
@@ -21,7 +21,7 @@ from typing import Final
 import attrs
 
 from tests.benchmarks.child import apart, running, running_command
-from tests.benchmarks.durable_driver import MESSAGE, TEXT, Server, hammer, json_batch
+from tests.benchmarks.durable_driver import MESSAGE, TEXT, Server, Start, hammer, json_batch
 from tests.benchmarks.durable_readers import (
     catch_up,
     fan_out,
@@ -60,6 +60,7 @@ class Sizes:
       history: messages that stand before it.
       catch_up_bytes: of the stream that is read from its beginning.
       delays: of one measurement.
+      has_fresh_servers: whether what a server holds is measured with a process of its own.
     """
 
     rounds: int
@@ -68,9 +69,10 @@ class Sizes:
     history: int = 20_000
     catch_up_bytes: int = 400 * _PIECE
     delays: int = 1_000
+    has_fresh_servers: bool = True
 
 
-_QUICK: Final = Sizes(1, 0.05, 20, 100, 8 * _PIECE, 20)
+_QUICK: Final = Sizes(1, 0.05, 20, 100, 8 * _PIECE, 20, has_fresh_servers=False)
 
 
 # -- the servers ----------------------------------------------------------------------------------------------
@@ -90,25 +92,27 @@ def reference_modules(chosen: str) -> Path | None:
 
 @contextlib.contextmanager
 def _servers(modules: Path | None, wanted: str) -> Iterator[list[Server]]:
-    """All that there are, and those with the wanted names first of all."""
+    """All that there are and whose names are wanted."""
     ours = "tests.benchmarks.durable_servers"
     with contextlib.ExitStack() as stack:
         directory = stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True))
-        known: dict[str, Callable[[], contextlib.AbstractContextManager[Mapping[str, str]]]] = {
+        known: dict[str, Start] = {
             "floor, lean host": partial(running, ours, "lean"),
             "floor, hypercorn": partial(running, ours, "hypercorn"),
         }
         if modules is not None:
-            for name, where in (("floor, Node", "bare"), ("reference, memory", ""), ("reference, files", directory)):
+            for name, where in (("floor, Node", "bare"), ("reference, memory", "")):
                 known[name] = partial(running_command, *command(REFERENCE_SERVER, str(modules), where))
+            known["reference, files"] = lambda: running_command(
+                *command(REFERENCE_SERVER, str(modules), tempfile.mkdtemp(dir=directory))
+            )
         known["ours, memory"] = partial(running, ours, "memory")
-        known["ours, SQLite"] = partial(running, ours, "sqlite", directory)
+        known["ours, SQLite"] = lambda: running(ours, "sqlite", tempfile.mkdtemp(dir=directory))
         found = []
         with apart():
             for name, start in known.items():
                 if any(part in name.lower() for part in wanted.lower().split("|")):
-                    about = stack.enter_context(start())
-                    found.append(Server(name, about["url"], int(about["pid"]), _PAIRS.get(name, "")))
+                    found.append(stack.enter_context(Server.started(name, start, _PAIRS.get(name, ""))))
         yield found
 
 
@@ -117,6 +121,18 @@ def _new_stream(server: Server, content_type: str = TEXT, *, body: bytes = b"", 
     with server.stream(f"s{next(_NUMBERS)}", content_type) as stream:
         server.fill(stream, body, times, content_type)
         yield stream
+
+
+@contextlib.contextmanager
+def _new_server(server: Server, sizes: Sizes) -> Iterator[Server]:
+    """Another process of it: one takes again what it has freed, and does not grow."""
+    if not sizes.has_fresh_servers:
+        yield server
+        return
+    with contextlib.ExitStack() as stack:
+        with apart():
+            other = stack.enter_context(Server.started(server.name, server.start))
+        yield other
 
 
 # -- what is measured -----------------------------------------------------------------------------------------
@@ -155,9 +171,10 @@ def _catch_up(server: Server, size: int, readers: int) -> Figures:
         return catch_up(server, stream, size, readers)
 
 
-def _stalled(server: Server, size: int, query: str, readers: int) -> Figures:
-    with _new_stream(server, body=b"x" * _PIECE, times=size // _PIECE) as stream:
-        return {"grown": stalled_mib(server, stream, query, readers)}
+def _stalled(server: Server, sizes: Sizes, query: str, readers: int) -> Figures:
+    times = sizes.catch_up_bytes // _PIECE
+    with _new_server(server, sizes) as other, _new_stream(other, body=b"x" * _PIECE, times=times) as stream:
+        return {"grown": stalled_mib(other, stream, query, readers)}
 
 
 def _delays(server: Server, measure: Callable[[Server, str, int], list[float]], times: int) -> Figures:
@@ -165,9 +182,9 @@ def _delays(server: Server, measure: Callable[[Server, str, int], list[float]], 
         return half_and_late(measure(server, stream, times))
 
 
-def _idle(server: Server, mode: str, readers: int) -> Figures:
-    with _new_stream(server) as stream:
-        return {"held": idle_kib(server, stream, mode, readers)}
+def _idle(server: Server, sizes: Sizes, mode: str) -> Figures:
+    with _new_server(server, sizes) as other, _new_stream(other) as stream:
+        return {"held": idle_kib(other, stream, mode, sizes.readers)}
 
 
 # -- tables ---------------------------------------------------------------------------------------------------
@@ -265,8 +282,8 @@ def _tables(sizes: Sizes) -> list[Table]:
             f"readers that read nothing of {size / 1e6:,.0f} MB",
             (_GROWN,),
             (
-                Row("catch-up", lambda server: _stalled(server, size, "?offset=-1", 4)),
-                Row("SSE", lambda server: _stalled(server, size, "?offset=-1&live=sse", 4)),
+                Row("catch-up", lambda server: _stalled(server, sizes, "?offset=-1", 4)),
+                Row("SSE", lambda server: _stalled(server, sizes, "?offset=-1&live=sse", 4)),
             ),
         ),
         Table(
@@ -281,8 +298,8 @@ def _tables(sizes: Sizes) -> list[Table]:
             f"{readers:,} live readers that wait",
             (Column("held for each", "held", "{:,.1f} KiB"),),
             (
-                Row("SSE", lambda server: _idle(server, "sse", readers)),
-                Row("long-poll", lambda server: _idle(server, "long-poll", readers)),
+                Row("SSE", lambda server: _idle(server, sizes, "sse")),
+                Row("long-poll", lambda server: _idle(server, sizes, "long-poll")),
             ),
         ),
     ]

@@ -18,6 +18,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Final
@@ -168,8 +169,7 @@ def main() -> None:
         Job("appended by 100 tasks", "append", messages // 10, "PyPI, asyncio"),
         Job("appended by an idempotent producer", "produce", messages, "npm"),
     ]
-    with _server(modules, chosen.server) as about:
-        server = Server(chosen.server or "ours", about["url"], int(about["pid"]))
+    with Server.started(chosen.server or "ours", partial(_server, modules, chosen.server)) as server:
         for job in jobs:
             if chosen.rows.lower() in job.title:
                 _show(server, contestants, job, rounds)

@@ -9,8 +9,10 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Final
 
 __all__ = ["apart", "cpu_seconds", "resident_bytes", "running", "running_command"]
+_CORES: Final = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_setaffinity") else []
 
 
 def running(module: str, *arguments: str) -> contextlib.AbstractContextManager[Mapping[str, str]]:
@@ -56,14 +58,14 @@ def apart() -> Iterator[None]:
     A client that asks and waits is woken by its server, and kernels like to wake it on the same core: then the two take
     turns in one run, and work at the same time in the next.
     """
-    if not hasattr(os, "sched_setaffinity") or len(cores := sorted(os.sched_getaffinity(0))) < 2:
+    if len(_CORES) < 2:
         yield
         return
-    os.sched_setaffinity(0, cores[1:])
+    os.sched_setaffinity(0, _CORES[1:])
     try:
         yield
     finally:
-        os.sched_setaffinity(0, cores[:1])
+        os.sched_setaffinity(0, _CORES[:1])
 
 
 def cpu_seconds(pid: int) -> float:

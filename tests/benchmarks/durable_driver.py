@@ -8,20 +8,20 @@ from __future__ import annotations
 
 import select
 import socket
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from io import BufferedReader
 from itertools import repeat
 from math import inf
 from time import perf_counter
-from typing import Final, Self
+from typing import Final, Self, TypeAlias
 from urllib.parse import urlsplit
 
 import attrs
 
 from tests.benchmarks.child import cpu_seconds
 
-__all__ = ["MARK", "MESSAGE", "TEXT", "Answer", "Connection", "Server", "hammer", "json_batch"]
+__all__ = ["MARK", "MESSAGE", "TEXT", "Answer", "Connection", "Server", "Start", "hammer", "json_batch"]
 
 MARK: Final = b"~"
 """Once in each message, and in nothing else that a server sends: counting messages is counting these."""
@@ -107,6 +107,10 @@ class Connection:
         return size
 
 
+Start: TypeAlias = Callable[[], AbstractContextManager[Mapping[str, str]]]
+"""Runs a server's process, and says where it listens, as `child.running` does."""
+
+
 @attrs.frozen
 class Server:
     """A server under test.
@@ -115,13 +119,22 @@ class Server:
       name: in the tables.
       url: below which it has streams.
       pid: whose memory and CPU are looked at.
+      start: runs another one like it.
       base: the name of the server that it is compared with; empty for none.
     """
 
     name: str
     url: str
     pid: int
+    start: Start
     base: str = ""
+
+    @classmethod
+    @contextmanager
+    def started(cls, name: str, start: Start, base: str = "") -> Iterator[Self]:
+        """A new one, for as long as the block."""
+        with start() as about:
+            yield cls(name, about["url"], int(about["pid"]), start, base)
 
     @property
     def port(self) -> int:

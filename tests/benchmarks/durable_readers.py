@@ -81,7 +81,7 @@ def stalled_mib(server: Server, stream: str, query: str, readers: int) -> float:
             reader.socket.sendall(server.request("GET", stream, query))
         settled = -1
         while settled != (settled := resident_bytes(server.pid)):
-            sleep(0.5)
+            sleep(0.25)
     return grown[0] / MIB / readers
 
 

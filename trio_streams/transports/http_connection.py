@@ -118,7 +118,12 @@ class HttpConnection(HttpOutput):
                 await self._answer(*self._next)
                 continue
             if machine.has_output or self._unsent or self._is_sending:
-                await self._send_rest()
+                if machine.is_closing or self._unsent or self._is_sending:
+                    await self._send_rest()
+                elif self._has_waited or self._host.is_busy(self):
+                    self._host.mark(self)
+                else:
+                    await self._send_rest()
             if machine.is_closing or self._is_gone:
                 break
             answered = 0
@@ -159,7 +164,7 @@ class HttpConnection(HttpOutput):
             await self._park()
         if self._exchange is exchange:  # its end may have left while the handler cleaned up
             self._move_output(exchange)
-        if self._unwritten >= _JOINED_BYTES or self._next is None:
+        if self._unwritten >= _JOINED_BYTES:
             await self._send_rest()
         if exchange.is_broken_off and not self._machine.is_closing:
             # What was accepted has left. A reset is the only way to say that it is not all.
@@ -267,10 +272,16 @@ class HttpConnection(HttpOutput):
 
     def _handler_waits(self) -> None:
         self._has_waited = True
+        exchange = self._exchange
+        if exchange is None or not exchange.is_body_complete:
+            self._start_reader()
+        if self._machine.has_output or exchange is None or exchange.has_head:
+            self._host.mark(self)
+
+    def _start_reader(self) -> None:
         if not self._has_reader and not self._owner_reads:
             self._has_reader = True
             self._host.nursery.start_soon(self._read)
-        self._host.mark(self)
 
     def handle_output(self) -> None:
         """See `ExchangeConnection`."""
@@ -313,7 +324,9 @@ class HttpConnection(HttpOutput):
     # The host's.
 
     def check(self, now: float) -> None:
-        """Look at the deadlines."""
+        """Look at the deadlines, and at the client of a handler that waits."""
+        if self._has_waited and self._exchange is not None:
+            self._start_reader()
         due = self._machine.next_deadline()
         if due is not None and now >= due:
             self._machine.handle_deadline(now)
@@ -330,6 +343,7 @@ class HttpConnection(HttpOutput):
         """Let the exchange under way be the last one."""
         if self._machine.is_closing:
             return  # on its way out already
+        self.pull()
         self._machine.request_close()
         if self._machine.is_closing:
             self._link.end_sending()

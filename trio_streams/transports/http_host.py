@@ -50,6 +50,10 @@ class Host(Protocol):
         """Whether requests for a WebSocket are for another protocol."""
         ...
 
+    def is_busy(self, connection: Served) -> bool:
+        """Whether others have answered just now, so that what this connection writes is better written with theirs."""
+        ...
+
     def mark(self, connection: Served) -> None:
         """Have the connection's output written soon."""
         ...

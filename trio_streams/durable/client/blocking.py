@@ -22,7 +22,7 @@ import trio
 from trio_streams.durable.client.astream import AsyncStreamRequest
 from trio_streams.durable.client.consuming import Consumption, Decode, EventMode, Response, as_bytes, as_text
 from trio_streams.durable.client.portal import Call, portal
-from trio_streams.durable.client.requests import Endpoint
+from trio_streams.durable.client.requests import Endpoint, RetryOptions
 from trio_streams.durable.client.stream_reader import StreamReader
 from trio_streams.durable.protocol.failures import public_url
 from trio_streams.durable.protocol.reading import Piece
@@ -195,6 +195,7 @@ def blocking_endpoint(
     headers: HeadersLike | None = None,
     params: ParamsLike | None = None,
     on_error: ErrorHandler | None = None,
+    retry: RetryOptions | None = None,
 ) -> Endpoint:
     """An endpoint whose callables may block: they are called in worker threads.
 
@@ -203,12 +204,14 @@ def blocking_endpoint(
       headers: of each request.
       params: query parameters of each request.
       on_error: told of an error before it is raised.
+      retry: how often and when to try again; None for the defaults.
     """
     return Endpoint(
         url,
         headers=_in_threads(headers),
         params=_in_threads(params),
         on_error=None if on_error is None else _error_handler_in_threads(on_error),
+        retry=retry,
     )
 
 

@@ -246,9 +246,15 @@ class Machine:
 
         return is_ready
 
-    def read_chunk(self, state: StreamState, position: int) -> Running[Chunk]:
-        """What follows a position: up to `max_read_bytes`, and one entry at least. Raises `Refused`."""
-        limit = self._limits.max_read_bytes
+    def read_chunk(self, state: StreamState, position: int, max_bytes: int | None = None) -> Running[Chunk]:
+        """What follows a position: one entry at least, and no more than fits. Raises `Refused`.
+
+        Args:
+          state: of the stream.
+          position: in front of what is read.
+          max_bytes: what should fit; None for `max_read_bytes`.
+        """
+        limit = self._limits.max_read_bytes if max_bytes is None else max_bytes
         pieces, end = yield from read_range(state, position, state.durable.tail, limit)
         check_alive(state)
         durable = state.durable

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Callable
-from functools import partial
 from time import time
 from types import TracebackType
 from typing import Final, Self
@@ -21,15 +20,17 @@ from trio_streams.durable.protocol.refusals import Refused
 from trio_streams.durable.protocol.requests import METHODS, parse_request
 from trio_streams.durable.server.config import DurableConfig
 from trio_streams.durable.server.driver import Driver
-from trio_streams.durable.server.live import follow
+from trio_streams.durable.server.live import EventStreams
 from trio_streams.durable.server.local import LocalOperations
 from trio_streams.durable.server.rates import AppendRate
+from trio_streams.durable.server.replay import StreamLogs
 from trio_streams.durable.store.base import Store
 from trio_streams.durable.store.memory import MemoryStore
 from trio_streams.errors import RpcError
 from trio_streams.nursery import open_bare_nursery
 from trio_streams.service.cors import with_cors
 from trio_streams.service.exchange import Exchange, RequestHead
+from trio_streams.service.replay_log import ReplayLog
 
 __all__ = ["DurableServer"]
 
@@ -77,6 +78,13 @@ class DurableServer(LocalOperations):
     async def __aenter__(self) -> Self:
         nursery = await self._manager.__aenter__()
         self._driver = Driver(self._store, self._machine.registry, nursery, self.config.max_waiting_readers)
+        self._events = EventStreams(
+            self._machine,
+            self._driver,
+            self._cursor,
+            lifetime=self.config.sse_lifetime,
+            window_bytes=self.config.live_window_bytes,
+        )
         if self.config.max_streams is not None:
             await self._driver.run(self._machine.count_streams())
         nursery.start_soon(self._sweep)
@@ -93,6 +101,17 @@ class DurableServer(LocalOperations):
             driver.nursery.cancel_scope.cancel()
             is_handled = await self._manager.__aexit__(kind, exc, traceback)
         return is_handled
+
+    def replay_log(self, prefix: str = "") -> ReplayLog:
+        """A log for the runs of durable procedures: `serve(app, url, replay_log=server.replay_log())`.
+
+        Whoever may append to these streams over HTTP can break a run, though not forge a place in it: let the application
+        alone write below `prefix`.
+
+        Args:
+          prefix: before the path of each log, such as `runs/`.
+        """
+        return StreamLogs(self._machine, self._do, prefix)
 
     async def _sweep(self) -> None:
         while True:
@@ -154,9 +173,8 @@ class DurableServer(LocalOperations):
                 return answers.appended(await driver.run(machine.append(operation, body)), operation)
             case Read(live="sse"):
                 following = await driver.run(machine.follow(operation))
-                cursor = partial(self._cursor, operation.cursor)
-                lifetime = self.config.sse_lifetime
-                await follow(exchange, machine, driver, following, make_cursor=cursor, lifetime=lifetime)
+                assert self._events is not None
+                await self._events.follow(exchange, following, operation.cursor)
                 return None
             case Read():
                 chunk = await driver.run(machine.read(operation))
