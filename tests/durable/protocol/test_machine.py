@@ -228,15 +228,6 @@ def test_time_to_live_slides() -> None:
     assert rig.machine.stream_count == 0
 
 
-def test_touches_are_persisted_coarsely() -> None:
-    """A read is persisted when an eighth of the time to live has passed, and not each time."""
-    rig = make(ttl_seconds=80)
-    for seconds, persisted in ((5, 0), (9, 0), (10, 10), (15, 10)):
-        rig.now = START + seconds
-        read(rig)
-        assert rig.store._streams[_number(rig)].record.touched_at == START + persisted
-
-
 def _number(rig: Rig) -> int:
     return rig.run(rig.machine.head("a")).stream_id
 
@@ -429,3 +420,30 @@ def test_what_is_over() -> None:
     assert not is_over(state), "not durable yet"
     state.durable = attrs.evolve(state.durable, is_deleted=True)
     assert is_over(state)
+
+
+def test_two_deletions_at_once() -> None:
+    """Of two deletions one does it; the other finds it done."""
+    rig = make(body=b"ab")
+    rig.run(rig.machine.create(Create("f", fork=Fork("a"))))
+    rig.machine.registry.drop(rig.run(rig.machine.find("a")))
+    slow = rig.machine.delete("f")
+    need = next(slow)
+    need = slow.send(rig.satisfy(need))
+    result = rig.satisfy(need)
+    rig.run(rig.machine.delete("f"))
+    with pytest.raises(StopIteration):
+        while True:
+            need = slow.send(result)
+            result = rig.satisfy(need)
+    assert rig.machine.stream_count == 1
+
+
+def test_counting_takes_as_many_looks_as_it_needs() -> None:
+    """More streams than one look shows are counted."""
+    rig = Rig()
+    for index in range(201):
+        rig.run(rig.machine.create(Create(str(index))))
+    rig.machine.stream_count = 0
+    rig.run(rig.machine.count_streams())
+    assert rig.machine.stream_count == 201

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.durable.protocol.driving import START, Rig
+from tests.durable.protocol.driving import START
 from tests.durable.protocol.streams import append, make, read, refusal
 from trio_streams.durable.protocol.machine import MachineLimits
 from trio_streams.durable.protocol.operations import Append, Create, Fork, Read
@@ -55,23 +55,6 @@ def test_refusals_wait_too() -> None:
     assert (refused.status, rig.store.held) == (409, [])
 
 
-def test_two_deletions_at_once() -> None:
-    """Of two deletions one does it; the other finds it done."""
-    rig = make(body=b"ab")
-    rig.run(rig.machine.create(Create("f", fork=Fork("a"))))
-    rig.machine.registry.drop(rig.run(rig.machine.find("a")))
-    slow = rig.machine.delete("f")
-    need = next(slow)
-    need = slow.send(rig.satisfy(need))
-    result = rig.satisfy(need)
-    rig.run(rig.machine.delete("f"))
-    with pytest.raises(StopIteration):
-        while True:
-            need = slow.send(result)
-            result = rig.satisfy(need)
-    assert rig.machine.stream_count == 1
-
-
 def test_waiting_keeps_a_stream_alive() -> None:
     """A stream lives as long as somebody waits for it, and its time to live once more."""
     rig = make(ttl_seconds=10)
@@ -109,11 +92,10 @@ def test_retention_leaves_what_forks_read() -> None:
     assert b"".join(read(rig).pieces) == b"bb"
 
 
-def test_counting_takes_as_many_looks_as_it_needs() -> None:
-    """More streams than one look shows are counted."""
-    rig = Rig()
-    for index in range(201):
-        rig.run(rig.machine.create(Create(str(index))))
-    rig.machine.stream_count = 0
-    rig.run(rig.machine.count_streams())
-    assert rig.machine.stream_count == 201
+def test_touches_are_persisted_coarsely() -> None:
+    """A read is persisted when an eighth of the time to live has passed, and not each time."""
+    rig = make(ttl_seconds=80)
+    for seconds, persisted in ((5, 0), (9, 0), (10, 10), (15, 10)):
+        rig.now = START + seconds
+        read(rig)
+        assert rig.store._streams[rig.run(rig.machine.head("a")).stream_id].record.touched_at == START + persisted
