@@ -12,6 +12,8 @@ import trio
 
 from trio_streams.durable import (
     AppendResult,
+    AsyncDurableStream,
+    DurableStream,
     FetchError,
     HeadResult,
     LiveMode,
@@ -20,7 +22,6 @@ from trio_streams.durable import (
     astream,
     stream,
 )
-from trio_streams.durable.client.handle import AsyncDurableStream
 from trio_streams.durable.protocol.reading import is_json
 from trio_streams.nursery import open_bare_nursery
 
@@ -195,8 +196,65 @@ class TrioFace:
         return found
 
 
-class BlockingFace(TrioFace):
+class BlockingFace:
     """The client that blocks, in threads of its own."""
+
+    async def create(
+        self,
+        url: str,
+        content_type: str,
+        headers: Fields,
+        *,
+        ttl_seconds: int | None,
+        expires_at: str | None,
+        body: bytes | None,
+        closed: bool,
+    ) -> None:
+        def blocking() -> None:
+            with DurableStream(url, content_type=content_type, headers=headers) as handle:
+                handle.create_stream(ttl_seconds=ttl_seconds, expires_at=expires_at, body=body, closed=closed)
+
+        await trio.to_thread.run_sync(blocking)
+
+    async def connect(self, url: str, headers: Fields) -> HeadResult:
+        def blocking() -> HeadResult:
+            with DurableStream.connect(url, headers=headers) as handle:
+                return handle.head()
+
+        return await trio.to_thread.run_sync(blocking)
+
+    async def head(self, url: str, headers: Fields) -> HeadResult:
+        def blocking() -> HeadResult:
+            with DurableStream(url, headers=headers) as handle:
+                return handle.head()
+
+        return await trio.to_thread.run_sync(blocking)
+
+    async def append(
+        self, url: str, data: bytes, content_type: str | None, headers: Fields, params: Fields, *, seq: str | None
+    ) -> AppendResult:
+        def blocking() -> AppendResult:
+            handle = DurableStream(
+                url, content_type=content_type, headers=headers, params=params, on_error=try_again_after_500
+            )
+            with handle:
+                return handle.append(data, seq=seq)
+
+        return await trio.to_thread.run_sync(blocking)
+
+    async def close(self, url: str, data: bytes | None, content_type: str | None) -> AppendResult:
+        def blocking() -> AppendResult:
+            with DurableStream(url, content_type=content_type) as handle:
+                return handle.close(data)
+
+        return await trio.to_thread.run_sync(blocking)
+
+    async def delete(self, url: str, headers: Fields) -> None:
+        def blocking() -> None:
+            with DurableStream(url, headers=headers) as handle:
+                handle.delete()
+
+        await trio.to_thread.run_sync(blocking)
 
     async def read(self, url: str, reading: Reading) -> Found:
         found = Found(reading)

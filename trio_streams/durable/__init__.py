@@ -36,7 +36,10 @@ from trio_streams.durable.server.config import DurableConfig as DurableConfig
 from trio_streams.durable.server.local import StreamChunk as StreamChunk
 from trio_streams.durable.server.server import DurableServer as DurableServer
 from trio_streams.durable.server.serving import serve_durable as serve_durable
+from trio_streams.durable.store.base import StoreError as StoreError
 from trio_streams.durable.store.memory import MemoryStore as MemoryStore
+from trio_streams.durable.store.sqlite import SqliteConfig as SqliteConfig
+from trio_streams.durable.store.sqlite import open_sqlite_store as open_sqlite_store
 from trio_streams.durable.types import AppendResult as AppendResult
 from trio_streams.durable.types import HeadersLike as HeadersLike
 from trio_streams.durable.types import HeadResult as HeadResult
