@@ -12,6 +12,7 @@ from trio_streams.durable.client.blocking import StreamResponse as StreamRespons
 from trio_streams.durable.client.blocking import stream as stream
 from trio_streams.durable.client.blocking_handle import BlockingProducer as BlockingProducer
 from trio_streams.durable.client.blocking_handle import DurableStream as DurableStream
+from trio_streams.durable.client.consuming import EventMode as EventMode
 from trio_streams.durable.client.handle import AsyncDurableStream as AsyncDurableStream
 from trio_streams.durable.client.producing import IdempotentProducer as IdempotentProducer
 from trio_streams.durable.client.producing import ProducerOptions as ProducerOptions
