@@ -11,23 +11,20 @@ import cProfile
 import json
 import os
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Final
 
 import trio
 
 from tests.benchmarks.rlimit import raise_file_limit
-from trio_streams.durable.server.config import DurableConfig
-from trio_streams.durable.server.server import DurableServer
+from trio_streams.durable.server.serving import serve_durable
 from trio_streams.durable.store.sqlite import open_sqlite_store
-from trio_streams.service.exchange import Exchange, ExchangeHandler, respond
+from trio_streams.service.exchange import Exchange, respond
 from trio_streams.transports.asgi import serve_hypercorn
 from trio_streams.transports.http import serve_lean
 
 FLOORS: Final[dict[str, Callable[..., Awaitable[None]]]] = {"lean": serve_lean, "hypercorn": serve_hypercorn}
-CONFIG: Final = DurableConfig()
 
 
 async def answer_nothing(exchange: Exchange) -> None:
@@ -36,22 +33,24 @@ async def answer_nothing(exchange: Exchange) -> None:
     await respond(exchange, 200, b"")
 
 
-@asynccontextmanager
-async def opened_handler(kind: str, directory: str) -> AsyncIterator[ExchangeHandler]:
-    """The contestant's handler."""
+async def serve(kind: str, directory: str, task_status: trio.TaskStatus[str]) -> None:
+    """Serve the contestant."""
     if kind in FLOORS:
-        yield answer_nothing
+        await FLOORS[kind](answer_nothing, task_status=task_status)
     elif kind == "memory":
-        async with DurableServer(config=CONFIG) as server:
-            yield server.handle
+        await serve_durable(port=0, task_status=task_status)
     else:
-        async with open_sqlite_store(directory) as store, DurableServer(store, CONFIG) as server:
-            yield server.handle
+        async with open_sqlite_store(directory) as store:
+            await serve_durable(store, port=0, task_status=task_status)
 
 
 async def main(kind: str, directory: str) -> None:
-    async with opened_handler(kind, directory) as handler, trio.open_nursery() as nursery:
-        url: str = await nursery.start(FLOORS.get(kind, serve_lean), handler)
+    async with trio.open_nursery() as nursery:
+
+        async def start(task_status: trio.TaskStatus[str]) -> None:
+            await serve(kind, directory, task_status)
+
+        url: str = await nursery.start(start)
         print(json.dumps({"url": f"{url}/v1/stream", "pid": str(os.getpid())}), flush=True)
         await trio.to_thread.run_sync(sys.stdin.read)
         nursery.cancel_scope.cancel()

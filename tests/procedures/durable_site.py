@@ -12,6 +12,7 @@ import trio
 
 from tests.procedures.fake_replay_log import FakeReplayLog
 from trio_streams.errors import RpcError
+from trio_streams.nursery import open_bare_nursery
 from trio_streams.procedures import Router
 from trio_streams.procedures.procedure import ResumePoint
 from trio_streams.service.context import Context
@@ -98,7 +99,7 @@ async def serving(
 ) -> AsyncGenerator[list[str], None]:
     """The bound URLs, while they are served."""
     log = FakeReplayLog() if replay_log is None else replay_log
-    async with trio.open_nursery() as nursery:
+    async with open_bare_nursery() as nursery:
         start = partial(serve, site.router, *urls, replay_log=log, server=config, **options)
         yield await nursery.start(start)
         nursery.cancel_scope.cancel()

@@ -25,13 +25,14 @@ from trio_streams.transports.exchange import ExchangeConfig, ExchangeHandler
 from trio_streams.transports.http_access import AccessRecord as AccessRecord
 from trio_streams.transports.http_access import log_access as log_access
 from trio_streams.transports.http_connection import HttpConnection
+from trio_streams.transports.http_host import NowaitHandler as NowaitHandler
 from trio_streams.transports.http_host import Served
 from trio_streams.transports.http_tls import open_link
 from trio_streams.transports.messages import accept_websocket
 from trio_streams.wire.http1 import Http1Limits as Http1Limits
 from trio_streams.wire.http1_fields import Fields
 
-__all__ = ["AccessRecord", "Http1Limits", "WebSocketHandler", "log_access", "serve_lean"]
+__all__ = ["AccessRecord", "Http1Limits", "NowaitHandler", "WebSocketHandler", "log_access", "serve_lean"]
 
 WebSocketHandler: TypeAlias = Callable[[Carrier], Awaitable[None]]
 """Serves one open WebSocket, which carries our binary dialect, until it is over."""
@@ -57,6 +58,7 @@ async def serve_lean(
     certfile: str | None = None,
     keyfile: str | None = None,
     limits: Http1Limits | None = None,
+    answer_nowait: NowaitHandler | None = None,
     websocket: WebSocketHandler | None = None,
     websocket_config: ConnectionConfig | None = None,
     on_access: Callable[[AccessRecord], None] | None = None,
@@ -76,6 +78,8 @@ async def serve_lean(
       keyfile: its key.
       limits: what a client may take; None for the defaults, with `config.body_timeout`, and
         `config.linger_timeout` to drain unread bodies.
+      answer_nowait: asked before `handler` for a request that has arrived as a whole; what it answers costs no task,
+        no exchange and no schedule point.
       websocket: for each WebSocket in our subprotocol, on any path; None to treat such requests like others.
       websocket_config: limits and timeouts of WebSockets.
       on_access: told of each exchange when it is over; must not block. `log_access` logs it.
@@ -92,6 +96,7 @@ async def serve_lean(
     if websocket is not None:
         server.serve_websocket = websocket
         server.websocket_config = websocket_config or server.websocket_config
+    server.answer_nowait = answer_nowait
     server.tls = tls
     listeners = await open_url_listeners(server.scheme, host, port, user_timeout=config.stall_timeout)
     url = f"{server.scheme}://{host_port(*listeners[0].socket.getsockname()[:2])}"
@@ -118,6 +123,7 @@ class _Server:
         on_access: Callable[[AccessRecord], None] | None,
     ) -> None:
         self.handler = handler
+        self.answer_nowait: NowaitHandler | None = None
         self.config = config
         self.limits = limits
         self.scheme = scheme

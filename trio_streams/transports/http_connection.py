@@ -30,7 +30,7 @@ from trio_streams.streams.pace import Pace
 from trio_streams.transports.answer import run_handler
 from trio_streams.transports.exchange import HostedExchange
 from trio_streams.transports.http_access import AccessRecord, report_access
-from trio_streams.transports.http_host import Host, request_head, wants_websocket
+from trio_streams.transports.http_host import Host, NowaitHandler, request_head, wants_websocket
 from trio_streams.transports.http_link import Link, SocketLink
 from trio_streams.transports.http_output import NOTHING, HttpOutput
 from trio_streams.transports.watched import Watched
@@ -198,7 +198,31 @@ class HttpConnection(HttpOutput):
 
     def _take(self, data: bytes) -> None:
         self._machine.receive(data, trio.current_time())
+        if self._host.answer_nowait is not None and self._exchange is None and self._next is None:
+            self._answer_nowait(self._host.answer_nowait)
         self._sort()
+
+    def _answer_nowait(self, answer: NowaitHandler) -> None:
+        """Answer what is here as a whole and needs no exchange."""
+        machine, host = self._machine, self._host
+        for _ in range(_PIPELINE_ANSWERS):
+            whole = machine.whole_request()
+            if whole is None:
+                return
+            request, body = whole
+            began = trio.current_time()
+            answered = answer(request_head(request, self._peer, host.scheme), body)
+            if answered is None:
+                return
+            machine.events()  # that was all of them
+            status, fields, data = answered
+            if host.is_closing:
+                machine.request_close()
+            machine.send_head(status, fields.joined(host.date()))
+            machine.send_body(data)
+            machine.end(began)
+            if host.on_access is not None:
+                report_access(host.on_access, request, began, status, len(data), self._peer)
 
     def _sort(self) -> None:
         """Hand on what the machine has made of its input."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, TypeAlias
 from urllib.parse import unquote
 
 import trio
@@ -34,10 +34,18 @@ class Served(Protocol):
         ...
 
 
+NowaitHandler: TypeAlias = Callable[[RequestHead, bytes], tuple[int, Fields, bytes] | None]
+"""Given a request that is here as a whole, its status, headers and body, if there is nothing to wait for.
+
+None has the handler answer; nothing must have been done then. It must neither wait nor raise.
+"""
+
+
 class Host(Protocol):
     """What connections share."""
 
     handler: ExchangeHandler
+    answer_nowait: NowaitHandler | None
     config: ExchangeConfig
     limits: Http1Limits
     scheme: str

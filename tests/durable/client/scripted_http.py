@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
+from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 import attrs
 import httpcore2
 import trio
 
+from trio_streams.carrier import Carrier
 from trio_streams.errors import ConnectionLost
 from trio_streams.transports.exchange import Headers
 from trio_streams.transports.http_client import ClientExchange, HttpClient, HttpClientConfig
@@ -126,7 +128,7 @@ class _Body(AsyncIterable[bytes]):
         self._reply.is_closed = True
 
 
-class _Carrier:
+class _Carrier(Carrier):
     """The bytes of an answer on a connection of its own; a read that is cancelled takes nothing."""
 
     def __init__(self, reply: Reply) -> None:
@@ -138,7 +140,14 @@ class _Carrier:
             self._chunks.append(b"%x\r\n%b\r\n" % (len(chunk), chunk) if isinstance(chunk, bytes) else chunk)
         self._chunks.append(b"0\r\n\r\n")
 
-    async def send(self, _: bytes) -> None:
+    @property
+    def peer(self) -> str:
+        return "a script"
+
+    async def wait_writable(self) -> None:
+        await trio.lowlevel.checkpoint()
+
+    async def send(self, data: Any) -> None:  # noqa: ANN401 - the protocol's, of no interest
         await trio.lowlevel.checkpoint()
 
     async def receive(self) -> bytes:

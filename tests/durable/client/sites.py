@@ -29,7 +29,7 @@ class Site:
 
     def put(self, path: str, content_type: str = JSON, body: bytes = b"", **headers: str) -> str:
         """Create a stream, and return its URL."""
-        assert self._request("PUT", path, content_type, body, headers).status == 201
+        assert self._request("PUT", path, content_type, body, headers).status == 201, path
         return self.root + path
 
     def post(self, path: str, body: bytes, content_type: str = JSON, **headers: str) -> None:
@@ -47,10 +47,8 @@ class Site:
     def _request(
         self, method: str, path: str, content_type: str, body: bytes, headers: Mapping[str, str]
     ) -> httpcore2.Response:
-        fields = {name.replace("_", "-"): value for name, value in headers.items()}
-        return httpcore2.request(
-            method, self.root + path, headers={"content-type": content_type, **fields}, content=body
-        )
+        fields = [("content-type", content_type), *((name.replace("_", "-"), value) for name, value in headers.items())]
+        return httpcore2.request(method, self.root + path, headers=fields, content=body)
 
 
 @contextmanager

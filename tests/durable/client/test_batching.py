@@ -51,7 +51,7 @@ class Server:
         except trio.Cancelled:
             outcomes[payload] = "cancelled"
             raise
-        except Exception as exc:
+        except Exception as exc:  # noqa: BLE001 - to be looked at
             outcomes[payload] = exc
 
 

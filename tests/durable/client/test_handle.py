@@ -11,7 +11,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from tests.interop.durable.servers import server_url as server_url  # noqa: PLC0414 - a fixture
+from tests.interop.durable.servers import server_url as server_url
 from trio_streams.durable import (
     AppendResult,
     AsyncDurableStream,
@@ -215,9 +215,7 @@ async def test_deleting(new_url: Callable[[], str]) -> None:
 @pytest.mark.parametrize("batching", [True, False, BatchingOptions(max_batch_items=10, max_batch_bytes=100)])
 async def test_many_at_once(new_url: Callable[[], str], batching: bool | BatchingOptions) -> None:
     """With batches or without, all of them are stored."""
-    async with await AsyncDurableStream.create(
-        new_url(), content_type="application/json", batching=batching
-    ) as handle:
+    async with await AsyncDurableStream.create(new_url(), content_type="application/json", batching=batching) as handle:
         async with trio.open_nursery() as nursery:
             for number in range(100):
                 nursery.start_soon(handle.append, number)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from tests.durable.protocol.model_server import follower, take
@@ -20,7 +22,7 @@ def head(machine: Follower, status: int = 200, now: float = 0.0, **fields: str) 
     return machine.receive_head(status, [(name.replace("_", "-"), value) for name, value in fields.items()], now)
 
 
-def up_to_date(machine: Follower, offset: str = "1", **fields: str) -> None:
+def up_to_date(machine: Follower, offset: str = "1", **fields: Any) -> None:
     """An empty answer that says that this is the tail."""
     assert head(machine, stream_next_offset=offset, stream_up_to_date="true", **fields)
     machine.receive_end(0.0)
@@ -124,7 +126,7 @@ def test_now_is_fixed_by_the_first_head() -> None:
 
 
 @pytest.mark.parametrize("fields", [{}, {"stream_next_offset": ""}])
-def test_an_answer_without_an_offset_is_an_error(fields: dict[str, str]) -> None:
+def test_an_answer_without_an_offset_is_an_error(fields: dict[str, Any]) -> None:
     """Without an offset nobody can go on."""
     machine = follower()
     assert head(machine, **fields)
@@ -234,7 +236,7 @@ def test_what_is_out_of_turn() -> None:
         machine.request(0.0)
 
 
-def live(mode: LiveMode = "sse", **options: float) -> Follower:
+def live(mode: LiveMode = "sse") -> Follower:
     """A reader that has caught up."""
     machine = follower(mode, config=ReaderConfig(max_short_streams=3))
     up_to_date(machine, "1", content_type="text/plain")
@@ -242,7 +244,7 @@ def live(mode: LiveMode = "sse", **options: float) -> Follower:
     return machine
 
 
-EVENTS = {"content_type": "text/event-stream"}
+EVENTS: dict[str, Any] = {"content_type": "text/event-stream"}
 
 
 @pytest.mark.parametrize("status", [400, 405, 406, 415, 501])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import itertools
+import sys
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -108,3 +110,30 @@ def test_what_is_not_base64_is_an_error(text: str) -> None:
 def test_what_waits_for_its_control_event_is_bounded(data: bytes) -> None:
     """An event, a line, or several events without a control event can't pass the limit."""
     assert read(data, max_bytes=10) == ([], "MESSAGE_TOO_LARGE")
+
+
+def test_reading_events_is_linear() -> None:
+    """Eight times the events, or one event that is eight times as long, in pieces of one size, are eight times the work."""
+
+    def lines_run(data: bytes) -> int:
+        count = 0
+
+        def trace(_frame: object, event: str, _arg: object) -> Any:  # noqa: ANN401 - a trace function
+            nonlocal count
+            count += event == "line"
+            return trace
+
+        events = EventsReader(LARGE, is_base64=False)
+        before = sys.gettrace()
+        sys.settrace(trace)
+        try:
+            for start in range(0, len(data), 50):
+                events.receive(data[start : start + 50])
+        finally:
+            sys.settrace(before)
+        return count
+
+    many = (b"event: data\ndata: " + b"x" * 40 + b"\n\n") * 20
+    assert lines_run(many * 8) <= 8.5 * lines_run(many)
+    long = b"data: " + b"x" * 2_000 + b"\n"
+    assert lines_run(b"event: data\n" + long * 8 + b"\n") <= 8.5 * lines_run(b"event: data\n" + long + b"\n")

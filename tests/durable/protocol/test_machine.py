@@ -488,6 +488,38 @@ def test_a_race_of_creations() -> None:
     assert not stop.value.value.is_new
 
 
+def test_a_deletion_that_nobody_knows_of() -> None:
+    """A stream whose store fails while its sources are looked for is not said to be deleted."""
+    rig = make(body=b"ab")
+    rig.run(rig.machine.create(Create("f", fork=Fork("a"))))
+    source = rig.run(rig.machine.find("a"))
+    rig.machine.registry.drop(source)
+    deletion = rig.machine.delete("f")
+    need = next(deletion)
+    need = deletion.send(rig.satisfy(need))
+    rig.run(rig.machine.find("f")).is_failed = True
+    with pytest.raises(StoreError):
+        while True:
+            need = deletion.send(rig.satisfy(need))
+
+
+def test_two_deletions_at_once() -> None:
+    """Of two deletions one does it; the other finds it done."""
+    rig = make(body=b"ab")
+    rig.run(rig.machine.create(Create("f", fork=Fork("a"))))
+    rig.machine.registry.drop(rig.run(rig.machine.find("a")))
+    slow = rig.machine.delete("f")
+    need = next(slow)
+    need = slow.send(rig.satisfy(need))
+    result = rig.satisfy(need)
+    rig.run(rig.machine.delete("f"))
+    with pytest.raises(StopIteration):
+        while True:
+            need = slow.send(result)
+            result = rig.satisfy(need)
+    assert rig.machine.stream_count == 1
+
+
 def test_a_fork_of_what_goes_meanwhile() -> None:
     """A source that is deleted while its fork is being made is not forked."""
     rig = make(body=b"ab")
@@ -704,5 +736,5 @@ class Model(RuleBasedStateMachine):
 
 
 TestModel = Model.TestCase
-TestModel.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+TestModel.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
 TestModel.__doc__ = "Whatever is done in whatever order, the machine answers as the model does."

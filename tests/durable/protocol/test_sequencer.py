@@ -358,9 +358,12 @@ def test_closing_comes_last_and_alone() -> None:
     accept(sequencer, last, duplicate=True)
     assert sequencer.result == AppendResult("0-1", True)
     assert numbers(sequencer) == []
-    for act in (lambda: sequencer.put(b"x", 0.0), lambda: sequencer.close(None, 0.0), sequencer.restart):
-        with pytest.raises(LocalProtocolError):
-            act()
+    with pytest.raises(LocalProtocolError):
+        sequencer.put(b"x", 0.0)
+    with pytest.raises(LocalProtocolError):
+        sequencer.close(None, 0.0)
+    with pytest.raises(LocalProtocolError):
+        sequencer.restart()
 
 
 def test_closing_without_a_message_is_a_batch_without_any() -> None:

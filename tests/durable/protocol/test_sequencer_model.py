@@ -215,7 +215,7 @@ class FencedStorm(ContestedStorm):
 
     @precondition(lambda self: False)
     @rule()
-    def run_before(self) -> None:  # type: ignore[override]
+    def run_before(self) -> None:
         raise AssertionError
 
 

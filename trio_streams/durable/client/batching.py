@@ -129,7 +129,7 @@ class BatchingSender:
             with scope:
                 try:
                     result = await self._post(batch)
-                except Exception as exc:
+                except Exception as exc:  # noqa: BLE001 - each member raises it
                     error = exc
         finally:
             self._orphan = None

@@ -6,9 +6,10 @@ handle.append({"order": 1})
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import trio
 
@@ -17,6 +18,7 @@ from trio_streams.durable.client.blocking import StreamResponse, blocking_endpoi
 from trio_streams.durable.client.handle import AsyncDurableStream
 from trio_streams.durable.client.portal import Call, portal
 from trio_streams.durable.client.producing import IdempotentProducer, ProducerOptions
+from trio_streams.durable.client.requests import Endpoint, RetryOptions
 from trio_streams.durable.protocol.sequencer import ProducerProgress
 from trio_streams.durable.types import (
     AppendResult,
@@ -35,7 +37,16 @@ __all__ = ["BlockingProducer", "DurableStream"]
 class _PortalHandle(AsyncDurableStream):
     """A handle in the portal: what it is given to call may block, and is called in worker threads."""
 
-    _make_endpoint = staticmethod(blocking_endpoint)
+    @staticmethod
+    def _make_endpoint(
+        url: str,
+        *,
+        headers: HeadersLike | None,
+        params: ParamsLike | None,
+        on_error: ErrorHandler | None,
+        retry: RetryOptions | None = None,
+    ) -> Endpoint:
+        return blocking_endpoint(url, headers=headers, params=params, on_error=on_error, retry=retry)
 
 
 class DurableStream:
@@ -154,7 +165,7 @@ class DurableStream:
             expires_at=expires_at,
         )
         made = type(self)(url)
-        made._handle = portal.call(fork)
+        made._handle = portal.call(fork)  # noqa: SLF001 - of the same class
         return made
 
     def head(self) -> HeadResult:
@@ -207,7 +218,7 @@ class DurableStream:
         """Close the connections; the stream stays. Idempotent."""
         portal.call(self._handle.aclose)
 
-    def _or_close(self, ask: Any) -> None:
+    def _or_close(self, ask: Callable[[], object]) -> None:
         try:
             ask()
         except BaseException:

@@ -238,7 +238,7 @@ class AsyncDurableStream:
             on_error=self._on_error,
         )
         try:
-            await handle._put(fields, ttl_seconds, None)
+            await handle._put(fields, ttl_seconds, None)  # noqa: SLF001 - of the same class
         except BaseException:
             await handle.aclose()
             raise
@@ -333,7 +333,16 @@ class AsyncDurableStream:
         """
         await self.writer.endpoint.aclose()
 
-    _make_endpoint = staticmethod(Endpoint)
+    @staticmethod
+    def _make_endpoint(
+        url: str,
+        *,
+        headers: HeadersLike | None,
+        params: ParamsLike | None,
+        on_error: ErrorHandler | None,
+        retry: RetryOptions | None = None,
+    ) -> Endpoint:
+        return Endpoint(url, headers=headers, params=params, on_error=on_error, retry=retry)
 
     async def _append(self, append: Append) -> AppendResult:
         if self._sender is None:

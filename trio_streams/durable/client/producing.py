@@ -378,7 +378,7 @@ class IdempotentProducer:
                 await self._fail(batch, answer, writer)
             else:
                 self._accept(batch, answer)
-        except Exception as exc:
+        except Exception as exc:  # noqa: BLE001 - the next call raises it
             # A callable for a header has failed, or an `on_error`: it is for whoever uses the producer.
             self._sequencer.stall(batch, exc, is_doubtful=True)
         self._kick.set()

@@ -22,7 +22,7 @@ from trio_streams.durable.protocol.needs import ROOM, Expired, Listing, NewId, R
 from trio_streams.durable.protocol.operations import Append, Create, List, Read, Start
 from trio_streams.durable.protocol.registry import Registry, touch
 from trio_streams.durable.protocol.states import Step, StreamState
-from trio_streams.durable.store.base import Change, Store, Stored, StreamRecord
+from trio_streams.durable.store.base import Change, Store, StoreError, Stored, StreamRecord
 
 __all__ = ["Chunk", "Created", "Following", "Machine", "MachineLimits"]
 
@@ -35,7 +35,7 @@ _TOUCH_PARTS: Final = 8
 class MachineLimits:
     """What the machine bounds; the server's configuration has these fields, and says what they mean."""
 
-    max_read_bytes: int = 1_048_576
+    max_read_bytes: int = 524_288
     max_streams: int | None = None
     max_loaded_streams: int = 10_000
     max_producers_per_stream: int = 10_000
@@ -166,19 +166,33 @@ class Machine:
         """POST. Raises `Refused`."""
         yield ROOM
         state = yield from self.find(operation.path)
-        now = self._clock()
-        state.touch(now)
         try:
-            decision = decide_append(operation, body, state, now, max_producers=self._limits.max_producers_per_stream)
+            appended = self._append_to(state, operation, body)
         except refusals.Refused:
             yield from _settled(state)
             raise
+        if state.pending is not None:
+            yield Settle(state.pending)
+        return appended
+
+    def append_nowait(self, operation: Append, body: bytes) -> Appended | None:
+        """As `append`, for a store whose changes are durable at once; None where the stream has to be looked for.
+
+        Raises `Refused`.
+        """
+        state = self.registry.get_nowait(operation.path)
+        if state is None or state.record.is_deleted or state.is_expired(self._clock()):
+            return None
+        return self._append_to(state, operation, body)
+
+    def _append_to(self, state: StreamState, operation: Append, body: bytes) -> Appended:
+        now = self._clock()
+        state.touch(now)
+        decision = decide_append(operation, body, state, now, max_producers=self._limits.max_producers_per_stream)
         step = decision.step
         if step is not None:
             change = Change(records=(step.record,), entries=decision.entries, producers=step.producers)
             self.registry.submit(change, (step,))
-        if state.pending is not None:
-            yield Settle(state.pending)
         return decision.result
 
     def head(self, path: str) -> Running[StreamRecord]:
@@ -195,7 +209,9 @@ class Machine:
 
     def _remove(self, state: StreamState) -> Running[None]:
         ancestors = yield from self.registry.lineage(state)
-        if state.is_current and not state.is_removed and not state.record.is_deleted:
+        if state.is_failed:
+            raise StoreError(f"it is not known whether {state.record.path!r} is there")
+        if not state.is_removed and not state.record.is_deleted:
             change, steps = removal(state, ancestors)
             self.registry.submit(change, steps)
             self.stream_count -= len(change.removals)

@@ -76,7 +76,7 @@ class DurableConfig:
 
     root: str = attrs.field(default="/v1/stream/", validator=_check_root)
     max_append_bytes: int = attrs.field(default=16_777_216, validator=positive)
-    max_read_bytes: int = attrs.field(default=1_048_576, validator=positive)
+    max_read_bytes: int = attrs.field(default=524_288, validator=positive)
     long_poll_timeout: float = attrs.field(default=30.0, validator=positive)
     sse_lifetime: float = attrs.field(default=60.0, validator=positive)
     live_window_bytes: int = attrs.field(default=1_048_576, validator=positive)

@@ -31,6 +31,7 @@ from trio_streams.nursery import open_bare_nursery
 from trio_streams.service.cors import with_cors
 from trio_streams.service.exchange import Exchange, RequestHead
 from trio_streams.service.replay_log import ReplayLog
+from trio_streams.wire.http1_fields import Fields
 
 __all__ = ["DurableServer"]
 
@@ -47,6 +48,9 @@ class DurableServer(LocalOperations):
       config: limits and policies.
       clock: Unix seconds; for tests.
       random_number: from [0, 1), for cursors; for tests.
+
+    Attributes:
+      answers_at_once: whether `answer_nowait` answers anything.
     """
 
     def __init__(
@@ -71,6 +75,10 @@ class DurableServer(LocalOperations):
             max_age=config.max_age,
         )
         super().__init__(Machine(self._store, limits, clock))
+        # What is on disk has to be waited for, and who is asked for each append, or counts them, may have to wait.
+        self.answers_at_once: bool = (
+            isinstance(self._store, MemoryStore) and config.authenticate is None and not config.max_appends_per_second
+        )
         self._manager = open_bare_nursery()
         self._with_cors = self._handle if config.cors is None else with_cors(self._handle, config.cors)
         self._allows = AppendRate(config.max_appends_per_second).allows if config.max_appends_per_second else None
@@ -136,6 +144,31 @@ class DurableServer(LocalOperations):
             if name == "origin":
                 return await self._with_cors(exchange)
         return await self._handle(exchange)
+
+    def answer_nowait(self, request: RequestHead, body: bytes) -> tuple[int, Fields, bytes] | None:
+        """Answer an append to a stream in memory: a `NowaitHandler`.
+
+        Whatever is less common than that is left to `handle`.
+        """
+        if not self.answers_at_once or request.method != "POST" or len(body) > self.config.max_append_bytes:
+            return None
+        for name, _ in request.headers:
+            if name == "origin":
+                return None
+        try:
+            operation = parse_request(request, self.config.root)
+            assert isinstance(operation, Append)
+            appended = self._machine.append_nowait(operation, body)
+        except Refused as exc:
+            answer = answers.refused(exc)
+        else:
+            if appended is None:
+                return None
+            answer = answers.appended(appended, operation)
+        status, headers, data = answer
+        if status not in _BODILESS:
+            headers = (*headers, ("content-length", str(len(data))))
+        return status, Fields(headers), data
 
     async def _handle(self, exchange: Exchange) -> None:
         try:

@@ -1,0 +1,121 @@
+"""Appends that are answered at once, beside the same ones that are handled: nobody can tell which was which."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from trio_streams.durable.server.config import DurableConfig
+from trio_streams.durable.server.server import DurableServer
+from trio_streams.service.exchange import RequestHead
+from trio_streams.transports.exchange import HostedExchange
+from trio_streams.transports.exchange_head import ExchangeConfig
+from trio_streams.wire.http1_fields import Fields
+
+TEXT = ("content-type", "text/plain")
+JSON = ("content-type", "application/json")
+CLOSING = ("stream-closed", "true")
+
+Told = tuple[int, tuple[tuple[str, str], ...], bytes]
+
+
+def producer(epoch: int, seq: int) -> tuple[tuple[str, str], ...]:
+    return (("producer-id", "p"), ("producer-epoch", str(epoch)), ("producer-seq", str(seq)))
+
+
+def head(path: str, *headers: tuple[str, str], method: str = "POST") -> RequestHead:
+    return RequestHead(method=method, path=f"/v1/stream/{path}", headers=headers)
+
+
+async def handled(server: DurableServer, request: RequestHead, body: bytes) -> Told:
+    exchange = HostedExchange(request, ExchangeConfig())
+    exchange.feed_nowait(body, is_last=True)
+    await server.handle(exchange)
+    answer = exchange.head
+    assert answer is not None
+    return answer.status, answer.headers, bytes(exchange.take_nowait())
+
+
+APPENDS = [
+    (head("text", TEXT), b"one"),
+    (head("text", ("content-type", "TEXT/Plain; charset=utf-8")), b"two"),
+    (head("text", JSON), b"[]"),
+    (head("text", TEXT), b""),
+    (head("text"), b"no type"),
+    (head("text", TEXT, ("stream-seq", "b")), b"three"),
+    (head("text", TEXT, ("stream-seq", "a")), b"behind"),
+    (head("text", TEXT, *producer(0, 0)), b"four"),
+    (head("text", TEXT, *producer(0, 0)), b"four"),
+    (head("text", TEXT, *producer(0, 2)), b"a gap"),
+    (head("text", TEXT, *producer(1, 0)), b"five"),
+    (head("text", TEXT, *producer(0, 1)), b"stale"),
+    (head("text", TEXT, *producer(1, 1)[:2]), b"not all"),
+    (head("text", TEXT, ("if-match", '"0"')), b"no match"),
+    (head("text", TEXT, CLOSING), b"the last"),
+    (head("text", TEXT, CLOSING), b""),
+    (head("text", TEXT), b"too late"),
+    (head("json", JSON), b'[{"a": 1.10}, 2]'),
+    (head("json", JSON), b"[]"),
+    (head("json", JSON), b"no JSON"),
+    (head("json", JSON, CLOSING, *producer(0, 0)), b"3"),
+]
+
+
+@asynccontextmanager
+async def running(config: DurableConfig | None = None) -> AsyncIterator[DurableServer]:
+    async with DurableServer(config=config or DurableConfig(), clock=lambda: 1_000.0) as server:
+        for path, kind in (("text", TEXT), ("json", JSON)):
+            status, _, _ = await handled(server, head(path, kind, method="PUT"), b"")
+            assert status == 201
+        yield server
+
+
+async def test_the_same_answers_and_the_same_streams() -> None:
+    """Status, headers and bodies are those of the handler, and so is what can be read afterwards."""
+    async with running() as one, running() as other:
+        for request, body in APPENDS:
+            answered = one.answer_nowait(request, body)
+            assert answered is not None
+            status, headers, said = await handled(other, request, body)
+            assert answered[0] == status
+            assert answered[1].lines == Fields(headers).lines
+            assert answered[2] == said
+        for path in ("text", "json"):
+            wanted = await handled(other, head(path, method="GET"), b"")
+            got = await handled(one, head(path, method="GET"), b"")
+            assert got[2] == wanted[2]
+
+
+@pytest.mark.parametrize(
+    ("request_head", "body"),
+    [
+        (head("text", method="GET"), b""),
+        (head("text", TEXT, method="PUT"), b""),
+        (head("elsewhere", TEXT), b"x"),
+        (head("text", TEXT, ("origin", "https://a.example")), b"x"),
+        (head("text", TEXT), b"x" * 101),
+    ],
+    ids=["a read", "a creation", "an unknown stream", "another origin", "too large"],
+)
+async def test_what_is_left_to_the_handler(request_head: RequestHead, body: bytes) -> None:
+    """Whatever is no append to a stream that is known, or needs more than that."""
+    async with running(DurableConfig(max_append_bytes=100)) as server:
+        assert server.answer_nowait(request_head, body) is None
+
+
+async def test_a_limit_on_appends_is_the_handlers() -> None:
+    """It counts each request once."""
+    async with running(DurableConfig(max_appends_per_second=5)) as server:
+        assert server.answer_nowait(head("text", TEXT), b"x") is None
+
+
+async def test_a_stream_that_has_expired_is_the_handlers() -> None:
+    """It has to be removed, which may take a while."""
+    now = 0.0
+    async with DurableServer(clock=lambda: now) as server:
+        await handled(server, head("text", TEXT, ("stream-ttl", "10"), method="PUT"), b"")
+        assert server.answer_nowait(head("text", TEXT), b"x") is not None
+        now = 20.0
+        assert server.answer_nowait(head("text", TEXT), b"x") is None
