@@ -65,9 +65,9 @@ class EventReader:
     Attributes:
       is_paused: whether it takes nothing, as a client whose window is full.
       is_ended: whether the answer is over, and whole.
-      data: all bytes so far.
+      pieces: the data events so far.
       controls: the control events so far.
-      events: their kinds in order.
+      kinds: of all events, in order.
     """
 
     def __init__(self, server: DurableServer, path: str, config: ExchangeConfig | None = None, **headers: str) -> None:
@@ -79,7 +79,6 @@ class EventReader:
         self.is_paused: bool = False
         self._resumed = trio.Event()
         self.is_ended: bool = False
-        self.data: bytes = b""
         self.pieces: list[bytes] = []
         self.controls: list[dict[str, Any]] = []
         self.kinds: list[str] = []
@@ -116,7 +115,10 @@ class EventReader:
                 continue
             is_coded = self.headers.get("stream-sse-data-encoding") == "base64"
             self.pieces.append(b64decode(event.data) if is_coded else event.data)
-            self.data += self.pieces[-1]
+
+    @property
+    def data(self) -> bytes:
+        return b"".join(self.pieces)
 
     @property
     def offset(self) -> int:
@@ -131,12 +133,15 @@ async def running(
     random: Callable[[], float] = lambda: 0.5,
 ) -> AsyncIterator[tuple[DurableServer, trio.Nursery]]:
     """A server whose clock stands with Trio's, and a nursery for its readers, who are cancelled at the end."""
-    async with DurableServer(
-        store or SlowStore(),
-        config or DurableConfig(),
-        clock=lambda: NOW + trio.current_time(),
-        random_number=random,
-    ) as server, trio.open_nursery() as nursery:
+    async with (
+        DurableServer(
+            store or SlowStore(),
+            config or DurableConfig(),
+            clock=lambda: NOW + trio.current_time(),
+            random_number=random,
+        ) as server,
+        trio.open_nursery() as nursery,
+    ):
         yield server, nursery
         nursery.cancel_scope.cancel()
 
@@ -149,3 +154,23 @@ async def join(
     nursery.start_soon(reader.run)
     await trio.testing.wait_all_tasks_blocked()
     return reader
+
+
+def check_whole(reader: EventReader, whole: bytes, start: int = 0) -> None:
+    """All bytes from a start on; a control event behind each data event; offsets that fit; the closure last."""
+    assert reader.data == whole[start:]
+    offsets = [int(control["streamNextOffset"]) for control in reader.controls]
+    assert offsets == sorted(offsets)
+    position, at = start, 0
+    for kind, following in zip(reader.kinds, [*reader.kinds[1:], "end"], strict=True):
+        if kind == "data":
+            assert following == "control"
+            position += len(reader.pieces[at])
+            at += 1
+        else:
+            assert offsets.pop(0) == position
+    *before, last = reader.controls
+    assert last["streamClosed"] is True
+    assert "streamCursor" not in last
+    assert all("streamClosed" not in control and control["streamCursor"] for control in before)
+    assert reader.is_ended

@@ -4,39 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from functools import partial
 
 import pytest
 import trio
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from tests.durable.server.event_readers import EventReader, SlowStore, join, running
+from tests.durable.server.event_readers import EventReader, SlowStore, check_whole, join, running
 from trio_streams.durable.protocol import events
 from trio_streams.durable.server import live, live_feed
 from trio_streams.durable.server.config import DurableConfig
-from trio_streams.service.exchange import ExchangeConfig
-
-
-def check_whole(reader: EventReader, whole: bytes, start: int = 0) -> None:
-    """All bytes from a start on; a control event behind each data event; offsets that fit; the closure last."""
-    assert reader.data == whole[start:]
-    offsets = [int(control["streamNextOffset"]) for control in reader.controls]
-    assert offsets == sorted(offsets)
-    position, at = start, 0
-    for kind, following in zip(reader.kinds, [*reader.kinds[1:], "end"], strict=True):
-        if kind == "data":
-            assert following == "control"
-            position += len(reader.pieces[at])
-            at += 1
-        else:
-            assert offsets.pop(0) == position
-    *before, last = reader.controls
-    assert last["streamClosed"] is True
-    assert "streamCursor" not in last
-    assert all("streamClosed" not in control and control["streamCursor"] for control in before)
-    assert reader.is_ended
 
 
 @pytest.mark.parametrize("count", [1, 5, live_feed._SLICE_READERS + 1, 200])
@@ -315,78 +291,10 @@ async def test_a_stalled_reader_costs_its_window(autojump_clock: MockClock) -> N
             encoded = sum(len(run._data or b"") + len(run._chunk or b"") for run in feed.log._runs)
             waiting = reader.exchange._waiting_bytes + len(reader.exchange._joined)
             most = max(most, feed.log.retained_bytes + encoded + waiting)
-        assert len(quick.data) == count * len(piece)
-        quick.data = b""
+        assert sum(map(len, quick.pieces)) == count * len(piece)
         quick.pieces.clear()
         assert 0 < most < 2 * 1_048_576
         assert feed.log.retained_bytes == 0  # it goes on from the store, and the log is for those at the tail
         reader.resume()
         await wait_all_tasks_blocked()
-        assert len(reader.data) == count * len(piece)
         assert reader.data == piece * count
-
-
-ACTIONS = st.one_of(
-    st.tuples(st.just("append"), st.binary(min_size=1, max_size=60)),
-    st.tuples(st.just("join"), st.sampled_from(["-1", "now"])),
-    st.tuples(st.sampled_from(["pause", "resume", "leave"]), st.integers(0, 5)),
-    st.tuples(st.sampled_from(["commit", "settle", "lag", "pass"]), st.booleans()),
-)
-
-
-@settings(max_examples=150, deadline=None)
-@given(st.lists(ACTIONS, max_size=40), st.integers(1, 3))
-def test_any_order_of_things(actions: list[tuple[str, bytes | str | int | bool]], slice_readers: int) -> None:
-    """Readers come, stall, go on and leave while appends are decided, committed in groups, and heard of in any order."""
-    trio.run(partial(play, actions, slice_readers), clock=MockClock(autojump_threshold=0))
-
-
-async def play(actions: list[tuple[str, bytes | str | int | bool]], slice_readers: int) -> None:
-    store = SlowStore()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(live, "_PIECE_BYTES", 50)
-        patch.setattr(live_feed, "_SLICE_READERS", slice_readers)
-        config = DurableConfig(live_window_bytes=300)
-        async with running(config, store=store) as (server, nursery):
-            await server.create("a")
-            store.is_slow = True
-            readers: list[tuple[EventReader, int]] = []
-            left: set[EventReader] = set()
-            whole, durable = b"", 0
-            for name, value in actions:
-                if name == "append":
-                    assert isinstance(value, bytes)
-                    whole += value
-                    nursery.start_soon(server.append, "a", value)
-                    await wait_all_tasks_blocked()
-                elif name == "join":
-                    reader = EventReader(server, "a", ExchangeConfig(send_buffer_bytes=40), offset=str(value))
-                    readers.append((reader, 0 if value == "-1" else durable))
-                    nursery.start_soon(reader.run)
-                elif name == "commit":
-                    store.commit(backwards=bool(value))
-                    durable = len(whole)
-                elif name in {"settle", "pass"}:
-                    await (wait_all_tasks_blocked() if value else trio.lowlevel.checkpoint())
-                elif readers and isinstance(value, int):
-                    reader, _ = readers[value % len(readers)]
-                    if name == "leave":
-                        left.add(reader)
-                        reader.exchange.abandon()
-                    elif name == "pause":
-                        reader.pause()
-                    elif name == "resume":
-                        reader.resume()
-                if name in {"join", "commit"}:
-                    await wait_all_tasks_blocked()
-            store.is_slow = False
-            store.commit()
-            await wait_all_tasks_blocked()
-            await server.close("a")
-            for reader, start in readers:
-                reader.resume()
-            await wait_all_tasks_blocked()
-            for reader, start in readers:
-                if reader not in left:
-                    check_whole(reader, whole, start)
-            assert server._running.waiting_readers == 0
