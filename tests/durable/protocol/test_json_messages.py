@@ -63,6 +63,7 @@ def test_what_is_not_json_is_refused(body: bytes, words: str) -> None:
     "body",
     [
         b"[" * MAX_DEPTH + b"]" * MAX_DEPTH,
+        b"[" * (MAX_DEPTH - 1) + b"[],[]" + b"]" * (MAX_DEPTH - 1),
         b"[" + b'{"a":[]},' * 1000 + b"{}]",
         b'["' + b"[" * 1000 + rb"\"{" + b'"]',
     ],

@@ -50,13 +50,14 @@ class StreamState:
       is_current: whether it is the one that the server knows; a dropped one must not be decided on.
       is_failed: whether something of it was not made durable, and will never be.
       is_json: whether it is read as an array of messages.
+      pins: how many need it to stay the one that the server knows.
       listeners: told of changes of `durable`, in no order.
       follower: given what is appended, before the listeners are told.
       unsettled: steps that have brought entries and are not durable yet, in order.
     """
 
     __slots__ = (
-        "durable", "durable_version", "follower", "is_current", "is_failed", "is_json", "is_removed", "listeners", "pending",
+        "durable", "durable_version", "follower", "is_current", "is_failed", "is_json", "is_removed", "listeners", "pending", "pins",
         "producers", "record", "segments", "touched_at", "unsettled", "version",
     )  # fmt: skip
 
@@ -73,6 +74,7 @@ class StreamState:
         self.is_current: bool = True
         self.is_failed: bool = False
         self.is_json: bool = media_type(stored.record.content_type) == "application/json"
+        self.pins: int = 0
         self.listeners: set[Listener] = set()
         self.follower: Follower | None = None
         self.unsettled: deque[Step] = deque()
