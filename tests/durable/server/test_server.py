@@ -21,7 +21,7 @@ TEXT = {"content_type": "text/plain"}
 JSON = {"content_type": "application/json"}
 
 
-def make(**config: Any) -> DurableServer:  # noqa: ANN401 - of any field
+def make(**config: Any) -> DurableServer:
     """A server whose clock is Trio's."""
     return DurableServer(config=DurableConfig(**config), clock=lambda: 1.8e9 + trio.current_time())
 
