@@ -37,6 +37,8 @@ __all__ = ["DurableServer"]
 _LOG: Final = logging.getLogger("trio_streams")
 _DEFAULT: Final = DurableConfig()
 _BODILESS: Final = frozenset({204, 304})
+_SAFE: Final = Fields(answers.SAFE)
+_EMPTY: Final = Fields([("content-length", "0")])
 
 
 class DurableServer(LocalOperations):
@@ -229,6 +231,7 @@ def _as_refused(error: RpcError) -> Refused:
 
 def _whole(answer: answers.Answer) -> WholeAnswer:
     status, headers, body = answer
+    fields = _SAFE.joined(Fields(headers[len(answers.SAFE) :]))
     if status not in _BODILESS:
-        headers = (*headers, ("content-length", str(len(body))))
-    return status, Fields(headers), body
+        fields = fields.joined(Fields([("content-length", str(len(body)))]) if body else _EMPTY)
+    return status, fields, body
