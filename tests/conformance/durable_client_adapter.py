@@ -19,18 +19,19 @@ from typing import Any, Final, TypeAlias
 import trio
 
 from tests.conformance.durable_client_faces import BlockingFace, Face, Reading, TrioFace
-from tests.conformance.durable_client_producers import Producers
+from tests.conformance.durable_client_producers import Producer, Producers
 from trio_streams.durable import (
+    AsyncDurableStream,
     DurableStreamError,
     FetchError,
+    IdempotentProducer,
+    ProducerOptions,
     RetryOptions,
     SeqConflictError,
     StreamClosedError,
     StreamExistsError,
     StreamNotFoundError,
 )
-from trio_streams.durable.client.handle import AsyncDurableStream
-from trio_streams.durable.client.producing import IdempotentProducer, ProducerOptions
 from trio_streams.errors import CodecError, LocalProtocolError
 
 Message: TypeAlias = dict[str, Any]
@@ -244,7 +245,7 @@ class Adapter:
         producer = await self._producer(command)
         await producer.append(command["data"].encode())
         await producer.flush()
-        return {"status": 200, "offset": producer.progress.last_offset}
+        return {"status": 200}
 
     async def _producer_batch(self, command: Message) -> Message:
         # More than one at a time are wanted to overtake each other: then each message is a batch of its own.
@@ -267,7 +268,7 @@ class Adapter:
         await self._producers.end(self._url(command), command)
         return {"status": 200}
 
-    async def _producer(self, command: Message) -> IdempotentProducer:
+    async def _producer(self, command: Message) -> Producer:
         return await self._producers.find(self._url(command), self._content_type(command), command)
 
     async def _set_header(self, command: Message) -> Message:
@@ -312,7 +313,7 @@ async def main(*, blocking: bool) -> None:
     """Answer commands until there are no more."""
     stdin = trio.lowlevel.FdStream(os.dup(sys.stdin.fileno()))
     async with trio.open_nursery() as nursery:
-        adapter = Adapter(BlockingFace() if blocking else TrioFace(), Producers(nursery))
+        adapter = Adapter(BlockingFace() if blocking else TrioFace(), Producers(nursery, blocking=blocking))
         received = b""
         async for chunk in stdin:
             *lines, received = (received + chunk).split(b"\n")

@@ -1,6 +1,6 @@
 """Calls procedures: over a connection of our own dialect, every direction; over HTTP, calls and server streams.
 
-Both clients have the same four methods. Inputs and items are encoded by what they are; results are decoded to the
+Both clients have the same methods. Inputs and items are encoded by what they are; results are decoded to the
 type asked for with `returns`.
 """
 
@@ -20,6 +20,7 @@ from trio_streams.core.records import NO_METADATA
 from trio_streams.errors import ConnectionLost, RpcError, StreamStopped
 from trio_streams.nursery import open_bare_nursery
 from trio_streams.procedures.coding import ACCEPT, BYTES, CONTENT_TYPE, JSON, MSGPACK, any_codec, codec_of
+from trio_streams.procedures.durable.following import DurableItems, Redial, Request, follow
 from trio_streams.procedures.procedure import Kind
 from trio_streams.streams.abc import ReceiveStream, Stream
 from trio_streams.streams.wire import WireStream
@@ -38,7 +39,7 @@ def result_codec(returns: type[T] | None) -> Codec[T]:
 
 
 class Client(Protocol):
-    """What `connect` gives: the four ways to use a procedure, whatever the transport."""
+    """What `connect` gives: the ways to use a procedure, whatever the transport."""
 
     async def call(
         self,
@@ -112,6 +113,40 @@ class Client(Protocol):
         """
         ...
 
+    def durable_stream(
+        self,
+        name: str,
+        input: object = None,  # noqa: A002
+        *,
+        returns: type[R] | None = ...,
+        metadata: Mapping[str, str] = ...,
+        after: str | None = ...,
+        high_water_mark: int | None = ...,
+        priority: int = ...,
+    ) -> AbstractAsyncContextManager[DurableItems[R]]:
+        """Read a durable stream: one whose run goes on without its callers, and keeps its items.
+
+        What was read can be gone on with: later with `after`, and by itself where the connection is lost and this client
+        may connect again (`connect(…, reconnect=…)`, over HTTP `event_source`). Either way every item comes once.
+
+        Args:
+          name: the procedure.
+          input: as for `call`; the same one again for the same run.
+          returns: the type of each item.
+          metadata: string pairs for the handler.
+          after: the `last_id` of an earlier reading; None for the beginning.
+          high_water_mark: items the server may send ahead of what is taken here.
+          priority: higher goes first, -128 to 127.
+
+        Raises:
+          RpcError: the server refuses; FAILED_PRECONDITION: the stream is an ordinary one; NOT_FOUND: the run of `after`
+            is not kept any more. What ended the run is raised where items are taken.
+          Exception: else as `call`.
+
+        Cancellation: the reading ends, the run goes on.
+        """
+        ...
+
     async def upload(
         self,
         name: str,
@@ -173,11 +208,13 @@ class ConnectionClient:
     Args:
       connection: open; whoever made it closes it.
       content_type: how items travel where a call says nothing else: `application/json` or `application/msgpack`.
+      redial: how durable streams come by another connection when this one is lost; None for not at all.
     """
 
-    def __init__(self, connection: Connection, *, content_type: str = JSON) -> None:
+    def __init__(self, connection: Connection, *, content_type: str = JSON, redial: Redial | None = None) -> None:
         self.connection = connection
         any_codec(content_type)
+        self._redial = redial
         self._content_type = content_type
 
     def _open(
@@ -261,6 +298,29 @@ class ConnectionClient:
                 await stream.send_last(payload)
             stream.end()
             yield stream.typed(None, decoder.decode)
+
+    def durable_stream(
+        self,
+        name: str,
+        input: object = None,  # noqa: A002
+        *,
+        returns: type[R] | None = None,
+        metadata: Mapping[str, str] = NO_METADATA,
+        after: str | None = None,
+        high_water_mark: int | None = None,
+        priority: int = 0,
+    ) -> AbstractAsyncContextManager[DurableItems[R]]:
+        """Read a durable stream; see `Client.durable_stream`. A stream that has lost its connection gets one of its own."""
+        encoder, decoder, metadata = self._prepare(metadata, _type_of(input), returns)
+        request = Request(
+            name=name,
+            payload=None if input is None else encoder.encode(input),
+            metadata=metadata,
+            after=after,
+            high_water_mark=high_water_mark,
+            priority=priority,
+        )
+        return follow(self.connection, request, self._redial, decoder.decode)
 
     async def upload(
         self,

@@ -27,6 +27,7 @@ class ProcedureDescription:
       output: the schema of the result, or of each item that the handler sends.
       is_input_optional: whether the input may be left out.
       content_type: of its items, where the application's default is not meant.
+      is_durable: whether its runs go on without their callers, who can go on behind any item.
     """
 
     name: str
@@ -36,6 +37,7 @@ class ProcedureDescription:
     output: Schema | None = None
     is_input_optional: bool = False
     content_type: str | None = None
+    is_durable: bool = False
 
 
 @attrs.frozen(kw_only=True)
@@ -95,4 +97,5 @@ def _describe_one(procedure: Procedure, schemas: Schemas) -> ProcedureDescriptio
         output=schemas.of(procedure.output_type) if gives else None,
         is_input_optional=takes and not procedure.kind.takes_items and procedure.has_default_input,
         content_type=procedure.content_type,
+        is_durable=procedure.durable is not None,
     )

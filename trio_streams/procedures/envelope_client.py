@@ -5,19 +5,23 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import AsyncGenerator, Mapping
-from typing import TypeVar, cast
+from contextlib import AbstractAsyncContextManager
+from typing import cast
 
 import trio
+from typing_extensions import TypeVar  # its `default` is in typing from 3.13 on
 
 from trio_streams.carrier import Carrier
 from trio_streams.codecs import Codec
 from trio_streams.codes import Code
 from trio_streams.config import ConnectionConfig
 from trio_streams.connection import Connection
+from trio_streams.core.records import NO_METADATA
 from trio_streams.driver import run_client
 from trio_streams.errors import RpcError
 from trio_streams.procedures.client import ConnectionClient, any_json, result_codec
 from trio_streams.procedures.coding import BYTES, JSON
+from trio_streams.procedures.durable.following import DurableItems
 from trio_streams.procedures.envelope_forms import FORMS
 from trio_streams.procedures.procedure import Kind
 from trio_streams.streams.wire import WireStream
@@ -27,6 +31,7 @@ from trio_streams.wire.message_limits import MessageLimits
 __all__ = ["EnvelopeClient", "open_envelope_client"]
 
 T = TypeVar("T")
+R = TypeVar("R", default=object)
 
 
 class EnvelopeClient(ConnectionClient):
@@ -51,6 +56,20 @@ class EnvelopeClient(ConnectionClient):
         if sent not in {None, JSON, BYTES}:
             raise RpcError(Code.INVALID_ARGUMENT, f"items travel as {JSON} in envelopes, not as {str(sent)[:64]!r}")
         return any_json, cast("Codec[T]", result_codec(returns)), metadata
+
+    def durable_stream(
+        self,
+        name: str,
+        input: object = None,  # noqa: A002
+        *,
+        returns: type[R] | None = None,
+        metadata: Mapping[str, str] = NO_METADATA,
+        after: str | None = None,
+        high_water_mark: int | None = None,
+        priority: int = 0,
+    ) -> AbstractAsyncContextManager[DurableItems[R]]:
+        """Refused: answers in envelopes have no place for ids; `stream` reads a run from its beginning."""
+        raise RpcError(Code.UNIMPLEMENTED, f"{name!r}: envelopes can't say where a reader is; use stream()")
 
     @contextlib.asynccontextmanager
     async def _open(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import random
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable, Mapping
 from functools import partial
 from typing import Final, NoReturn, cast
 from urllib.parse import quote, urlencode
@@ -26,11 +26,15 @@ from trio_streams.errors import (
 from trio_streams.procedures.client import any_json, result_codec
 from trio_streams.procedures.coding import BYTES
 from trio_streams.procedures.documents.content import INPUT
+from trio_streams.procedures.durable.following import DurableItems, Numbered, not_durable
+from trio_streams.procedures.durable.path import new_run_id
+from trio_streams.procedures.durable.place import PLACE_KEY, RUN_KEY
 from trio_streams.procedures.http_server import LONGEST_MS, TIMEOUT_HEADER
 from trio_streams.service.ndjson import NDJSON
 from trio_streams.streams import ReceiveStream, Stream
 from trio_streams.streams.mapped import MappedReceiveStream
 from trio_streams.transports.event_source import EventReader, EventStream
+from trio_streams.transports.exchange import Headers
 from trio_streams.transports.http_client import HttpClient
 from trio_streams.transports.http_get import HttpGet
 from trio_streams.wire.event_source import EventSourceConfig, EventSourceMachine
@@ -117,13 +121,14 @@ class HttpProcedureClient:
 
         """
         codec = result_codec(returns)
-        url = f"{self._base_url}/streams/{quote(name)}{_query(input)}"
-        find_headers = partial(_headers, metadata, trio.current_effective_deadline())
-        find_headers()  # refused before a connection is made
-        machine = EventSourceMachine(url, self._reconnect, now=trio.current_time(), random=random.random)
+        machine = self._machine(name, input, None)
         items = _Items(machine)
         reader = EventReader(
-            machine, self._http, may_resume=items.may_resume, find_headers=find_headers, explain=self._explain
+            machine,
+            self._http,
+            may_resume=lambda: machine.last_event_id != "",
+            find_headers=_find_headers(metadata),
+            explain=self._explain,
         )
         try:
             stream = EventStream(reader, items.take)
@@ -131,6 +136,48 @@ class HttpProcedureClient:
             yield MappedReceiveStream(stream, codec.decode)
         finally:
             await reader.aclose()
+
+    @contextlib.asynccontextmanager
+    async def durable_stream(
+        self,
+        name: str,
+        input: object = None,  # noqa: A002
+        *,
+        returns: type[R] | None = None,
+        metadata: Mapping[str, str] = NO_METADATA,
+        after: str | None = None,
+        high_water_mark: int | None = None,
+        priority: int = 0,
+    ) -> AsyncIterator[DurableItems[R]]:
+        """Read a durable stream; see `Client.durable_stream`. It comes back as `reconnect` says, marks mean nothing."""
+        codec = result_codec(returns)
+        machine = self._machine(name, input, after)
+        items = _Items(machine)
+        places: list[str] = []
+
+        def check_head(headers: Headers) -> Exception | None:
+            places.append(dict(headers).get(PLACE_KEY, ""))
+            return None if places[-1] else not_durable(name)
+
+        reader = EventReader(
+            machine,
+            self._http,
+            # A run that is asked for by its own id can be joined, even where nothing of it has arrived.
+            find_headers=_find_headers({**metadata, RUN_KEY: new_run_id()}),
+            explain=self._explain,
+            check_head=check_head,
+        )
+        try:
+            stream = EventStream(reader, items.take_numbered)
+            await stream.wait_open()
+            yield DurableItems(stream, codec.decode, places[0] if places else after or "")
+        finally:
+            await reader.aclose()
+
+    def _machine(self, name: str, value: object, after: str | None) -> EventSourceMachine:
+        url = f"{self._base_url}/streams/{quote(name)}{_query(value)}"
+        now = trio.current_time()
+        return EventSourceMachine(url, self._reconnect, now=now, random=random.random, last_event_id=after or "")
 
     async def _explain(self, answer: HttpGet) -> Exception | None:
         if answer.status == 200:
@@ -196,19 +243,20 @@ class _Items:
 
     def __init__(self, machine: EventSourceMachine) -> None:
         self._machine = machine
-        self._last_id = ""
-
-    def may_resume(self) -> bool:
-        """Whether the server knows what the last item was."""
-        return self._last_id != ""
 
     def take(self, events: list[Event]) -> list[bytes]:
         """What events hold; what comes behind the stream's end means nothing."""
-        items: list[bytes] = []
+        return [event.data for event in self._until_end(events)]
+
+    def take_numbered(self, events: list[Event]) -> list[Numbered]:
+        """The same with their ids."""
+        return [(event.id, event.data) for event in self._until_end(events)]
+
+    def _until_end(self, events: list[Event]) -> list[Event]:
+        items: list[Event] = []
         for event in events:
             if event.event in {"message", "data"}:
-                items.append(event.data)
-                self._last_id = event.id
+                items.append(event)
             elif event.event in {"end", "error"}:
                 self._machine.close(None if event.event == "end" else _read_error(event.data, 500))
                 break
@@ -246,6 +294,13 @@ async def _chunks(items: Iterable[object] | AsyncIterable[object], *, is_raw: bo
             waiting, size = [], 0
     if size:
         yield b"".join(waiting)
+
+
+def _find_headers(metadata: Mapping[str, str]) -> Callable[[], Headers]:
+    """What makes the headers of each attempt; what can't be sent is refused before a connection is made."""
+    find_headers = partial(_headers, metadata, trio.current_effective_deadline())
+    find_headers()
+    return find_headers
 
 
 def _headers(metadata: Mapping[str, str], deadline: float) -> list[tuple[str, str]]:

@@ -27,6 +27,8 @@ from trio_streams.codes import Code
 from trio_streams.errors import ConnectionLost, RpcError
 from trio_streams.procedures.dispatch import Found, cancelled, find, not_found, run_call, run_event
 from trio_streams.procedures.documents.routes import add_documents
+from trio_streams.procedures.durable.place import PLACE_KEY
+from trio_streams.procedures.durable.runs import DurableRuns, need_runs
 from trio_streams.procedures.http_query import check_utf8, query_input
 from trio_streams.procedures.http_upload import receive_items
 from trio_streams.procedures.interceptors.authentication import TICKET_KEY
@@ -71,6 +73,7 @@ def http_handler(
     *,
     sse_config: SseConfig | None = None,
     background: Background | None = None,
+    runs: DurableRuns | None = None,
     on_access: OnAccess | None = None,
 ) -> ExchangeHandler:
     """The handler of all requests to a router.
@@ -80,9 +83,10 @@ def http_handler(
       find_urls: where else the application is served, to name in errors about what HTTP can't carry.
       sse_config: heartbeats and the like; None for the defaults.
       background: runs events; None runs each before it is answered.
+      runs: of durable procedures; None refuses those.
       on_access: told of each JSON-RPC call, of which one request may have many; exchanges are for the host to tell of.
     """
-    face = _Face(router, find_urls, sse_config or SseConfig(), background)
+    face = _Face(router, find_urls, sse_config or SseConfig(), background, runs)
     routes = Routes()
     routes.add("GET", "/streams/*", face.stream)
     routes.add("POST", "/streams/*", face.upload)
@@ -101,11 +105,13 @@ class _Face:
         find_urls: Callable[[], Sequence[str]],
         sse_config: SseConfig,
         background: Background | None,
+        runs: DurableRuns | None,
     ) -> None:
         self._sse_config = sse_config
         self._router = router
         self._find_urls = find_urls
         self._background = background
+        self._runs = runs
         self._numbers = count(1)
 
     def _find(self, name: str, kind: Kind) -> Found:
@@ -164,6 +170,9 @@ class _Face:
             check_utf8(exchange.request.query_string)
             query = {key: values for key, values in exchange.request.query.items() if key not in _OWN_PARAMETERS}
             value = invocation.received(query_input(procedure, query))
+            if procedure.durable is not None:
+                await self._stream_durable(exchange, found, invocation, value, is_lines=is_lines)
+                return
             answer = procedure.invoke(value, invocation.context)
             payloads = _payloads(found, invocation, answer)
             if is_lines:
@@ -179,6 +188,21 @@ class _Face:
             if is_lines or not exchange.has_head:
                 raise cancelled(context)
             await send_error(exchange, cancelled(context))
+
+    async def _stream_durable(
+        self, exchange: Exchange, found: Found, invocation: Invocation, value: object, *, is_lines: bool
+    ) -> None:
+        runs = need_runs(self._runs, found.procedure)
+        if exchange.request.method == "HEAD":
+            return  # a look starts nothing
+        async with runs.reading(found, invocation, value) as reading:
+            if is_lines:
+                await respond_ndjson(exchange, reading.events())
+            else:
+                place = str(reading.place)
+                headers = [(PLACE_KEY, place)]
+                config = self._sse_config
+                await respond_sse(exchange, reading.events(), config=config, headers=headers, first_id=place)
 
     async def upload(self, exchange: Exchange) -> None:
         """`POST /streams/<name>`."""

@@ -14,11 +14,12 @@ import attrs
 from trio_streams.codecs import Codec, json_codec
 from trio_streams.errors import CodecError, RpcError
 from trio_streams.procedures.coding import JSON, codec_of
+from trio_streams.procedures.durable.path import PathTemplate
 from trio_streams.service.context import Context
 from trio_streams.service.interceptor import Interceptor
 from trio_streams.streams.abc import ReceiveStream
 
-__all__ = ["Example", "Kind", "Procedure", "check_name", "declare", "is_parameter"]
+__all__ = ["Example", "Kind", "Procedure", "ResumePoint", "check_name", "declare", "is_parameter"]
 
 
 class Kind(enum.Enum):
@@ -46,6 +47,8 @@ class Kind(enum.Enum):
         return self in (Kind.CALL, Kind.CLIENT)
 
 
+RESUME_FROM: Final = "resume_from"
+
 _ITERABLES: Final = (AsyncIterable, AsyncIterator, AsyncGenerator, ReceiveStream)
 
 
@@ -62,6 +65,19 @@ class Example:
     input: object = None
     output: object = None
     description: str = ""
+
+
+@attrs.frozen
+class ResumePoint:
+    """How far the run of a durable stream came before its server ended: its handler goes on behind that.
+
+    Attributes:
+      items: how many are stored; 0 at a beginning.
+      last: the last of them; None at a beginning.
+    """
+
+    items: int = 0
+    last: Any = None
 
 
 @attrs.frozen(kw_only=True)
@@ -81,6 +97,8 @@ class Procedure:
       interceptors: what stands around the handler, the outermost first; the router's own come before them.
       takes_input: whether the handler looks at its input.
       id_of: the id of an item, after which a caller may resume; see `declare`.
+      durable: the path of the log that keeps its items; None for a stream that nobody keeps.
+      is_resumable: whether its handler takes a `ResumePoint`, so that a run may go on in another process.
     """
 
     name: str
@@ -94,6 +112,8 @@ class Procedure:
     content_type: str | None = None
     interceptors: tuple[Interceptor, ...] = ()
     id_of: Callable[[Any], object] | None = None
+    durable: PathTemplate | None = None
+    is_resumable: bool = False
     _default: object = inspect.Parameter.empty
     takes_input: bool = True
     _takes_context: bool = True
@@ -184,12 +204,21 @@ class Procedure:
         except CodecError as exc:
             raise RpcError("INTERNAL", f"{self.name!r} made an item that is not of its declared type: {exc}") from exc
 
-    def invoke(self, value: object, context: Context) -> Any:  # noqa: ANN401 - a coroutine or a generator, by kind
+    def decode_output(self, payload: bytes) -> object:
+        """An item of the answer again, from what `encode_output` made of it.
+
+        Raises:
+          CodecError: it is not of the declared type.
+        """
+        return self._output.decode(payload)
+
+    def invoke(self, value: object, context: Context, point: ResumePoint | None = None) -> Any:  # noqa: ANN401 - a coroutine or a generator, by kind
         """Call the handler with what it asks for.
 
         Args:
           value: the input, or the caller's items.
           context: of this call.
+          point: where the handler of a resumable run goes on.
 
         Returns:
           Its coroutine or its generator, not yet started.
@@ -199,6 +228,8 @@ class Procedure:
             arguments.append(value)
         if self._takes_context:
             arguments.append(context)
+        if self.is_resumable:
+            return self.handler(*arguments, **{RESUME_FROM: point or ResumePoint()})
         return self.handler(*arguments)
 
 
@@ -215,12 +246,14 @@ def declare(
     content_type: str | None = None,
     interceptors: Sequence[Interceptor] = (),
     id_of: Callable[[Any], object] | None = None,
+    durable: str | None = None,
     scope: Mapping[str, object] | None = None,
 ) -> Procedure:
     """Read a handler's signature.
 
     The handler takes up to two parameters: its input (for client and bidirectional streams, the caller's items), and a
-    `Context`, told by its annotation or by the name `ctx`.
+    `Context`, told by its annotation or by the name `ctx`. The handler of a durable stream may take a third one,
+    `resume_from`: a `ResumePoint`.
 
     Args:
       name: what callers ask for: letters, digits, `.`, `_`, `-`, `/`. A `[parameter]` between dots stands for anything
@@ -235,17 +268,21 @@ def declare(
       interceptors: what stands around the handler, the outermost first.
       id_of: for server streams: what identifies an item, such as its offset; its text is the item's id over HTTP,
         None for none. A caller that comes again brings the last one: `Context.last_event_id`.
+      durable: for server streams: the path of the log that keeps a run's items, such as `chats/{conversation_id}`, over
+        the input's fields and the name's parameters; `{run}` stands for a fresh id, so that each call has a run of its own.
       scope: local names that annotations may use.
 
     Raises:
       TypeError: the handler's form does not fit the kind, or its annotations can't be read; the message says which.
-      ValueError: the name is empty, too long or has other characters.
+      ValueError: the name is empty, too long or has other characters; or `durable` is no path over fields of the input.
     """
     check_name(name)
     _check_form(name, kind, handler)
     if id_of is not None and kind is not Kind.SERVER:
         raise TypeError(f"{name!r}: only the items of server streams have ids, not those of kind {kind.value}")
-    signature = _read(name, kind, handler, scope or {}, input_type, output_type)
+    if durable is not None and (kind is not Kind.SERVER or id_of is not None):
+        raise TypeError(f"{name!r}: only server streams are durable, and their items have ids already")
+    signature = _read(name, kind, handler, scope or {}, input_type, output_type, is_durable=durable is not None)
     return Procedure(
         name=name,
         kind=kind,
@@ -258,10 +295,18 @@ def declare(
         content_type=content_type,
         interceptors=tuple(interceptors),
         id_of=id_of,
+        durable=None if durable is None else _template(name, durable, signature.input_type),
+        is_resumable=signature.takes_point,
         default=signature.default,
         takes_input=signature.takes_input,
         takes_context=signature.takes_context,
     )
+
+
+def _template(name: str, text: str, input_type: object) -> PathTemplate:
+    template = PathTemplate.parse(text)
+    template.check_fields(input_type, [part[1:-1] for part in name.split(".") if is_parameter(part)])
+    return template
 
 
 @attrs.frozen
@@ -271,6 +316,7 @@ class _Signature:
     default: object
     takes_input: bool
     takes_context: bool
+    takes_point: bool
 
 
 def _read(
@@ -280,10 +326,14 @@ def _read(
     scope: Mapping[str, object],
     input_type: object,
     output_type: object,
+    *,
+    is_durable: bool,
 ) -> _Signature:
     """What a handler's signature says where the types are not given."""
     hints = _hints(name, handler, scope, are_types_given=input_type is not None and output_type is not None)
-    wants_input, wants_context, parameter = _parameters(name, handler, hints)
+    declared = dict(inspect.signature(handler).parameters)
+    takes_point = is_durable and declared.pop(RESUME_FROM, None) is not None
+    wants_input, wants_context, parameter = _parameters(name, declared, hints)
     if input_type is None:
         input_type = hints.get(parameter, object)
         if kind.takes_items:
@@ -292,8 +342,8 @@ def _read(
         output_type = hints.get("return", object)
         if kind.gives_items:
             output_type = _item_type(output_type)
-    default = inspect.signature(handler).parameters[parameter].default if wants_input else inspect.Parameter.empty
-    return _Signature(input_type, output_type, default, wants_input, wants_context)
+    default = declared[parameter].default if wants_input else inspect.Parameter.empty
+    return _Signature(input_type, output_type, default, wants_input, wants_context, takes_point)
 
 
 def check_name(name: str) -> None:
@@ -332,9 +382,10 @@ def _hints(
         raise TypeError(f"{name!r}: can't read the handler's annotations: {exc}; pass input= and output=") from exc
 
 
-def _parameters(name: str, handler: Callable[..., Any], hints: Mapping[str, Any]) -> tuple[bool, bool, str]:
+def _parameters(
+    name: str, parameters: Mapping[str, inspect.Parameter], hints: Mapping[str, Any]
+) -> tuple[bool, bool, str]:
     """Whether the handler takes an input and a context, and the input's name."""
-    parameters = inspect.signature(handler).parameters
     names = list(parameters)
     are_positional = all(p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in parameters.values())
     context = next((n for n in names if hints.get(n) is Context or n in {"ctx", "context"}), None)

@@ -43,6 +43,7 @@ class Declaration:
         self._content_type: str | None = None
         self._interceptors: list[Interceptor] = []
         self._id_of: Callable[[Any], object] | None = None
+        self._durable: str | None = None
 
     def input(self, type_: object) -> Declaration:
         """Declare the input's type, or that of each item the caller sends, instead of the handler's annotation."""
@@ -84,6 +85,11 @@ class Declaration:
         self._id_of = fn
         return self
 
+    def durable(self, path: str | None) -> Declaration:
+        """Keep the items of a server stream in a log, so that a run outlives its callers; see `Router.stream`."""
+        self._durable = path
+        return self
+
     def direction(self, direction: str) -> Declaration:
         """Set who sends items: `server`, `client`, or `bidirectional` (`bidi` for short)."""
         self._kind = kind_of(direction)
@@ -115,6 +121,7 @@ class Declaration:
                 content_type=self._content_type,
                 interceptors=self._interceptors,
                 id_of=self._id_of,
+                durable=self._durable,
                 scope=scope,
             )
         )
@@ -220,6 +227,7 @@ class Router:
         input: object = None,  # noqa: A002
         output: object = None,
         id_of: Callable[[Any], object] | None = None,
+        durable: str | None = None,
     ) -> Declaration:
         """Declare a stream.
 
@@ -228,6 +236,10 @@ class Router:
           direction: who sends items: `server` (the default), `client`, or `bidirectional` (`bidi` for short).
           input, output: types, instead of the handler's annotations.
           id_of: for server streams: what identifies an item, so that callers over HTTP can resume after it.
+          durable: for server streams: the path of the log that keeps a run's items, such as `chats/{conversation_id}`:
+            letters, digits, `-_.~/`, and in braces fields of the input or parameters of the name. The handler runs on
+            when its callers are gone, and they come back to where they were. Callers with the same path share a run;
+            `{run}` stands for a fresh id, so that each call has a run of its own.
 
         Returns:
           A decorator: for an async generator function, or for client streams an async function.
@@ -235,7 +247,7 @@ class Router:
         Raises:
           ValueError: no such direction.
         """
-        return self._declare(name, kind_of(direction), input, output).id_of(id_of)
+        return self._declare(name, kind_of(direction), input, output).id_of(id_of).durable(durable)
 
     def _declare(self, name: str, kind: Kind, input_type: object, output_type: object) -> Declaration:
         return Declaration(self, name, kind).input(input_type).output(output_type)

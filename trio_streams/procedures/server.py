@@ -8,6 +8,7 @@ status; how an exception ends the stream is the owner's exit policy (`Connection
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import aclosing
 from typing import Final
 
 import attrs
@@ -16,6 +17,8 @@ import trio
 from trio_streams.driver import Handler
 from trio_streams.procedures.coding import JSON, asked_for
 from trio_streams.procedures.dispatch import Found, find, not_found, run_event
+from trio_streams.procedures.durable.place import LAST_ID_KEY, PLACE_KEY
+from trio_streams.procedures.durable.runs import DurableRuns, need_runs
 from trio_streams.procedures.procedure import Kind
 from trio_streams.procedures.router import Router
 from trio_streams.service.background import Background
@@ -36,7 +39,12 @@ _POLICIES: Final[Mapping[Kind, StopPolicy]] = {
 
 
 def prepare(
-    router: Router, stream: WireStream[bytes, bytes], *, background: Background | None = None, is_json: bool = False
+    router: Router,
+    stream: WireStream[bytes, bytes],
+    *,
+    background: Background | None = None,
+    runs: DurableRuns | None = None,
+    is_json: bool = False,
 ) -> Handler:
     """Choose what serves a stream that a peer has just opened; the name is looked up once, here.
 
@@ -44,6 +52,7 @@ def prepare(
       router: the application's procedures.
       stream: as it was opened.
       background: runs events; None runs them in the stream, so that they end with their connection.
+      runs: of durable procedures; None refuses those.
       is_json: whether the dialect has nothing but JSON, whatever the caller asks for.
 
     Returns:
@@ -61,6 +70,8 @@ def prepare(
         context = _context(coded, stream)
         if coded.procedure.kind is Kind.EVENT:
             await run_event(coded, context, await _receive_input(stream), background)
+        elif coded.procedure.durable is not None:
+            await _serve_durable(found, coded, context, stream, need_runs(runs, found.procedure))
         else:
             await _serve(coded, context, stream)
 
@@ -80,6 +91,7 @@ def _context(found: Found, stream: WireStream[bytes, bytes]) -> Context:
         cancel_scope=stream.cancel_scope,
         request_id=str(stream.id),
         params=found.params,
+        last_event_id=stream.metadata.get(LAST_ID_KEY),
         find_reason=lambda: stream.cancel_reason,
     )
 
@@ -102,6 +114,24 @@ async def _serve(found: Found, context: Context, stream: WireStream[bytes, bytes
     result = await intercept(found.interceptors, invocation, run)
     if procedure.kind.gives_result:
         await stream.send_last(procedure.encode_output(result))
+
+
+async def _serve_durable(
+    found: Found, coded: Found, context: Context, stream: WireStream[bytes, bytes], runs: DurableRuns
+) -> None:
+    """Answer with a run's items; the answer's head says where in the run it begins, and an item more is one place later."""
+    procedure, invocation = coded.procedure, coded.invocation(context)
+    encode = None if coded is found else procedure.encode_output
+
+    async def run() -> None:
+        value = invocation.received(procedure.decode_input(await _receive_input(stream)))
+        async with runs.reading(found, invocation, value, encode) as reading:
+            await stream.send_header({PLACE_KEY: str(reading.place)})
+            async with aclosing(reading.batches()) as batches:
+                async for batch in batches:
+                    await stream.send_many(batch.items)
+
+    await intercept(found.interceptors, invocation, run)
 
 
 async def _receive_input(stream: WireStream[bytes, bytes]) -> bytes | None:

@@ -31,8 +31,8 @@ class Context:
       params: what stood in the place of the name's parameters: `{"id": "42"}` where `users.[id].feed` was asked for as
         `users.42.feed`.
       principal: who asks, as an interceptor that authenticates found out; None where none did.
-      last_event_id: over HTTP, the id of the last item that the caller has, to go on after it; None at a beginning, and
-        on transports that resume nothing. It comes from a stranger, like any input.
+      last_event_id: the id of the last item that the caller has, to go on after it: over HTTP its `Last-Event-ID`, on our
+        own dialect its metadata `last-event-id`. None at a beginning. It comes from a stranger, like any input.
     """
 
     procedure: str

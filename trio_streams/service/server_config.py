@@ -9,6 +9,7 @@ import attrs
 
 from trio_streams.service.access import OnAccess
 from trio_streams.service.cors import CorsPolicy
+from trio_streams.service.replay_log import RunConfig
 from trio_streams.service.sse import SseConfig
 from trio_streams.transports.exchange import ExchangeConfig
 
@@ -48,6 +49,7 @@ class ServerConfig:
       max_header_bytes: request line and headers; more is answered 431. hypercorn's own limit is 16,384 on HTTP/1.1.
       max_events: fire-and-forget events whose handlers run at once; more wait, and their callers with them.
       exchange: limits and timeouts of HTTP exchanges on either host, `max_body_bytes` among them.
+      runs: how many durable procedures run at once, and how long without a reader.
       sse: heartbeats, and how long an event stream may last.
       drain_delay: seconds between the beginning of a drain, when `/readyz` turns 503, and the closing of the listeners:
         as long as a load balancer needs to notice.
@@ -68,6 +70,7 @@ class ServerConfig:
     max_header_bytes: int = attrs.field(default=16_384, validator=_at_least(1_024))
     max_events: int = attrs.field(default=1_024, validator=_at_least(1))
     exchange: ExchangeConfig = attrs.field(factory=ExchangeConfig)
+    runs: RunConfig = attrs.field(factory=RunConfig)
     sse: SseConfig = attrs.field(factory=SseConfig)
     drain_delay: float = attrs.field(default=0.0, validator=_at_least(0))
     drain_timeout: float = attrs.field(default=10.0, validator=_at_least(0))

@@ -27,6 +27,7 @@ from trio_streams.config import positive
 from trio_streams.errors import LocalProtocolError, RpcError
 from trio_streams.service.exchange import Exchange, Headers, RequestHead, as_rpc_error, error_fields
 from trio_streams.service.heartbeat import Heartbeat
+from trio_streams.service.replay_log import RunEnded
 from trio_streams.streams.abc import ReceiveStream
 from trio_streams.wire import sse
 from trio_streams.wire.sse import END_ID as END_ID
@@ -134,6 +135,7 @@ async def respond_sse(
     headers: Headers = (),
     debug: bool = False,
     config: SseConfig = _DEFAULTS,
+    first_id: str | None = None,
 ) -> None:
     """Answer with an event for each item, then `end` or, if the source fails, `error`.
 
@@ -148,6 +150,7 @@ async def respond_sse(
       headers: added to the stream's own.
       debug: whether the error event carries the text of unexpected exceptions.
       config: heartbeats, the client's patience, and how long one answer lasts.
+      first_id: what a client brings that is lost before the first item; None for nothing.
 
     Raises:
       BaseException: what the source raised, after the error event, for whoever keeps the log. The answer is complete.
@@ -160,6 +163,8 @@ async def respond_sse(
         return
     if config.retry_ms is not None:
         await exchange.send(sse.encode_retry(config.retry_ms))
+    if first_id is not None:
+        await exchange.send(sse.encode_id(first_id))
     event = "data" if (wants_named_events(exchange) if named is None else named) else None
     try:
         is_over = await _send_items(_Writer(exchange, event, config.heartbeat_interval), items, config)
@@ -179,7 +184,8 @@ async def send_error(exchange: Exchange, error: RpcError) -> None:
       error: what the stream ended with.
     """
     fields = {**error_fields(error), "status": http_status(error.code)}
-    end_id = None if Code.from_name(error.code).is_retryable else _end_id(exchange)
+    may_help = Code.from_name(error.code).is_retryable and not isinstance(error, RunEnded)
+    end_id = None if may_help else _end_id(exchange)
     await exchange.send(sse.encode_event(msgspec.json.encode(fields), event="error", id=end_id))
     exchange.end()
 

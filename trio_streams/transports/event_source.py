@@ -52,6 +52,7 @@ class EventReader:
       may_resume: whether a stream that is lost now can be gone on with.
       find_headers: of the attempt that begins, beside the machine's.
       explain: reads an answer that is no event stream, and says more of it than its status; None for nothing.
+      check_head: looks at the headers of an answer that is one; what it returns closes the machine.
     """
 
     def __init__(
@@ -62,12 +63,14 @@ class EventReader:
         may_resume: Callable[[], bool] = lambda: True,
         find_headers: Callable[[], Headers] = tuple,
         explain: Callable[[HttpGet], Awaitable[Exception | None]] = _no_explanation,
+        check_head: Callable[[Headers], Exception | None] = lambda _: None,
     ) -> None:
         self.machine: EventSourceMachine = machine
         self._http = http
         self._may_resume = may_resume
         self._find_headers = find_headers
         self._explain = explain
+        self._check_head = check_head
         self._get: HttpGet | None = None
         self._scope = trio.CancelScope()
         self._is_closed = False
@@ -118,6 +121,9 @@ class EventReader:
         headers = [*machine.headers(), *self._find_headers()]
         get = self._get = await self._http.open_get(machine.url, headers=headers)
         machine.receive_head(get.status, get.headers, trio.current_time())
+        if machine.state is State.OPEN and (refusal := self._check_head(get.headers)) is not None:
+            machine.close(refusal)
+            return
         if machine.state is State.WAITING and not self._may_resume():
             machine.close(machine.failure)
         if machine.state is State.CLOSED and machine.failure is not None:

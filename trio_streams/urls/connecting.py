@@ -6,12 +6,16 @@ import contextlib
 import ssl
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 from typing import Final, get_args
+
+import attrs
 
 from trio_streams.carrier import Carrier
 from trio_streams.config import ConnectionConfig, ReconnectOptions, ResumeOptions
 from trio_streams.core.errors import LocalProtocolError
 from trio_streams.procedures.client import Client, ConnectionClient
+from trio_streams.procedures.durable.following import Redial
 from trio_streams.procedures.envelope_client import open_envelope_client
 from trio_streams.procedures.http_client import RECONNECT, HttpProcedureClient
 from trio_streams.transports.envelope_carrier import as_envelopes
@@ -37,7 +41,7 @@ def _on(open_carrier: Callable[[Call], AbstractAsyncContextManager[Carrier]]) ->
     async def open_client(call: Call) -> AsyncGenerator[Client, None]:
         if call.dialect == "trio-streams":
             async with run_call(open_carrier, call) as connection:
-                yield ConnectionClient(connection)
+                yield ConnectionClient(connection, redial=_redial(open_carrier, call))
             return
         async with open_carrier(call) as carrier:
             texts = as_envelopes(carrier)
@@ -51,6 +55,14 @@ def _on(open_carrier: Callable[[Call], AbstractAsyncContextManager[Carrier]]) ->
                 yield client
 
     return open_client
+
+
+def _redial(open_carrier: Callable[[Call], AbstractAsyncContextManager[Carrier]], call: Call) -> Redial | None:
+    """How durable streams come by another connection: as sessions do, but the session is a new one."""
+    if call.reconnect is None or call.resume is None:
+        return None
+    once = attrs.evolve(call, resume=None, reconnect=None)
+    return Redial(partial(run_call, open_carrier, once), call.reconnect, call.resume.max_session_age)
 
 
 @contextlib.asynccontextmanager
@@ -99,7 +111,8 @@ async def connect(
         the defaults, without an `idle_timeout`.
       resume: whether streams and calls outlive their connection, and the limits of that; True for the defaults, None for
         whether `reconnect` is given. A server that does not offer it makes no difference until the connection is lost.
-      reconnect: how to look for another connection then; None for the defaults.
+      reconnect: how to look for another connection then; None for the defaults. Durable streams look for one in the same
+        way when the session is lost with its server, but only where this is given.
 
     Yields:
       The client. Over HTTP it carries calls and server streams only.

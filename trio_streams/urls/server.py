@@ -15,6 +15,7 @@ from trio_streams.connection import Connection
 from trio_streams.dashboard import Dashboard
 from trio_streams.driver import Handler, run_server
 from trio_streams.procedures.channels import Channels
+from trio_streams.procedures.durable.runs import DurableRuns
 from trio_streams.procedures.envelopes import EnvelopeServer
 from trio_streams.procedures.jsonrpc import JsonRpcRunner
 from trio_streams.procedures.router import Router
@@ -45,6 +46,7 @@ class Server(Listening):
     app: Router
     host: HostName
     background: Background
+    durable_runs: DurableRuns | None = None
     dashboard: Dashboard | None = None
     channels: Channels | None = None
     envelopes: MessageLimits = attrs.field(factory=MessageLimits)
@@ -146,6 +148,6 @@ class Server(Listening):
         )
 
     def _prepare(self, transport: str, is_json: bool, stream: WireStream[bytes, bytes]) -> Handler:
-        handler = prepare(self.app, stream, background=self.background, is_json=is_json)
+        handler = prepare(self.app, stream, background=self.background, runs=self.durable_runs, is_json=is_json)
         on_access = self.rules.on_access
         return handler if on_access is None else partial(record_stream, handler, transport, on_access)

@@ -17,12 +17,14 @@ from trio_streams.core.errors import LocalProtocolError
 from trio_streams.dashboard import Dashboard
 from trio_streams.driver import run_server
 from trio_streams.procedures.channels import Channels
+from trio_streams.procedures.durable.runs import DurableRuns, check_replay_log, make_runs
 from trio_streams.procedures.http_server import http_handler
 from trio_streams.procedures.router import Router
 from trio_streams.procedures.server import prepare
 from trio_streams.service.background import Background
 from trio_streams.service.drain import Drain
 from trio_streams.service.front import admitted
+from trio_streams.service.replay_log import ReplayLog, RunConfig
 from trio_streams.service.server_config import ServerConfig
 from trio_streams.transports.asgi import AsgiApp, serve_hypercorn
 from trio_streams.transports.asgi import asgi_app as make_asgi_app
@@ -56,7 +58,12 @@ async def _serve_http(server: Server, address: Address, task_status: trio.TaskSt
         )
         serve_host = partial(serve_lean, limits=limits, websocket_config=server.config, on_access=on_access)
     handler = http_handler(
-        server.app, lambda: server.urls, sse_config=rules.sse, background=server.background, on_access=on_access
+        server.app,
+        lambda: server.urls,
+        sse_config=rules.sse,
+        background=server.background,
+        runs=server.durable_runs,
+        on_access=on_access,
     )
     await serve_host(
         server.front(handler, address),
@@ -84,6 +91,9 @@ def asgi_app(
     connection_config: ConnectionConfig | None = None,
     allowed_hosts: tuple[str, ...] | None = None,
     allowed_origins: tuple[str, ...] | None = None,
+    background: Background | None = None,
+    replay_log: ReplayLog | None = None,
+    runs: RunConfig | None = None,
 ) -> AsgiApp:
     """An application as an ASGI 3 application, to be mounted in another one or run by any host on Trio.
 
@@ -98,16 +108,24 @@ def asgi_app(
       allowed_hosts: names to answer to, without ports; see `transports.origin.OriginPolicy`. Others are answered 421. None,
         or an empty tuple, for every name.
       allowed_origins: origins whose pages may use it besides its own; others are answered 403.
+      background: runs events, and durable procedures, in a nursery of the host's; None runs events in their exchange.
+      replay_log: keeps the items of durable procedures; it takes a `background`.
+      runs: limits of those.
 
     Raises:
       ValueError: one of the tuples is none, or holds what is no name.
+      LocalProtocolError: a procedure is durable, and there is no `replay_log`; or there is one and no `background`.
     """
     connections = connection_config or ConnectionConfig()
+    check_replay_log(app, replay_log)
+    if replay_log is not None and background is None:
+        raise LocalProtocolError("durable procedures outlive their exchanges: give a background=", field="background")
+    durable = None if replay_log is None or background is None else DurableRuns(replay_log, background, runs)
 
     async def serve_websocket(carrier: Carrier) -> None:
-        await run_server(carrier, partial(prepare, app), config=connections)
+        await run_server(carrier, partial(prepare, app, background=background, runs=durable), config=connections)
 
-    handler, check = with_client(http_handler(app)), None
+    handler, check = with_client(http_handler(app, background=background, runs=durable)), None
     if allowed_hosts is not None or allowed_origins is not None:
         rules = ServerConfig(allowed_hosts=allowed_hosts or (), allowed_origins=allowed_origins or ())
         policy = OriginPolicy(allowed_hosts=rules.allowed_hosts, allowed_origins=rules.allowed_origins)
@@ -131,6 +149,7 @@ async def serve(
     channels: Channels | None = None,
     envelopes: MessageLimits | None = None,
     resume: ResumeOptions | bool | None = None,
+    replay_log: ReplayLog | None = None,
     task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve an application until cancelled or drained: `urls = await nursery.start(serve, app, "tcp://127.0.0.1:0")`.
@@ -154,16 +173,18 @@ async def serve(
       envelopes: limits of such clients; None for the defaults.
       resume: whether clients of our own dialect may go on with their sessions on another connection, and the limits of
         that; True for the defaults.
+      replay_log: keeps the items of durable procedures, such as `DurableServer.replay_log()`; it has to outlive this call.
       task_status: started with the bound URLs, in the order of `urls`.
 
     Raises:
       ListenError: a port is taken, or an address is not ours; one line that names it.
-      LocalProtocolError: a URL or the carrier's or host's name can't be used.
+      LocalProtocolError: a URL or the carrier's or host's name can't be used, or a durable procedure has no `replay_log`.
 
     Cancellation: handlers are cancelled, their streams reset, and connections closed within `close_timeout`.
     """
     addresses = parse_urls(urls, SCHEMES, carrier)
     rules = server or ServerConfig()
+    check_replay_log(app, replay_log)
     async with open_nurseries() as (nursery, work):
         shared = Server(
             app=app,
@@ -178,6 +199,7 @@ async def serve(
             drain=drain or Drain(),
             gate=make_gate(nursery, rules),
             background=Background(work, max_running=rules.max_events),
+            durable_runs=None if replay_log is None else make_runs(replay_log, work, rules.runs),
             dashboard=Dashboard(app) if dashboard is True else dashboard or None,
             channels=channels,
             envelopes=envelopes or MessageLimits(),

@@ -31,6 +31,7 @@ __all__ = [
     "encode_comment",
     "encode_event",
     "encode_events",
+    "encode_id",
     "encode_retry",
 ]
 
@@ -122,6 +123,17 @@ def encode_comment(text: str = "") -> bytes:
       LocalProtocolError: the text holds a line end.
     """
     return b": " + _checked("comment", text, "\r\n") + b"\n\n"
+
+
+def encode_id(id: str) -> bytes:  # noqa: A002
+    """Name the last event id without an event: what a client brings that is lost before the first one.
+
+    Raises:
+      LocalProtocolError: it holds a line end or NUL.
+
+    Spec: HTML Living Standard §9.2.6: an event without data sets the id, and is not dispatched.
+    """
+    return _field("id", id) + b"\n"
 
 
 def encode_retry(milliseconds: int) -> bytes:

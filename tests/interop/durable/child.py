@@ -11,9 +11,7 @@ from functools import partial
 
 import trio
 
-from trio_streams.durable.server.config import DurableConfig
-from trio_streams.durable.server.server import DurableServer
-from trio_streams.durable.store.sqlite.store import open_sqlite_store
+from trio_streams.durable import DurableConfig, DurableServer, open_sqlite_store
 from trio_streams.transports.asgi import serve_hypercorn
 from trio_streams.transports.http import serve_lean
 

@@ -11,9 +11,9 @@ from collections.abc import Generator
 from types import TracebackType
 from typing import Any, Final
 
-from trio_streams.durable.client.reader import StreamReader
 from trio_streams.durable.client.requests import Endpoint
 from trio_streams.durable.client.response import AsyncStreamResponse
+from trio_streams.durable.client.stream_reader import StreamReader
 from trio_streams.durable.errors import StreamConsumedError
 from trio_streams.durable.protocol.follower import Follower
 from trio_streams.durable.protocol.reading import ReaderConfig
@@ -63,6 +63,7 @@ class AsyncStreamRequest:
         )
         self._reader = StreamReader(endpoint, machine, owns_endpoint=owns_endpoint)
         self._was_sent = False
+        self._entered: AsyncStreamResponse | None = None  # kept for the block, also where nobody else does
 
     def __await__(self) -> Generator[Any, Any, AsyncStreamResponse]:
         """Ask, and wait for the head of the first answer; see `__aenter__`."""
@@ -78,7 +79,8 @@ class AsyncStreamRequest:
           StreamConsumedError: this request was sent before.
         Cancellation: the connection is closed.
         """
-        return await self._open()
+        self._entered = await self._open()
+        return self._entered
 
     async def open_reader(self) -> StreamReader:
         """As `__aenter__`, for whoever makes another kind of response of it."""

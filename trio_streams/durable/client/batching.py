@@ -19,6 +19,7 @@ from trio_streams.config import positive
 from trio_streams.durable.errors import DurableStreamError, FetchError
 from trio_streams.durable.protocol.batcher import Append, AppendState, Batcher
 from trio_streams.durable.types import AppendResult
+from trio_streams.errors import split_cancelled
 from trio_streams.nursery import open_bare_nursery
 
 __all__ = ["BatchingOptions", "BatchingSender"]
@@ -95,6 +96,15 @@ class BatchingSender:
 
     async def _lead(self, append: Append) -> None:
         """Send the batch that begins with an append."""
+        try:
+            await self._lead_beside(append)
+        except BaseExceptionGroup as group:
+            if split_cancelled(group)[1] is None:
+                # That there is a nursery is nobody's business: a cancelled call raises a bare `Cancelled`.
+                await trio.lowlevel.checkpoint_if_cancelled()
+            raise
+
+    async def _lead_beside(self, append: Append) -> None:
         batch = self._batcher.take(append)
         scope = trio.CancelScope(shield=True)
         sent = trio.Event()
@@ -119,7 +129,7 @@ class BatchingSender:
             with scope:
                 try:
                     result = await self._post(batch)
-                except Exception as exc:
+                except Exception as exc:  # noqa: BLE001 - each member raises it
                     error = exc
         finally:
             self._orphan = None

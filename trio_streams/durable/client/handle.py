@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Self
 from urllib.parse import urlsplit
 
+from trio_streams.durable.client.astream import AsyncStreamRequest
 from trio_streams.durable.client.batching import BatchingOptions, BatchingSender
 from trio_streams.durable.client.payloads import encode, is_json
 from trio_streams.durable.client.requests import Endpoint, RetryOptions
@@ -22,7 +23,7 @@ from trio_streams.durable.headers import (
     STREAM_TTL,
 )
 from trio_streams.durable.protocol.batcher import Append
-from trio_streams.durable.types import AppendResult, ErrorHandler, HeadersLike, HeadResult, Offset, ParamsLike
+from trio_streams.durable.types import AppendResult, ErrorHandler, HeadersLike, HeadResult, LiveMode, Offset, ParamsLike
 from trio_streams.errors import LocalProtocolError
 
 __all__ = ["AsyncDurableStream"]
@@ -60,7 +61,7 @@ class AsyncDurableStream:
         self._params = params
         self._batching = batching
         self._on_error = on_error
-        endpoint = Endpoint(url, headers=headers, params=params, on_error=on_error)
+        endpoint = self._make_endpoint(url, headers=headers, params=params, on_error=on_error)
         self.writer: StreamWriter = StreamWriter(endpoint, content_type)
         self._sender: BatchingSender | None = None
         if batching is not False:
@@ -165,7 +166,9 @@ class AsyncDurableStream:
           retry: how often and when to try again.
         """
         on_error = on_error or self._on_error
-        endpoint = Endpoint(self.url, headers=self._headers, params=self._params, on_error=on_error, retry=retry)
+        endpoint = self._make_endpoint(
+            self.url, headers=self._headers, params=self._params, on_error=on_error, retry=retry
+        )
         return StreamWriter(endpoint, self.content_type)
 
     async def create_stream(
@@ -235,7 +238,7 @@ class AsyncDurableStream:
             on_error=self._on_error,
         )
         try:
-            await handle._put(fields, ttl_seconds, None)
+            await handle._put(fields, ttl_seconds, None)  # noqa: SLF001 - of the same class
         except BaseException:
             await handle.aclose()
             raise
@@ -299,11 +302,23 @@ class AsyncDurableStream:
         payload = None if data is None else await self.writer.encode(data)
         return await self._append(Append(payload, is_closing=True))
 
+    def stream(self, *, offset: Offset | None = None, live: LiveMode = "auto") -> AsyncStreamRequest:
+        """Read the stream on this handle's connections, by `async with` or awaited; see `astream`.
+
+        Args:
+          offset: where to begin; None for the beginning, `now` for the tail.
+          live: how to go on where the stream is up to date.
+
+        Raises:
+          LocalProtocolError: the offset or the live mode can't be.
+        """
+        return AsyncStreamRequest(self.writer.endpoint, offset=offset, live=live)
+
     async def delete(self) -> None:
         """Delete the stream with all that it holds. Forks keep what they read.
 
         Raises:
-          StreamNotFoundError: it is not there.
+          StreamNotFoundError: it is not there; also where an earlier try, whose answer was lost, has deleted it.
           RetentionGoneError: it is deleted, and only forks still read it.
           DurableStreamError: the server refuses.
           FetchError: no answer came.
@@ -317,6 +332,17 @@ class AsyncDurableStream:
         Cancellation: closes all the same.
         """
         await self.writer.endpoint.aclose()
+
+    @staticmethod
+    def _make_endpoint(
+        url: str,
+        *,
+        headers: HeadersLike | None,
+        params: ParamsLike | None,
+        on_error: ErrorHandler | None,
+        retry: RetryOptions | None = None,
+    ) -> Endpoint:
+        return Endpoint(url, headers=headers, params=params, on_error=on_error, retry=retry)
 
     async def _append(self, append: Append) -> AppendResult:
         if self._sender is None:

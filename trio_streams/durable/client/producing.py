@@ -143,6 +143,11 @@ class IdempotentProducer:
         return await self._manager.__aexit__(kind, exc, traceback)
 
     @property
+    def is_open(self) -> bool:
+        """Whether its block was entered and is not left yet."""
+        return self._writer is not None
+
+    @property
     def epoch(self) -> int:
         """Of the batches to come."""
         return self._sequencer.epoch
@@ -156,6 +161,15 @@ class IdempotentProducer:
     def progress(self) -> ProducerProgress:
         """How far it is; also after the block."""
         return self._sequencer.progress
+
+    def explain(self, exc: BaseException) -> None:
+        """Note on an exception how far the producer is, if not all is stored."""
+        progress = self.progress
+        if progress.doubtful_items or progress.unsent_items:
+            exc.add_note(
+                f"producer {self.producer_id!r}: {progress.acknowledged_items} messages are stored, "
+                f"{progress.doubtful_items} may be, {progress.unsent_items} are not"
+            )
 
     async def append(self, data: object) -> None:
         """Have a message stored; waits only while too much is not acknowledged yet.
@@ -315,7 +329,7 @@ class IdempotentProducer:
                     yield self
                     await self._finish()
                 except BaseException as exc:
-                    self._explain(exc)
+                    self.explain(exc)
                     raise
                 finally:
                     self._writer = None
@@ -336,14 +350,6 @@ class IdempotentProducer:
         if scope.cancelled_caught:
             what = f"not all is stored within {self._options.close_timeout} seconds"
             raise FetchError(f"{public_url(self._stream.url)}: {what}", code="TIMEOUT")
-
-    def _explain(self, exc: BaseException) -> None:
-        progress = self._sequencer.progress
-        if progress.doubtful_items or progress.unsent_items:
-            exc.add_note(
-                f"producer {self.producer_id!r}: {progress.acknowledged_items} messages are stored, "
-                f"{progress.doubtful_items} may be, {progress.unsent_items} are not"
-            )
 
     async def _pump(self, nursery: trio.Nursery, writer: StreamWriter) -> None:
         """Start what may leave, whenever that changes."""
@@ -372,7 +378,7 @@ class IdempotentProducer:
                 await self._fail(batch, answer, writer)
             else:
                 self._accept(batch, answer)
-        except Exception as exc:
+        except Exception as exc:  # noqa: BLE001 - the next call raises it
             # A callable for a header has failed, or an `on_error`: it is for whoever uses the producer.
             self._sequencer.stall(batch, exc, is_doubtful=True)
         self._kick.set()
@@ -385,9 +391,7 @@ class IdempotentProducer:
     def _accept(self, batch: NumberedBatch, answer: HttpResponse) -> None:
         if batch.is_closing and not is_true(answer.header(STREAM_CLOSED.lower())):
             # Taken for a duplicate of another batch with this number, so the stream is still open.
-            stale = StaleEpochError(f"another producer has used epoch {batch.epoch} under this id", code="STALE_EPOCH")
-            stale.current_epoch = batch.epoch
-            self._sequencer.fence(batch, stale)
+            self._sequencer.disown(batch)
             return
         offset = answer.header(STREAM_NEXT_OFFSET.lower()) or ""
         self._sequencer.accept(batch, AppendResult(offset, duplicate=answer.status == 204))

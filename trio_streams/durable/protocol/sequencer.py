@@ -12,8 +12,9 @@ sent again as often as need be. What follows from that:
   none of them is stored already. So first every batch under way gets its answer; and a batch that once got *no* answer
   is in doubt: sent under a new number it could be there twice, left out it could be missing. Then the claim is not made.
 - A *duplicate* (204) of a batch that never went without an answer was stored by somebody else under this id and epoch.
-  Without `auto_claim` that is a success, since a producer may well be run again with the same batches; with it the
-  number has no meaning beyond this run, and the message would be lost: so it is as if the epoch were stale.
+  Without `auto_claim` that is a success, since a producer may well be run again with the same batches; with it a number
+  has no meaning beyond this run, and the message would be lost: so it is as if the epoch were stale. So it is, too, for
+  number 0 in doubt: nobody can tell then who has begun the epoch. Once it was begun here, a duplicate is our own.
 - A batch that is *refused* for another reason stops the producer: what is behind it may not overtake it.
 - A batch that rests (no answer; it is sent again later) lets nothing behind it leave: it would only meet a gap.
 
@@ -336,11 +337,9 @@ class Sequencer:
         if batch.state is BatchState.ACKNOWLEDGED:
             return
         is_foreign = result.duplicate and not batch.is_doubtful and bool(batch.payloads)
-        if is_foreign and self._auto_claim:
-            what = f"another producer has used epoch {batch.epoch} under this id"
-            stale = StaleEpochError(what, code="STALE_EPOCH")
-            stale.current_epoch = batch.epoch
-            self.fence(batch, stale)
+        is_unclear = result.duplicate and batch.seq == 0 and bool(batch.payloads)
+        if self._auto_claim and (is_foreign or is_unclear):
+            self.disown(batch)
             return
         self._duplicate_items += len(batch.payloads) if is_foreign else 0
         while True:
@@ -390,6 +389,12 @@ class Sequencer:
         if batch.state is BatchState.SENT and (self._stale is None or error.current_epoch > self._stale.current_epoch):
             self._stale = error
         self._answer(batch, BatchState.HELD)
+
+    def disown(self, batch: NumberedBatch) -> None:
+        """The server took the batch for one of somebody else's under this id and epoch: as if the epoch were stale."""
+        stale = StaleEpochError(f"another producer has used epoch {batch.epoch} under this id", code="STALE_EPOCH")
+        stale.current_epoch = batch.epoch
+        self.fence(batch, stale)
 
     def refuse(self, batch: NumberedBatch, error: Exception) -> None:
         """The server takes neither this batch nor, since the order is kept, any behind it."""

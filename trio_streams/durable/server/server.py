@@ -23,12 +23,14 @@ from trio_streams.durable.server.driver import Driver
 from trio_streams.durable.server.live import EventStreams
 from trio_streams.durable.server.local import LocalOperations
 from trio_streams.durable.server.rates import AppendRate
+from trio_streams.durable.server.replay import StreamLogs
 from trio_streams.durable.store.base import Store
 from trio_streams.durable.store.memory import MemoryStore
 from trio_streams.errors import RpcError
 from trio_streams.nursery import open_bare_nursery
 from trio_streams.service.cors import with_cors
 from trio_streams.service.exchange import Exchange, RequestHead
+from trio_streams.service.replay_log import ReplayLog
 from trio_streams.transports.http import WholeAnswer
 from trio_streams.wire.http1_fields import Fields
 
@@ -106,6 +108,17 @@ class DurableServer(LocalOperations):
             driver.nursery.cancel_scope.cancel()
             is_handled = await self._manager.__aexit__(kind, exc, traceback)
         return is_handled
+
+    def replay_log(self, prefix: str = "") -> ReplayLog:
+        """A log for the runs of durable procedures: `serve(app, url, replay_log=server.replay_log())`.
+
+        Whoever may append to these streams over HTTP can break a run, though not forge a place in it: let the application
+        alone write below `prefix`.
+
+        Args:
+          prefix: before the path of each log, such as `runs/`.
+        """
+        return StreamLogs(self._machine, self._do, prefix)
 
     async def _sweep(self) -> None:
         while True:

@@ -1,0 +1,1 @@
+"""Server streams whose items are kept: a handler's run outlives its callers, who come back to where they were."""
