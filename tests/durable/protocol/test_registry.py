@@ -187,6 +187,28 @@ def test_settling_twice() -> None:
     assert rig.run(rig.machine.read(Read("a"))).end == 2
 
 
+def test_a_removal_that_is_not_durable_is_waited_for() -> None:
+    """Who looks for a stream that is being deleted waits for that; where it fails, the readers are told."""
+    for is_broken in (False, True):
+        rig = Rig()
+        rig.run(rig.machine.create(Create("a")))
+        registry = rig.machine.registry
+        state = load(rig, registry, "a")
+        told: list[bool] = []
+        rig.store.is_late = True
+        deletion = rig.machine.delete("a")
+        deletion.send(rig.satisfy(next(deletion)))
+        state.listeners.add(lambda told=told, state=state: told.append(state.is_failed))  # type: ignore[misc]
+        rig.store.is_broken = is_broken
+        if is_broken:
+            with pytest.raises(StoreError):
+                rig.run(registry.load("a"))
+            assert registry.get_nowait("a") is None
+        else:
+            assert rig.run(registry.load("a")) is None
+        assert told == [is_broken]
+
+
 def test_dropping_one_that_was_replaced() -> None:
     """A state that is not the known one is dropped without harm to the one that is."""
     rig, registry = make("a")
