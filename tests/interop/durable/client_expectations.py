@@ -7,6 +7,7 @@ not met, and one that nobody knows is an error of the case.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any, Final, TypeAlias
 
@@ -24,6 +25,11 @@ class Unmet(Exception):
 
 def _data(answer: Message) -> list[str]:
     return [chunk["data"] for chunk in answer["chunks"]]
+
+
+def _texts(answer: Message) -> list[object]:
+    """The values of all chunks, each of which is an array: how many there are is the server's affair."""
+    return [value for text in _data(answer) for value in json.loads(text)]
 
 
 def _has_items(field: str) -> Check:
@@ -55,6 +61,7 @@ CHECKS: Final[dict[str, Check]] = {
     "dataContains": lambda answer, expected: expected in "".join(_data(answer)),
     "dataContainsAll": lambda answer, expected: _contains_all("".join(_data(answer)), expected),
     "dataExact": lambda answer, expected: _data(answer) == expected,
+    "texts": lambda answer, expected: _texts(answer) == [json.loads(text) for text in expected],
     "chunkCount": lambda answer, expected: len(answer["chunks"]) == expected,
     "minChunks": lambda answer, expected: len(answer["chunks"]) >= expected,
     "maxChunks": lambda answer, expected: len(answer["chunks"]) <= expected,

@@ -150,6 +150,15 @@ def test_a_reader_of_a_deleted_stream_ends(site: Site, live: str) -> None:
     connection.close()
 
 
+def test_a_leading_space_survives_events(site: Site) -> None:
+    """What begins with a space does so at the other end of an event; the published server loses it."""
+    path = site.create()
+    assert site.ask("POST", path, b" one\n  two", content_type="text/plain", stream_closed="true")[0] == 204
+    _, _, events = site.ask("GET", f"{path}?offset=-1&live=sse")
+    lines = [line.removeprefix(b"data:") for line in events.split(b"\n\n")[0].split(b"\n") if line.startswith(b"data:")]
+    assert [line.removeprefix(b" ") for line in lines] == [b" one", b"  two"]
+
+
 def test_json_keeps_its_bytes(site: Site) -> None:
     """Large numbers, final zeros and doubled keys come back as they were; the published server writes them anew."""
     path = site.create("application/json")
