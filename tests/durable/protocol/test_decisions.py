@@ -22,7 +22,9 @@ def state(record: StreamRecord = RECORD, **producers: tuple[int, int]) -> Stream
     return StreamState(Stored(record, known), ((9, 0, None),))
 
 
-def decide(of: StreamState, body: bytes = b"xy", *, content_type: str | None = "text/plain", **rest: object) -> Decision:
+def decide(
+    of: StreamState, body: bytes = b"xy", *, content_type: str | None = "text/plain", **rest: object
+) -> Decision:
     operation = Append("a", content_type, **rest)  # type: ignore[arg-type]
     return decide_append(operation, body, of, 5.0, max_producers=2)
 
@@ -93,7 +95,13 @@ def test_closing() -> None:
 def test_closed_comes_first() -> None:
     """A closed stream says so, whatever else is wrong, and where it ended."""
     closed = state(attrs.evolve(RECORD, is_closed=True, stream_seq="z"), p=(5, 5))
-    for rest in ({}, {"content_type": "text/html"}, {"producer": ("p", 1, 1)}, {"is_closing": True}, {"stream_seq": "a"}):
+    for rest in (
+        {},
+        {"content_type": "text/html"},
+        {"producer": ("p", 1, 1)},
+        {"is_closing": True},
+        {"stream_seq": "a"},
+    ):
         refused = refusal(closed, **rest)
         assert (refused.status, refused.code) == (409, "STREAM_CLOSED")
         assert dict(refused.headers) == {"stream-closed": "true", "stream-next-offset": "0000000000000003"}

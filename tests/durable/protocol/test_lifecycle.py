@@ -101,7 +101,9 @@ def test_bad_fork_anchors(operation: Create, changes: dict[str, object], status:
     ],
 )
 def test_the_table_of_lifetimes(
-    source: tuple[int | None, float | None], asked: tuple[int | None, float | None], gets: tuple[int | None, float | None]
+    source: tuple[int | None, float | None],
+    asked: tuple[int | None, float | None],
+    gets: tuple[int | None, float | None],
 ) -> None:
     """A fork has the lifetime that it asks for, or else its source's: the nine rows of the protocol's table."""
     record = attrs.evolve(RECORD, ttl_seconds=source[0], expires_at=source[1])

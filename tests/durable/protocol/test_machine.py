@@ -125,7 +125,12 @@ def test_a_deleted_source() -> None:
     rig.run(rig.machine.create(Create("f", fork=Fork("a")), b"ef"))
     rig.run(rig.machine.delete("a"))
     machine = rig.machine
-    for operation in (machine.read(Read("a")), machine.head("a"), machine.delete("a"), machine.append(Append("a"), b"")):
+    for operation in (
+        machine.read(Read("a")),
+        machine.head("a"),
+        machine.delete("a"),
+        machine.append(Append("a"), b""),
+    ):
         assert refusal(rig, operation).status == 410
     assert refusal(rig, machine.create(Create("a", "text/plain"))).status == 409
     assert refusal(rig, machine.create(Create("g", fork=Fork("a")))).status == 409
@@ -643,9 +648,7 @@ class Model(RuleBasedStateMachine):
     ) -> None:
         body, messages = self.batch(size) if size else (b"", [])
         producer = (name, epoch, seq) if is_producer else None
-        result = self.do(
-            self.rig.machine.append(Append(path, self.content_type, is_closing, producer=producer), body)
-        )
+        result = self.do(self.rig.machine.append(Append(path, self.content_type, is_closing, producer=producer), body))
         expected = self.expected(path, bool(size), producer, is_closing)
         if isinstance(expected, int):
             assert result == expected
@@ -738,3 +741,15 @@ class Model(RuleBasedStateMachine):
 TestModel = Model.TestCase
 TestModel.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
 TestModel.__doc__ = "Whatever is done in whatever order, the machine answers as the model does."
+
+
+@pytest.mark.parametrize(("asked", "size"), [(None, 4), (2, 2), (9, 4)])
+def test_a_chunk_may_be_smaller_than_a_read(asked: int | None, size: int) -> None:
+    """Who follows takes history in smaller pieces, but never larger ones than a read's."""
+    rig = Rig(MachineLimits(max_read_bytes=4))
+    rig.run(rig.machine.create(Create("a", "text/plain")))
+    for _ in range(8):
+        rig.run(rig.machine.append(Append("a", "text/plain"), b"x"))
+    state, position = rig.run(rig.machine.follow(Read("a", Start.BEGINNING, "sse")))
+    chunk = rig.run(rig.machine.read_chunk(state, position, asked))
+    assert sum(map(len, chunk.pieces)) == chunk.end == size
