@@ -22,6 +22,7 @@ from trio_streams.durable.server.local import StreamChunk as StreamChunk
 from trio_streams.durable.server.server import DurableServer as DurableServer
 from trio_streams.durable.server.serving import serve_durable as serve_durable
 from trio_streams.durable.store.memory import MemoryStore as MemoryStore
+from trio_streams.durable.server.opening import open_replay_log as open_replay_log
 from trio_streams.durable.types import AppendResult as AppendResult
 from trio_streams.durable.types import HeadersLike as HeadersLike
 from trio_streams.durable.types import HeadResult as HeadResult
