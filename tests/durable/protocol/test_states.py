@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import attrs
 
 from trio_streams.durable.protocol.states import Step, StreamState, media_type
@@ -10,7 +12,7 @@ from trio_streams.durable.store.base import ProducerState, Stored, StreamRecord
 RECORD = StreamRecord(stream_id=1, path="a", content_type="text/plain", created_at=0.0, touched_at=10.0)
 
 
-def make(**changes: object) -> StreamState:
+def make(**changes: Any) -> StreamState:
     return StreamState(Stored(attrs.evolve(RECORD, **changes)), ((1, 0, None),))
 
 

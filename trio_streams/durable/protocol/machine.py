@@ -22,7 +22,7 @@ from trio_streams.durable.protocol.needs import ROOM, Expired, Listing, NewId, R
 from trio_streams.durable.protocol.operations import Append, Create, List, Read, Start
 from trio_streams.durable.protocol.registry import Registry, touch
 from trio_streams.durable.protocol.states import Step, StreamState
-from trio_streams.durable.store.base import Change, Store, Stored, StreamRecord
+from trio_streams.durable.store.base import Change, Store, Stored, StoreError, StreamRecord
 
 __all__ = ["Chunk", "Created", "Following", "Machine", "MachineLimits"]
 
@@ -195,7 +195,9 @@ class Machine:
 
     def _remove(self, state: StreamState) -> Running[None]:
         ancestors = yield from self.registry.lineage(state)
-        if state.is_current and not state.is_removed and not state.record.is_deleted:
+        if state.is_failed:
+            raise StoreError(f"it is not known whether {state.record.path!r} is there")
+        if not state.is_removed and not state.record.is_deleted:
             change, steps = removal(state, ancestors)
             self.registry.submit(change, steps)
             self.stream_count -= len(change.removals)

@@ -6,7 +6,7 @@ Spec: Durable Streams §5.
 from __future__ import annotations
 
 from enum import Enum
-from typing import Final, Literal, TypeAlias
+from typing import ClassVar, Literal, TypeAlias
 
 import attrs
 
@@ -57,7 +57,7 @@ class Create:
     is_closed: bool = False
     fork: Fork | None = None
 
-    action: Final = "create"
+    action: ClassVar[Literal["create"]] = "create"
 
 
 @attrs.frozen
@@ -80,7 +80,7 @@ class Append:
     stream_seq: str | None = None
     if_match: str | None = None
 
-    action: Final = "append"
+    action: ClassVar[Literal["append"]] = "append"
 
 
 @attrs.frozen
@@ -101,7 +101,7 @@ class Read:
     cursor: str | None = None
     if_none_match: str | None = None
 
-    action: Final = "read"
+    action: ClassVar[Literal["read"]] = "read"
 
 
 @attrs.frozen
@@ -110,7 +110,7 @@ class Head:
 
     path: str
 
-    action: Final = "head"
+    action: ClassVar[Literal["head"]] = "head"
 
 
 @attrs.frozen
@@ -119,7 +119,7 @@ class Delete:
 
     path: str
 
-    action: Final = "delete"
+    action: ClassVar[Literal["delete"]] = "delete"
 
 
 @attrs.frozen
@@ -138,7 +138,7 @@ class List:
     limit: int = 100
     path: str = ""
 
-    action: Final = "list"
+    action: ClassVar[Literal["list"]] = "list"
 
 
 Operation: TypeAlias = Create | Append | Read | Head | Delete | List

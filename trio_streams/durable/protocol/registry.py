@@ -105,32 +105,36 @@ class Registry:
         return (*inherited_segments(source.segments, fork.source_id, fork), (record.stream_id, fork.position, None))
 
     def lineage(self, state: StreamState) -> Running[list[StreamState]]:
-        """A stream's source, that one's source, and so on; all of them current at the end."""
-        while True:
-            ancestors: list[StreamState] = []
-            fork = state.record.fork
-            while fork is not None:
+        """A stream's source, that one's source, and so on.
+
+        All of them are current at the end, and the stream as well, unless the store has failed or it was removed meanwhile.
+        """
+        pinned = [state]
+        state.pins += 1
+        try:
+            while (fork := pinned[-1].record.fork) is not None:
                 source = yield from self.load_id(fork.source_id)
                 if source is None:
-                    raise StoreError(
-                        f"stream {fork.source_id}, a source of {state.record.path!r}, is missing in the store"
-                    )
-                ancestors.append(source)
-                fork = source.record.fork
-            if all(ancestor.is_current for ancestor in ancestors):
-                return ancestors
+                    path = pinned[-1].record.path
+                    raise StoreError(f"stream {fork.source_id}, the source of {path!r}, is missing in the store")
+                source.pins += 1
+                pinned.append(source)
+            return pinned[1:]
+        finally:
+            for one in pinned:
+                one.pins -= 1
 
     def add(self, state: StreamState) -> None:
         """Hold a state, and drop others where there are too many."""
         self._by_path[state.record.path] = state
         self._by_id[state.record.stream_id] = state
         if len(self._by_path) > self._max_loaded:
-            self._evict()
+            self._evict(state)
 
-    def _evict(self) -> None:
+    def _evict(self, newest: StreamState) -> None:
         for path in [path for path, _ in zip(self._by_path, range(_EVICTION_ATTEMPTS), strict=False)]:
             state = self._by_path[path]
-            if state.listeners or state.pending is not None:
+            if state is newest or state.pins or state.listeners or state.pending is not None:
                 self._by_path.move_to_end(path)
             elif state.record.ttl_seconds is not None and state.touched_at > state.record.touched_at:
                 # What it would forget is persisted first; it is dropped the next time.

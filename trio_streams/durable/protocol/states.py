@@ -36,11 +36,12 @@ class StreamState:
       is_current: whether it is the one that the server knows; a dropped one must not be decided on.
       is_failed: whether something of it was not made durable, and will never be.
       is_json: whether it is read as an array of messages.
+      pins: how many need it to stay the one that the server knows.
       listeners: told of changes of `durable`, in no order.
     """
 
     __slots__ = (
-        "durable", "durable_version", "is_current", "is_failed", "is_json", "is_removed", "listeners", "pending", "producers",
+        "durable", "durable_version", "is_current", "is_failed", "is_json", "is_removed", "listeners", "pending", "pins", "producers",
         "record", "segments", "touched_at", "version",
     )  # fmt: skip
 
@@ -57,6 +58,7 @@ class StreamState:
         self.is_current: bool = True
         self.is_failed: bool = False
         self.is_json: bool = media_type(stored.record.content_type) == "application/json"
+        self.pins: int = 0
         self.listeners: set[Listener] = set()
 
     def is_expired(self, now: float) -> bool:
