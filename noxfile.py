@@ -19,7 +19,7 @@ nox.options.default_venv_backend = "virtualenv"  # uv is faster, but ignores pip
 nox.options.reuse_existing_virtualenvs = True
 nox.options.error_on_missing_interpreters = bool(os.environ.get("CI"))
 nox.options.sessions = [
-    "lint", "layers", "typing", "tests", "conformance", "faults", "browser", "coverage", "docs",
+    "lint", "layers", "typing", "tests", "conformance", "durable", "faults", "browser", "coverage", "docs",
     "notebooks", "wheel", "bench",
 ]  # fmt: skip
 
@@ -28,6 +28,8 @@ PACKAGE = ROOT / "trio_streams"
 DEV = ROOT / ".nox" / "dev"
 PYTHONS = ["3.11", "3.12", "3.13"]
 PYPROJECT = nox.project.load_toml(ROOT / "pyproject.toml")
+PURE = ("core", "wire", "durable/protocol")
+SUITES = tuple(f"interop/durable/test_{side}_suite.py" for side in ("server", "client"))  # minutes, for one Python
 QUIET = {"PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_NO_COMPILE": "1", "PYRIGHT_PYTHON_IGNORE_WARNINGS": "1"}
 
 
@@ -101,7 +103,7 @@ class _Dev:
 def tests(session: nox.Session) -> None:
     """Every test that is not another session's, warnings as errors."""
     _install(session, "-e", ".[all]", *_group("test"))
-    others = ("conformance", "faults", "benchmarks", "browser", "test_notebooks.py", "test_stubs.py", "typing")
+    others = ("conformance", "faults", "benchmarks", "browser", "test_notebooks.py", "test_stubs.py", "typing", *SUITES)
     session.run("python", "-m", "pytest", *(f"--ignore=tests/{name}" for name in others), *session.posargs)
 
 
@@ -110,6 +112,16 @@ def conformance(session: nox.Session) -> None:
     """One suite over every transport."""
     _install(session, "-e", ".[quic,testing,demo,metrics]", *_group("test"))
     session.run("python", "-m", "pytest", "tests/conformance", *session.posargs)
+
+
+@nox.session(python=False)
+def durable(session: nox.Session) -> None:
+    """Durable Streams by what its authors publish: their suites, clients and server, on the Python that runs nox.
+
+    The packages from npm are pinned beside the tests and installed below `.nox`. The client suite is in no registry:
+    `DURABLE_STREAMS_SUITE=…/packages/client-conformance-tests nox -s durable` runs it from a checkout, beside our own.
+    """
+    _Dev.run(session, "pytest", "-q", "-rP", "tests/interop/durable", *session.posargs)
 
 
 @nox.session(python=False)
@@ -174,7 +186,7 @@ def typing(session: nox.Session) -> None:
 @nox.session(python=False)
 def coverage(session: nox.Session) -> None:
     """Every branch of every sans-IO module, from the module's own test file alone; declarations have no branch."""
-    files = [path for folder in ("core", "wire") for path in sorted((PACKAGE / folder).glob("*.py"))]
+    files = [path for folder in PURE for path in sorted((PACKAGE / folder).glob("*.py"))]
     modules = [path for path in files if "def " in path.read_text(encoding="utf-8")]
     failures = [failure for path in modules for failure in _uncovered(session, path)]
     if failures:
@@ -187,7 +199,7 @@ def _uncovered(session: nox.Session, module: Path) -> list[str]:
     test = Path("tests") / name.parent / f"test_{name.name}"
     if not (ROOT / test).exists():
         return [f"{name}: {test} is missing"]
-    data = {"COVERAGE_FILE": str(DEV / f"coverage.{name.parent}.{name.stem}")}
+    data = {"COVERAGE_FILE": str(DEV / ".".join(["coverage", *name.with_suffix("").parts]))}
     run = ("coverage", "run", "--branch", f"--include={module}", "-m", "pytest", "-q", str(test))
     _Dev.run(session, *run, env=data)
     report = [str(_Dev.python()), "-m", "coverage", "report", "--fail-under=100"]

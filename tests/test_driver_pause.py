@@ -20,12 +20,12 @@ from trio_streams.streams.wire import WireStream
 from trio_streams.transports.memory import MemoryCarrier
 from trio_streams.wire.envelope import EnvelopeMachine
 from trio_streams.wire.envelope_client import EnvelopeClientMachine
-from trio_streams.wire.envelope_framing import frame
-from trio_streams.wire.envelope_limits import EnvelopeLimits
 from trio_streams.wire.envelope_writer import Form
+from trio_streams.wire.message_framing import frame
+from trio_streams.wire.message_limits import MessageLimits
 
 CONFIG = ConnectionConfig(idle_timeout=None, close_timeout=1)
-LIMITS = EnvelopeLimits(overflow_bytes=1_000, stall_timeout=60)
+LIMITS = MessageLimits(overflow_bytes=1_000, stall_timeout=60)
 ITEM = json.dumps("x" * 2_000).encode()
 
 Raw = WireStream[bytes, bytes]

@@ -50,9 +50,12 @@ def command(*arguments: str) -> list[str]:
     return [find_node(), "--disable-warning=MODULE_TYPELESS_PACKAGE_JSON", "--unhandled-rejections=strict", *arguments]
 
 
-async def run_node(file: str, function: str, *arguments: object, seconds: float = 60) -> Any:  # noqa: ANN401 - any JSON
-    """The result of one exported function of `js/<file>`; what it raises fails the test with Node's own words."""
-    line = command(str(FOLDER / "run.mjs"), file, function)
+async def run_node(file: str, function: str, *arguments: object, seconds: float = 60, folder: Path = FOLDER) -> Any:  # noqa: ANN401 - any JSON
+    """The result of one exported function of `js/<file>`; what it raises fails the test with Node's own words.
+
+    Another folder than `js` has a `run.mjs` of its own.
+    """
+    line = command(str(folder / "run.mjs"), file, function)
     given = json.dumps(arguments).encode()
     with trio.fail_after(seconds):
         done = await trio.run_process(line, stdin=given, capture_stdout=True, capture_stderr=True, check=False)

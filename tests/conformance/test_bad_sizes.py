@@ -19,7 +19,7 @@ from tests.procedures.envelope_site import open_envelopes
 from trio_streams.codes import Code
 from trio_streams.config import ConnectionConfig
 from trio_streams.core import records
-from trio_streams.wire.envelope import EnvelopeLimits
+from trio_streams.wire.envelope import MessageLimits
 
 LARGE: Final = 17 << 20
 SOCKETS: Final = tuple(wire for wire in WIRES if not wire.is_http)
@@ -175,7 +175,7 @@ async def test_a_hello_that_never_ends_on_a_websocket(wire: Wire) -> None:
 async def test_an_envelope_in_drops() -> None:
     """A message has `message_timeout` from its first byte to its last; then the client is told, and let go."""
     wire = TEXTS[0]
-    async with serving(wire, make_router(), envelopes=EnvelopeLimits(message_timeout=0.3)) as url:
+    async with serving(wire, make_router(), envelopes=MessageLimits(message_timeout=0.3)) as url:
         async with open_stream_to(url) as stream, trio.open_nursery() as nursery:
             nursery.start_soon(drip, stream, (1_000).to_bytes(4, "big") + b" " * 1_000)
             heard = await hear_all(stream)

@@ -18,7 +18,7 @@ from trio_streams.procedures import Client
 from trio_streams.procedures.envelope_client import EnvelopeClient
 from trio_streams.testing.peers import until
 from trio_streams.urls.connecting import Dialect
-from trio_streams.wire.envelope_limits import EnvelopeLimits
+from trio_streams.wire.message_limits import MessageLimits
 
 CONFIG = ConnectionConfig(idle_timeout=None)
 
@@ -125,7 +125,7 @@ async def test_bytes_are_base64(face: str, tmp_path: Path) -> None:
 async def test_a_client_that_reads_nothing_is_bounded(tmp_path: Path) -> None:
     """The dialect has no credit: reading stops, the producer is held up by the sockets, and everything arrives later."""
     handled = Handled()
-    limits = EnvelopeLimits(overflow_bytes=100_000)
+    limits = MessageLimits(overflow_bytes=100_000)
     async with client_of(make_router(handled), "tcp", tmp_path, envelopes=limits) as client:
         assert isinstance(client, EnvelopeClient)
         machine = client.connection.machine
@@ -255,7 +255,7 @@ async def test_a_second_answer_is_refused(face: str) -> None:
 async def test_an_answer_that_is_too_large_names_the_limit() -> None:
     """Of an item, for that call alone; of a message, for the connection."""
     config = ConnectionConfig(idle_timeout=None, max_item_bytes=1_000)
-    limits = EnvelopeLimits(max_message_bytes=5_000)
+    limits = MessageLimits(max_message_bytes=5_000)
     async with (
         serving_raw("tcp") as server,
         connect(server.url, dialect="envelopes", config=config, envelopes=limits) as client,

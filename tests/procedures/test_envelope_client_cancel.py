@@ -17,11 +17,11 @@ from trio_streams.config import ConnectionConfig
 from trio_streams.errors import ConnectionLost
 from trio_streams.procedures.envelope_client import EnvelopeClient, open_envelope_client
 from trio_streams.transports.memory import MemoryCarrier
-from trio_streams.wire.envelope_framing import frame, split
-from trio_streams.wire.envelope_limits import EnvelopeLimits
+from trio_streams.wire.message_framing import frame, split
+from trio_streams.wire.message_limits import MessageLimits
 
 CONFIG = ConnectionConfig(idle_timeout=None, close_timeout=1, max_streams=2)
-LIMITS = EnvelopeLimits(send_window_items=4)
+LIMITS = MessageLimits(send_window_items=4)
 
 
 @attrs.define

@@ -15,7 +15,7 @@ from trio_streams.transports.admission import ADMISSION, Admission
 from trio_streams.transports.envelope_carrier import EnvelopeCarrier, as_envelopes, receive_start
 from trio_streams.transports.memory import memory_carrier_pair
 from trio_streams.transports.messages import accept_websocket
-from trio_streams.wire.envelope_framing import frame
+from trio_streams.wire.message_framing import frame
 
 HEAD = (
     b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"

@@ -9,9 +9,9 @@ from trio_streams.config import ConnectionConfig
 from trio_streams.core import events
 from trio_streams.core.flow import cost
 from trio_streams.wire.envelope_client import EnvelopeClientMachine
-from trio_streams.wire.envelope_framing import frame, split
-from trio_streams.wire.envelope_limits import EnvelopeLimits
 from trio_streams.wire.envelope_writer import Form
+from trio_streams.wire.message_framing import frame, split
+from trio_streams.wire.message_limits import MessageLimits
 
 
 class Asking:
@@ -20,7 +20,7 @@ class Asking:
     def __init__(
         self,
         config: ConnectionConfig | None = None,
-        limits: EnvelopeLimits | None = None,
+        limits: MessageLimits | None = None,
         *,
         is_text: bool = False,
         epoch: float = 0.0,
@@ -28,7 +28,7 @@ class Asking:
         self.now = 0.0
         self.machine = EnvelopeClientMachine(
             config=config or ConnectionConfig(idle_timeout=None),
-            limits=limits or EnvelopeLimits(),
+            limits=limits or MessageLimits(),
             is_text=is_text,
             now=0.0,
             epoch=epoch,

@@ -9,8 +9,8 @@ from typing import Any, Final
 from trio_streams.config import ConnectionConfig
 from trio_streams.core import events
 from trio_streams.core.flow import cost
-from trio_streams.wire.envelope import EnvelopeLimits, EnvelopeMachine, Form
-from trio_streams.wire.envelope_framing import frame, split
+from trio_streams.wire.envelope import EnvelopeMachine, Form, MessageLimits
+from trio_streams.wire.message_framing import frame, split
 
 FORMS: Final = {
     "ping": Form.CALL,
@@ -27,7 +27,7 @@ class EnvelopeClient:
     def __init__(
         self,
         config: ConnectionConfig | None = None,
-        limits: EnvelopeLimits | None = None,
+        limits: MessageLimits | None = None,
         *,
         epoch: float = 0.0,
         has_channels: bool = False,
@@ -38,7 +38,7 @@ class EnvelopeClient:
         self.machine = EnvelopeMachine(
             find_form=FORMS.get,
             config=config or ConnectionConfig(),
-            limits=limits or EnvelopeLimits(),
+            limits=limits or MessageLimits(),
             now=0.0,
             epoch=epoch,
             has_channels=has_channels,

@@ -8,8 +8,8 @@ from typing import Any
 
 from trio_streams.config import ConnectionConfig
 from trio_streams.core import events
-from trio_streams.wire.envelope_framing import frame, split
-from trio_streams.wire.envelope_limits import EnvelopeLimits
+from trio_streams.wire.message_framing import frame, split
+from trio_streams.wire.message_limits import MessageLimits
 from trio_streams.wire.signal_machine import SignalMachine
 
 
@@ -27,7 +27,7 @@ class Peered:
         *,
         is_client: bool = True,
         config: ConnectionConfig | None = None,
-        limits: EnvelopeLimits | None = None,
+        limits: MessageLimits | None = None,
         **options: Any,
     ) -> None:
         numbers = itertools.count(1)
@@ -35,7 +35,7 @@ class Peered:
         self.machine = SignalMachine(
             is_client=is_client,
             config=config or ConnectionConfig(),
-            limits=limits or EnvelopeLimits(),
+            limits=limits or MessageLimits(),
             now=0.0,
             new_id=lambda: f"id-{next(numbers)}",
             **options,

@@ -12,9 +12,9 @@ from trio_streams.config import ConnectionConfig
 from trio_streams.core import events, records
 from trio_streams.core.errors import LocalProtocolError
 from trio_streams.streams.machine import Machine
-from trio_streams.wire.envelope import EnvelopeLimits, EnvelopeMachine
+from trio_streams.wire.envelope import EnvelopeMachine, MessageLimits
 from trio_streams.wire.envelope_channels import encode_channel_event
-from trio_streams.wire.envelope_framing import frame, split
+from trio_streams.wire.message_framing import frame, split
 
 
 def test_it_is_what_a_stream_asks_for() -> None:
@@ -77,7 +77,7 @@ def test_an_item_larger_than_a_turn_goes_whole() -> None:
 
 def test_streams_take_turns() -> None:
     """One that floods does not hold up another's answer by more than a turn."""
-    client = EnvelopeClient(limits=EnvelopeLimits(send_window_items=2_000, send_window_bytes=1_000_000))
+    client = EnvelopeClient(limits=MessageLimits(send_window_items=2_000, send_window_bytes=1_000_000))
     flood = client.start("stream:start", "counter", "flood")
     call = client.start("request", "ping", "call")
     client.hear()
@@ -92,7 +92,7 @@ def test_streams_take_turns() -> None:
 @pytest.mark.parametrize(("item", "fits"), [(b"1", 4), (b"1" * 436, 2)])
 def test_a_handler_is_ahead_of_its_client_by_a_window(item: bytes, fits: int) -> None:
     """By items or by bytes, whichever comes first; it goes on when half a window has left, in order."""
-    client = EnvelopeClient(limits=EnvelopeLimits(send_window_items=4, send_window_bytes=1_000))
+    client = EnvelopeClient(limits=MessageLimits(send_window_items=4, send_window_bytes=1_000))
     number = client.start("stream:start", "counter")
     client.machine.to_send(0.0, 1_000_000)
     assert client.machine.send(number, [item] * 10) == fits

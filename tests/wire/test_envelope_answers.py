@@ -14,9 +14,9 @@ from trio_streams.config import ConnectionConfig
 from trio_streams.core import events, records
 from trio_streams.core.errors import RemoteProtocolError
 from trio_streams.core.states import StreamState
-from trio_streams.wire.envelope_framing import frame
-from trio_streams.wire.envelope_limits import EnvelopeLimits
 from trio_streams.wire.envelope_writer import Form
+from trio_streams.wire.message_framing import frame
+from trio_streams.wire.message_limits import MessageLimits
 
 NOTHING = records.NO_METADATA
 
@@ -221,7 +221,7 @@ def test_a_broken_envelope_ends_the_connection(message: bytes, field: str, words
 
 def test_metadata_that_are_too_large_end_the_connection() -> None:
     """With the limit."""
-    asking = Asking(limits=EnvelopeLimits(max_metadata_bytes=10))
+    asking = Asking(limits=MessageLimits(max_metadata_bytes=10))
     asking.ask(Form.CALL)
     asking.hear()
     asking.answer({"id": "1", "type": "response", "metadata": {"abcde": "123456"}})
@@ -232,7 +232,7 @@ def test_metadata_that_are_too_large_end_the_connection() -> None:
 
 def test_a_message_that_is_too_long_ends_the_connection() -> None:
     """By its length, before any of it is kept."""
-    asking = Asking(limits=EnvelopeLimits(max_message_bytes=100))
+    asking = Asking(limits=MessageLimits(max_message_bytes=100))
     asking.answer_raw((101).to_bytes(4, "big"))
     error = failure(asking)
     assert (error.code, error.size, error.limit) == (Code.MESSAGE_TOO_LARGE, 101, 100)
@@ -259,7 +259,7 @@ def test_an_item_that_is_too_large_ends_its_stream(kind: str) -> None:
 
 def test_an_answer_that_has_ended_may_still_be_held_up() -> None:
     """One that nobody reads is dropped for those that wait; there is nothing left to cancel."""
-    asking = Asking(limits=EnvelopeLimits(overflow_bytes=1_000, stall_timeout=5))
+    asking = Asking(limits=MessageLimits(overflow_bytes=1_000, stall_timeout=5))
     full = asking.ask(Form.CALL)
     asking.ask(Form.CALL)
     asking.hear()

@@ -11,9 +11,9 @@ from trio_streams.codes import Code
 from trio_streams.core import records
 from trio_streams.core.errors import LocalProtocolError
 from trio_streams.wire.envelope_asker import EnvelopeAsker
-from trio_streams.wire.envelope_framing import split
-from trio_streams.wire.envelope_limits import EnvelopeLimits
 from trio_streams.wire.envelope_writer import Form
+from trio_streams.wire.message_framing import split
+from trio_streams.wire.message_limits import MessageLimits
 
 
 def only(data: bytes) -> Any:  # noqa: ANN401 - any JSON
@@ -24,7 +24,7 @@ def only(data: bytes) -> Any:  # noqa: ANN401 - any JSON
 def opened(
     form: Form, metadata: dict[str, str] | None = None, *, deadline_ms: int | None = None
 ) -> tuple[EnvelopeAsker, bytes]:
-    asker = EnvelopeAsker(EnvelopeLimits())
+    asker = EnvelopeAsker(MessageLimits())
     assert asker.encode(1, records.Open("thing", metadata or {})) == b""
     return asker, asker.begin(1, form, deadline_ms)
 
@@ -114,14 +114,14 @@ def test_a_cancel_behind_the_end_does_not_overtake_it() -> None:
 
 def test_a_ping_is_told_from_streams() -> None:
     """By its id; it names a procedure, as the original refuses everything else unread."""
-    asker = EnvelopeAsker(EnvelopeLimits())
+    asker = EnvelopeAsker(MessageLimits())
     assert only(asker.encode(0, records.Ping(7))) == {"id": "p7", "procedure": "ping", "type": "ping"}
 
 
 @pytest.mark.parametrize("record", [records.Hello("s"), records.GoAway(Code.OK), records.ConnectionCredit(1, 1)])
 def test_what_the_dialect_has_no_word_for(record: records.Record) -> None:
     """Nothing is said."""
-    assert EnvelopeAsker(EnvelopeLimits()).encode(0, record) == b""
+    assert EnvelopeAsker(MessageLimits()).encode(0, record) == b""
 
 
 def test_a_head_has_no_place() -> None:
@@ -136,7 +136,7 @@ def test_a_head_has_no_place() -> None:
 )
 def test_names_and_metadata_are_bounded(name: str, metadata: dict[str, str], field: str, size: int) -> None:
     """Before anything is kept; with field and size."""
-    asker = EnvelopeAsker(EnvelopeLimits(max_name_bytes=10, max_metadata_bytes=20))
+    asker = EnvelopeAsker(MessageLimits(max_name_bytes=10, max_metadata_bytes=20))
     with pytest.raises(LocalProtocolError) as caught:
         asker.encode(1, records.Open(name, metadata))
     assert (caught.value.field, caught.value.size) == (field, size)
@@ -146,7 +146,7 @@ def test_names_and_metadata_are_bounded(name: str, metadata: dict[str, str], fie
 def test_a_name_that_is_no_text_is_refused() -> None:
     """A lone surrogate has no UTF-8."""
     with pytest.raises(LocalProtocolError, match="OPEN can't be encoded"):
-        EnvelopeAsker(EnvelopeLimits()).encode(1, records.Open("\ud800"))
+        EnvelopeAsker(MessageLimits()).encode(1, records.Open("\ud800"))
 
 
 def test_the_overhead_is_never_less_than_what_is_added() -> None:

@@ -12,8 +12,8 @@ from trio_streams.core.errors import LocalProtocolError
 from trio_streams.core.states import StreamState
 from trio_streams.streams.machine import Machine
 from trio_streams.wire.envelope_client import EnvelopeClientMachine
-from trio_streams.wire.envelope_limits import EnvelopeLimits
 from trio_streams.wire.envelope_writer import Form
+from trio_streams.wire.message_limits import MessageLimits
 
 
 def said(asking: Asking) -> list[tuple[str, str]]:
@@ -94,7 +94,7 @@ def test_one_question_has_one_item(form: Form) -> None:
 @pytest.mark.parametrize("form", [Form.CALL, Form.UPLOAD])
 def test_an_item_that_the_server_would_not_take_is_refused(form: Form, field: str) -> None:
     """It would end the connection there; the error has the limit, and what fits passes whole."""
-    asking = Asking(limits=EnvelopeLimits(**{field: 1_000}), is_text=field == "max_text_bytes")
+    asking = Asking(limits=MessageLimits(**{field: 1_000}), is_text=field == "max_text_bytes")
     number = asking.ask(form, is_ended=False)
     with pytest.raises(LocalProtocolError) as caught:
         asking.machine.send(number, [b"1" * 1_000])
@@ -210,7 +210,7 @@ def test_too_late_is_no_fault() -> None:
 
 def test_a_sender_goes_on_when_half_a_window_has_left() -> None:
     """The window is ours: the server grants none."""
-    asking = Asking(limits=EnvelopeLimits(send_window_items=4))
+    asking = Asking(limits=MessageLimits(send_window_items=4))
     number = asking.ask(Form.UPLOAD, is_ended=False)
     assert asking.machine.send(number, [b"1"] * 10) == 4
     asking.hear()

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.wire.envelope_asking import Asking
@@ -17,11 +17,11 @@ from tests.wire.envelope_client import EnvelopeClient
 from trio_streams.core import events
 from trio_streams.core.errors import LocalProtocolError
 from trio_streams.core.flow import cost
-from trio_streams.wire.envelope_framing import frame
-from trio_streams.wire.envelope_limits import EnvelopeLimits
 from trio_streams.wire.envelope_writer import Form
+from trio_streams.wire.message_framing import frame
+from trio_streams.wire.message_limits import MessageLimits
 
-SMALL = EnvelopeLimits(overflow_bytes=1_000, stall_timeout=5)
+SMALL = MessageLimits(overflow_bytes=1_000, stall_timeout=5)
 
 _TYPES = ["response", "error", "stream:start", "stream:data", "stream:data", "stream:end", "stream:error", "pong"]
 _answers = st.fixed_dictionaries(
@@ -126,6 +126,9 @@ class _Callers:
         self.asking.machine.consume(number, credit.items - credit.consumed_items, credit.unconsumed_bytes)
 
 
+@example(
+    [("ask", {}, Form.BIDIRECTIONAL), ("answer", {"type": "response", "id": "3"}, Form.CALL), ("end", {}, Form.CALL)]
+)
 @given(st.lists(_steps, max_size=30))
 def test_any_order_of_commands_and_answers_leaves_nothing_behind(
     steps: list[tuple[str, dict[str, Any], Form]],

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from tests.wire.envelope_client import EnvelopeClient
 from trio_streams.core import events
-from trio_streams.wire.envelope import EnvelopeLimits
-from trio_streams.wire.envelope_framing import frame
+from trio_streams.wire.envelope import MessageLimits
+from trio_streams.wire.message_framing import frame
 
-SMALL = EnvelopeLimits(overflow_bytes=1_000, stall_timeout=5)
+SMALL = MessageLimits(overflow_bytes=1_000, stall_timeout=5)
 
 _TYPES = ["request", "event", "stream:start", "stream:data", "stream:end", "stream:error", "cancel", "ping", "odd", ""]
 _envelopes = st.fixed_dictionaries(

@@ -12,7 +12,7 @@ from trio_streams.codes import Code
 from trio_streams.config import ConnectionConfig
 from trio_streams.core import events, records
 from trio_streams.core.states import StreamState
-from trio_streams.wire.envelope import EnvelopeLimits
+from trio_streams.wire.envelope import MessageLimits
 from trio_streams.wire.envelope_channels import Publish, Subscribe
 
 
@@ -252,7 +252,7 @@ def test_channels_messages_are_records() -> None:
 
 def test_channels_messages_that_nobody_takes_are_bounded() -> None:
     """Reading pauses until they are taken, and no stream is ended for them."""
-    client = EnvelopeClient(limits=EnvelopeLimits(max_channel_messages=2, stall_timeout=5), has_channels=True)
+    client = EnvelopeClient(limits=MessageLimits(max_channel_messages=2, stall_timeout=5), has_channels=True)
     number = client.start("stream:start", "sum", payload=1)
     client.say(*[{"id": n, "type": "subscribe", "channel": "room"} for n in range(3)])
     assert not client.machine.wants_input
@@ -267,7 +267,7 @@ def test_channels_messages_that_nobody_takes_are_bounded() -> None:
 
 def test_json_rpc_texts_that_nobody_takes_are_bounded() -> None:
     """Reading pauses until some are."""
-    client = EnvelopeClient(limits=EnvelopeLimits(max_channel_messages=2, stall_timeout=5), has_json_rpc=True)
+    client = EnvelopeClient(limits=MessageLimits(max_channel_messages=2, stall_timeout=5), has_json_rpc=True)
     client.say(*[{"jsonrpc": "2.0", "id": n, "method": "ping"} for n in range(3)])
     assert not client.machine.wants_input
     assert [json.loads(text)["id"] for text in client.machine.take_rpc_texts(1)] == [0]
@@ -279,7 +279,7 @@ def test_json_rpc_texts_that_nobody_takes_are_bounded() -> None:
 
 def test_a_stream_that_holds_too_much_is_ended_for_both_sides() -> None:
     """An item beyond `max_item_bytes` at once, items that nobody takes after `stall_timeout`; each with its code."""
-    client = EnvelopeClient(ConnectionConfig(max_item_bytes=2_000), EnvelopeLimits(overflow_bytes=1_000))
+    client = EnvelopeClient(ConnectionConfig(max_item_bytes=2_000), MessageLimits(overflow_bytes=1_000))
     client.start("stream:start", "sum", "large", payload="x" * 2_000)
     stalled = client.start("stream:start", "sum", "stalled", payload="x" * 1_500)
     client.machine.handle_deadline(10.0)

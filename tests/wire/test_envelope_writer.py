@@ -13,9 +13,9 @@ from trio_streams.codes import Code
 from trio_streams.core import records
 from trio_streams.core.assembly import Piece
 from trio_streams.core.errors import LocalProtocolError
-from trio_streams.wire.envelope_framing import split
 from trio_streams.wire.envelope_records import EnvelopeFault
 from trio_streams.wire.envelope_writer import EnvelopeWriter, Form
+from trio_streams.wire.message_framing import split
 
 DENIED = records.Status("PERMISSION_DENIED", "no", {"why": "x"})
 

@@ -16,6 +16,7 @@ from trio_streams.wire.http1 import (
     InputEnded,
     Request,
 )
+from trio_streams.wire.http1_fields import Fields
 
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 LIMITS = Http1Limits(
@@ -68,6 +69,32 @@ def test_requests_one_after_the_other() -> None:
         assert answer(server) == b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
         assert server.is_idle
         assert not server.is_closing
+
+
+@pytest.mark.parametrize("forgets", [False, True])
+def test_a_request_that_repeats_the_last_one(forgets: bool) -> None:
+    """It is served as the first was, with a body of its own, whether its head is remembered or not."""
+    server = machine()
+    for body in (b"12345", b"54321", b"GET /"):
+        server.receive(post("Content-Length: 5", body=body), 1.0)
+        assert server.events()[1:] == [BodyReceived(body), BodyEnded()]
+        if forgets:
+            server.forget_head()
+        assert answer(server).endswith(b"ok")
+
+
+def test_headers_that_were_checked_before() -> None:
+    """They are what the same headers are as pairs, and frame the answer as those do."""
+    headers = [("content-length", "0"), ("date", "x"), ("connection", "close")]
+    answers: list[bytes] = []
+    for given in (headers, Fields(headers)):
+        server = machine(GET)
+        server.send_head(200, given)
+        assert server.has_output
+        server.end(0.0)
+        answers.append(server.to_send())
+        assert server.is_closing
+    assert answers[0] == answers[1]
 
 
 def test_pipelined_requests_wait_for_the_answers_before_them() -> None:
@@ -420,3 +447,45 @@ def test_chunks_may_go_past_the_machine_only_behind_its_own_output() -> None:
     assert server.is_chunking
     server.end(0.0)
     assert not server.is_chunking
+
+
+def test_a_request_that_is_here_as_a_whole() -> None:
+    """It is seen, with its body, before it is taken, and answered like any other."""
+    server = machine(post("Content-Length: 3", body=b"abc"))
+    whole = server.whole_request()
+    assert whole is not None
+    request, body = whole
+    assert (request.method, body) == ("POST", b"abc")
+    assert kinds(server.events()) == ["Request", "BodyReceived", "BodyEnded"]
+    assert server.whole_request() is None
+    assert answer(server).endswith(b"\r\n\r\nok")
+
+
+def test_a_request_without_a_body_is_a_whole_one() -> None:
+    """Its head is all of it."""
+    whole = machine(GET).whole_request()
+    assert whole is not None
+    assert whole[1] == b""
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"GET /",
+        post("Content-Length: 3", body=b"ab"),
+        post("Transfer-Encoding: chunked", body=b"1\r\na\r\n1\r\nb\r\n0\r\n\r\n"),
+        b"GET / HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n",
+        b"nonsense\r\n\r\n",
+    ],
+    ids=["half a head", "half a body", "two pieces", "an upgrade", "a fault"],
+)
+def test_what_is_no_whole_request(data: bytes) -> None:
+    """What has not arrived yet, comes in several pieces, or is more than a request, is left to `events`."""
+    assert machine(data).whole_request() is None
+
+
+def test_a_whole_request_with_something_behind_it() -> None:
+    """The end of the input is one thing more to tell."""
+    server = machine(GET)
+    server.receive(b"", 0.0)
+    assert server.whole_request() is None

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from trio_streams.core.errors import LocalProtocolError
-from trio_streams.wire import http1_head
-from trio_streams.wire.http1_head import HeadFault, Request, check_fields, find_head, parse_head, parse_length, reason
+from trio_streams.wire.http1_head import HeadFault, Request, find_head, parse_head
 
 
 def parse(text: str) -> Request:
@@ -249,48 +247,3 @@ def test_where_a_head_ends(data: bytes, found: int) -> None:
     assert outcome(data, 0) == found
     results = [outcome(data[:end], end - 1) for end in range(1, len(data) + 1)]
     assert next((result for result in results if result), 0) == found
-
-
-def test_fields_as_lines() -> None:
-    """Each header is one line."""
-    assert check_fields([("a", "b\xff"), ("c", "")]) == "a: b\xff\r\nc: \r\n"
-
-
-@pytest.mark.parametrize(
-    ("field", "text"),
-    [
-        (("A", "b"), "token"),
-        (("", "b"), "token"),
-        (("a:b", "c"), "token"),
-        (("a\r\nb", "c"), "token"),
-        (("a", "b\r\nc: d"), "line end"),
-        (("a", "b\nc"), "line end"),
-        (("a", "b\0"), "line end"),
-        (("a", "\u20ac"), "8859-1"),
-        (("a", "b\x1b"), "control character"),
-    ],
-)
-def test_no_header_can_become_another_one(field: tuple[str, str], text: str) -> None:
-    """Names are tokens in lower case; values hold no control character and nothing outside ISO 8859-1."""
-    with pytest.raises(LocalProtocolError, match=text):
-        check_fields([("x", "y"), field])
-
-
-def test_remembered_names_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A program that makes up names costs no memory."""
-    monkeypatch.setattr(http1_head, "_MAX_CHECKED_NAMES", 0)
-    check_fields([("x-never-seen-before", "")])
-    assert "x-never-seen-before" not in http1_head._checked_names
-
-
-@pytest.mark.parametrize("value", ["", "x", "-1", "1 ", "\xb2", "1,1"])
-def test_an_answers_length_is_a_number(value: str) -> None:
-    """Digits, and nothing else."""
-    assert parse_length("012") == 12
-    with pytest.raises(LocalProtocolError, match="not a number"):
-        parse_length(value)
-
-
-def test_reasons() -> None:
-    """Phrases of registered statuses; others have none."""
-    assert (reason(404), reason(299)) == ("Not Found", "")

@@ -8,8 +8,8 @@ from tests.wire.signal_peer import Peered
 from trio_streams.codes import Code
 from trio_streams.config import ConnectionConfig
 from trio_streams.core import events, records
-from trio_streams.wire.envelope_framing import frame
-from trio_streams.wire.envelope_limits import EnvelopeLimits
+from trio_streams.wire.message_framing import frame
+from trio_streams.wire.message_limits import MessageLimits
 from trio_streams.wire.signal_names import REQUEST, SEND, STREAM, STREAM_ID
 
 NOTHING = records.NO_METADATA
@@ -155,7 +155,7 @@ def test_an_item_that_is_too_large_ends_its_stream_alone() -> None:
 
 def test_what_nobody_reads_pauses_and_then_ends() -> None:
     """Past `overflow_bytes` reading pauses; past `stall_timeout` the full stream ends, with one error, and reading goes on."""
-    peer = Peered(limits=EnvelopeLimits(overflow_bytes=100, stall_timeout=3.0))
+    peer = Peered(limits=MessageLimits(overflow_bytes=100, stall_timeout=3.0))
     (number,) = opened(peer.hear(data("s"), data("s")))
     assert not peer.machine.wants_input
     assert peer.machine.next_deadline() == 3.0
@@ -170,7 +170,7 @@ def test_what_nobody_reads_pauses_and_then_ends() -> None:
 @pytest.mark.parametrize("is_over", [False, True])
 def test_the_window_of_all_streams_is_kept_too(is_over: bool) -> None:
     """The stream that holds most is ended; a sender that has said its last word need not be told."""
-    peer = Peered(config=ConnectionConfig(connection_window_bytes=150), limits=EnvelopeLimits(stall_timeout=3.0))
+    peer = Peered(config=ConnectionConfig(connection_window_bytes=150), limits=MessageLimits(stall_timeout=3.0))
     (number,) = opened(peer.hear(data("s"), data("s"), data("s"), *([end("s")] if is_over else [])))
     peer.machine.handle_deadline(3.0)
     assert [type(event) for event in peer.events()] == [events.Reset]
@@ -261,7 +261,7 @@ def test_responses_that_nobody_awaits_are_dropped() -> None:
 @pytest.mark.parametrize("field", ["requestId", "from", "fromName", "to"])
 def test_ids_of_requests_have_a_limit(field: str) -> None:
     """Every answer repeats them."""
-    peer = Peered(limits=EnvelopeLimits(max_id_bytes=8))
+    peer = Peered(limits=MessageLimits(max_id_bytes=8))
     assert peer.hear({**request(), field: "x" * 9}) == []
     (told,) = peer.said()
     assert told["details"] == {"code": "MESSAGE_TOO_LARGE", "field": field, "size": 9, "limit": 8}
@@ -269,7 +269,7 @@ def test_ids_of_requests_have_a_limit(field: str) -> None:
 
 def test_other_ids_have_a_limit() -> None:
     """So have those of streams and of our own in a welcome."""
-    peer = Peered(limits=EnvelopeLimits(max_id_bytes=8))
+    peer = Peered(limits=MessageLimits(max_id_bytes=8))
     assert peer.hear(data("é" * 5), {"category": "welcome", "clientId": "x" * 9}) == []
     assert [one["details"]["field"] for one in peer.said()] == ["streamId", "clientId"]
     assert peer.machine.welcome is None

@@ -15,8 +15,8 @@ from trio_streams.codes import Code
 from trio_streams.config import ConnectionConfig
 from trio_streams.core import events, records
 from trio_streams.errors import LocalProtocolError
-from trio_streams.wire.envelope_framing import split
-from trio_streams.wire.envelope_limits import EnvelopeLimits
+from trio_streams.wire.message_framing import split
+from trio_streams.wire.message_limits import MessageLimits
 from trio_streams.wire.signal import StreamMessageType
 from trio_streams.wire.signal_machine import SignalMachine
 from trio_streams.wire.signal_names import REQUEST, SEND, STREAM, STREAM_ID
@@ -119,7 +119,7 @@ def test_a_sender_waits_for_its_carrier() -> None:
     """Items that wait for the carrier are bounded; once half were written the sender hears of room."""
     peer = Peered()
     number = peer.machine.open(STREAM)
-    assert peer.machine.send(number, [b"1"] * 300) == EnvelopeLimits().send_window_items
+    assert peer.machine.send(number, [b"1"] * 300) == MessageLimits().send_window_items
     peer.events()
     peer.machine.to_send(0.0, 1 << 20)
     assert peer.events() == [events.Writable(number)]

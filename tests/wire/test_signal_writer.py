@@ -11,7 +11,7 @@ import pytest
 from trio_streams.codes import Code
 from trio_streams.core import records
 from trio_streams.errors import LocalProtocolError
-from trio_streams.wire.envelope_framing import split
+from trio_streams.wire.message_framing import split
 from trio_streams.wire.signal_names import REQUEST, SEND, STREAM, STREAM_ID
 from trio_streams.wire.signal_writer import TO, Kind, Said, SignalWriter, said_of
 

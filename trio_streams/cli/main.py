@@ -11,6 +11,7 @@ from trio_streams.cli.call import add_call
 from trio_streams.cli.chat import add_chat
 from trio_streams.cli.demo import add_demo
 from trio_streams.cli.describe import add_describe
+from trio_streams.cli.durable import add_durable
 from trio_streams.cli.relay import add_relay
 from trio_streams.cli.serve import add_serve
 from trio_streams.cli.stream import add_stream
@@ -48,6 +49,7 @@ def _parser() -> argparse.ArgumentParser:
     add_upload(commands.add_parser)
     add_chat(commands.add_parser)
     add_relay(commands.add_parser)
+    add_durable(commands.add_parser)
     add_demo(commands.add_parser)
     return parser
 

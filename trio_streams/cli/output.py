@@ -74,7 +74,10 @@ class Output:
         Cancellation: a part may have been written; the rest may follow, if the reader ever goes on, before anything that
         is written later.
         """
-        data = text.encode(self._encoding, errors="replace")
+        await self.write_bytes(text.encode(self._encoding, errors="replace"))
+
+    async def write_bytes(self, data: bytes) -> None:
+        """Write bytes as they are; raises and cancellation as `write`."""
         async with self._lock:
             await trio.lowlevel.checkpoint_if_cancelled()
             self.is_used = True  # from here on the thread starts without a chance to be cancelled before

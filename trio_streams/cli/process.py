@@ -12,6 +12,8 @@ import trio
 
 from trio_streams.cli.output import LineTooLongError, OutputClosedError, write_error
 from trio_streams.core.errors import LocalProtocolError
+from trio_streams.durable.errors import DurableStreamError, FetchError
+from trio_streams.durable.store.base import StoreError
 from trio_streams.errors import CodecError, StreamsError, as_rpc_error, unwrap_group
 from trio_streams.service.drain import Drain
 from trio_streams.transports.bytes import ListenError
@@ -93,6 +95,10 @@ def _explain(exc: Exception) -> int:
             write_error(str(error))
             return EXIT_USAGE
         case ListenError() | CodecError() as error:
+            write_error(str(error))
+        case DurableStreamError() | FetchError() as error:
+            write_error(f"{error.code}: {error.message}")
+        case StoreError() as error:
             write_error(str(error))
         case StreamsError() as error:
             write_error(str(as_rpc_error(error)))

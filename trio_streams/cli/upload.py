@@ -23,7 +23,7 @@ from trio_streams.dashboard.meter import Meter
 from trio_streams.demo.view import size_text
 from trio_streams.procedures.coding import BYTES
 
-__all__ = ["Progress", "add_upload"]
+__all__ = ["Progress", "add_upload", "show_progress", "size_of"]
 
 _REDRAW: Final = 0.2
 _CLEAR: Final = "\r\x1b[K"
@@ -53,14 +53,14 @@ def run_upload(arguments: argparse.Namespace) -> int:
 
 async def _upload(arguments: argparse.Namespace) -> None:
     remote, name = read_remote(arguments), arguments.name
-    progress = Progress(_size_bytes(arguments.file))
+    progress = Progress(size_of(arguments.file))
     output = Output()
     async with remote.connect() as client:
         server = await Server.ask(client, remote.metadata)
         described = server.find(name)
         is_bytes = arguments.bytes or (described is not None and server.is_bytes(described.input))
         chunks = progress.count(read_source(arguments.file))
-        async with _shown(progress):
+        async with show_progress(progress):
             result = await client.upload(
                 name,
                 chunks if is_bytes else read_items(chunks),
@@ -70,7 +70,7 @@ async def _upload(arguments: argparse.Namespace) -> None:
         await output.write(line(result))
 
 
-def _size_bytes(file: str) -> int | None:
+def size_of(file: str) -> int | None:
     """A file's size; None for standard input. What can't be read is refused before anybody is asked."""
     if file == STDIN:
         return None
@@ -111,7 +111,7 @@ class Progress:
 
 
 @contextlib.asynccontextmanager
-async def _shown(progress: Progress) -> AsyncGenerator[None, None]:
+async def show_progress(progress: Progress) -> AsyncGenerator[None, None]:
     """Show the progress on standard error, if that is a terminal, for as long as the block; nothing of it stays."""
     if not is_capable(sys.stderr):
         yield

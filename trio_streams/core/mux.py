@@ -410,7 +410,8 @@ class Mux(DialectFeatures):
         if machine is None or machine.is_released:
             return
         machine.is_released = True
-        if machine.send_state is HalfState.OPEN:
+        # Behind a failure nothing leaves any more, not even an END that is queued.
+        if machine.send_state is HalfState.OPEN or self._out.is_closed:
             self.reset(stream_id)
         self.stop(stream_id)
 

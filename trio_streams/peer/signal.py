@@ -18,7 +18,7 @@ from trio_streams.driver import run_connection
 from trio_streams.peer.stream_options import StreamOptions
 from trio_streams.transports.envelope_carrier import as_envelopes
 from trio_streams.wire.envelope import SignsOfLife
-from trio_streams.wire.envelope_limits import EnvelopeLimits
+from trio_streams.wire.message_limits import MessageLimits
 from trio_streams.wire.signal_machine import SignalMachine
 
 __all__ = ["PeerDialect", "Signal"]
@@ -38,7 +38,7 @@ class Signal:
     """
 
     config: ConnectionConfig
-    limits: EnvelopeLimits
+    limits: MessageLimits
     name: str | None = None
     is_relayed: bool = False
 
@@ -47,13 +47,13 @@ class Signal:
         cls,
         options: StreamOptions,
         config: ConnectionConfig,
-        limits: EnvelopeLimits | None,
+        limits: MessageLimits | None,
         *,
         name: str | None,
         is_relayed: bool = False,
     ) -> Signal:
         """The limits that were given, or else those that the options of streams make."""
-        limits = limits or EnvelopeLimits(overflow_bytes=options.max_buffered_bytes)
+        limits = limits or MessageLimits(overflow_bytes=options.max_buffered_bytes)
         return cls(config=config, limits=limits, name=name, is_relayed=is_relayed)
 
     @contextlib.asynccontextmanager
@@ -85,7 +85,7 @@ class Signal:
             limits = attrs.evolve(limits, max_message_bytes=limits.max_text_bytes)
         return partial(self._make_machine, is_client, limits, signs)
 
-    def _make_machine(self, is_client: bool, limits: EnvelopeLimits, signs: SignsOfLife | None) -> SignalMachine:
+    def _make_machine(self, is_client: bool, limits: MessageLimits, signs: SignsOfLife | None) -> SignalMachine:
         now = trio.current_time()
         return SignalMachine(
             is_client=is_client,

@@ -26,7 +26,7 @@ from trio_streams.procedures.envelope_forms import FORMS
 from trio_streams.procedures.procedure import Kind
 from trio_streams.streams.wire import WireStream
 from trio_streams.wire.envelope_client import EnvelopeClientMachine
-from trio_streams.wire.envelope_limits import EnvelopeLimits
+from trio_streams.wire.message_limits import MessageLimits
 
 __all__ = ["EnvelopeClient", "open_envelope_client"]
 
@@ -37,7 +37,7 @@ R = TypeVar("R", default=object)
 class EnvelopeClient(ConnectionClient):
     """A client over a connection of envelopes. Items are JSON, and `bytes` are base64 in it.
 
-    Marks mean nothing to such a server: what nobody takes is held up to `EnvelopeLimits.overflow_bytes` a stream, and then
+    Marks mean nothing to such a server: what nobody takes is held up to `MessageLimits.overflow_bytes` a stream, and then
     nothing more is read of the whole connection, whoever waits for it. A stream that holds so much while others wait is
     ended after `stall_timeout`, so call from within a stream that you drain, or over a second connection.
 
@@ -88,7 +88,7 @@ class EnvelopeClient(ConnectionClient):
 
 @contextlib.asynccontextmanager
 async def open_envelope_client(
-    carrier: Carrier, *, config: ConnectionConfig, limits: EnvelopeLimits, is_text: bool, transport: str = ""
+    carrier: Carrier, *, config: ConnectionConfig, limits: MessageLimits, is_text: bool, transport: str = ""
 ) -> AsyncGenerator[EnvelopeClient, None]:
     """Speak envelopes on a carrier for as long as the block.
 

@@ -32,7 +32,7 @@ from trio_streams.procedures.jsonrpc import JsonRpcRunner
 from trio_streams.procedures.router import Router
 from trio_streams.service.context import Context
 from trio_streams.service.interceptor import Invocation, intercept
-from trio_streams.wire.envelope import EnvelopeLimits, EnvelopeMachine, SignsOfLife
+from trio_streams.wire.envelope import EnvelopeMachine, MessageLimits, SignsOfLife
 from trio_streams.wire.envelope_channels import (
     ChannelMessage,
     Publish,
@@ -64,7 +64,7 @@ class EnvelopeServer:
     router: Router
     json_rpc: JsonRpcRunner
     config: ConnectionConfig
-    limits: EnvelopeLimits = attrs.field(factory=EnvelopeLimits)
+    limits: MessageLimits = attrs.field(factory=MessageLimits)
     channels: Channels | None = None
 
     async def serve(
@@ -136,7 +136,7 @@ class _Beside:
         self._requests = 0
         self._is_over = False
 
-    def make_machine(self, limits: EnvelopeLimits, signs: SignsOfLife | None) -> EnvelopeMachine:
+    def make_machine(self, limits: MessageLimits, signs: SignsOfLife | None) -> EnvelopeMachine:
         server, now = self._server, trio.current_time()
         self._machine = EnvelopeMachine(
             find_form=partial(find_form, server.router),

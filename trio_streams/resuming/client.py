@@ -14,6 +14,7 @@ import trio
 from trio_streams.carrier import Carrier
 from trio_streams.config import ConnectionConfig, ReconnectOptions, ResumeOptions
 from trio_streams.connection import Connection
+from trio_streams.core.backoff import full_jitter
 from trio_streams.core.session import Session
 from trio_streams.driver import run_client
 from trio_streams.errors import StreamsError
@@ -29,11 +30,16 @@ OpenCarrier = Callable[[], AbstractAsyncContextManager[Carrier]]
 
 def delays(options: ReconnectOptions, chance: random.Random) -> Iterator[float]:
     """How many seconds to wait before each attempt; it ends with the attempts."""
-    most, number = options.initial_delay, 0
+    number = 0
     while options.max_attempts is None or number < options.max_attempts:
         number += 1
-        yield chance.uniform(0, min(most, options.max_delay))
-        most = min(most * options.factor, options.max_delay)
+        yield full_jitter(
+            number,
+            initial_delay=options.initial_delay,
+            factor=options.factor,
+            max_delay=options.max_delay,
+            random=chance.random,
+        )
 
 
 @contextlib.asynccontextmanager

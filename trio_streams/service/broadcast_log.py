@@ -8,18 +8,33 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from typing import Final, Generic, TypeVar
+from typing import Final, Generic, Protocol, TypeVar
 
 from trio_streams.config import ITEM_OVERHEAD_BYTES
 from trio_streams.wire import sse
 from trio_streams.wire.http1_body import encode_chunk
 
-__all__ = ["EventFormat", "Log", "Run"]
+__all__ = ["EventFormat", "Log", "Run", "RunFormat"]
 
 T = TypeVar("T")
+T_contra = TypeVar("T_contra", contravariant=True)
 
 GATHER_BYTES: Final = 16_384
 """Where joining more for one write stops paying: the kernel takes no more than this unsent."""
+
+
+class RunFormat(Protocol[T_contra]):
+    """How runs become bytes."""
+
+    def encode(self, items: Sequence[T_contra], payloads: Sequence[bytes], first: int) -> bytes:
+        """A run, or the end of one.
+
+        Args:
+          items: as they were published.
+          payloads: the same as bytes.
+          first: the number of the first of them.
+        """
+        ...
 
 
 class EventFormat:
@@ -34,8 +49,8 @@ class EventFormat:
         self._event = event
         self._epoch = epoch
 
-    def encode(self, payloads: Sequence[bytes], first: int) -> bytes:
-        """A run as bytes, the first of its items being number `first`."""
+    def encode(self, items: Sequence[object], payloads: Sequence[bytes], first: int) -> bytes:
+        """See `RunFormat`."""
         epoch = self._epoch
         if epoch is None:
             return sse.encode_events(payloads, event=self._event)
@@ -67,14 +82,14 @@ class Run(Generic[T]):
     __slots__ = ("_chunk", "_data", "_format", "end_bytes", "first", "items", "payloads", "start_bytes")
 
     def __init__(
-        self, items: Sequence[T], payloads: Sequence[bytes], first: int, start_bytes: int, event_format: EventFormat
+        self, items: Sequence[T], payloads: Sequence[bytes], first: int, start_bytes: int, run_format: RunFormat[T]
     ) -> None:
         self.items: Sequence[T] = items
         self.payloads: Sequence[bytes] = payloads
         self.first: int = first
         self.start_bytes: int = start_bytes
         self.end_bytes: int = start_bytes + run_cost(payloads)
-        self._format = event_format
+        self._format = run_format
         self._data: bytes | None = None
         self._chunk: bytes | None = None
 
@@ -90,7 +105,8 @@ class Run(Generic[T]):
 
     def encoded_from(self, number: int) -> bytes:
         """The events from an item on, not framed and not kept."""
-        return self._format.encode(self.payloads[number - self.first :], number)
+        skipped = number - self.first
+        return self._format.encode(self.items[skipped:], self.payloads[skipped:], number)
 
 
 def run_cost(payloads: Sequence[bytes]) -> int:
@@ -108,15 +124,15 @@ class Log(Generic[T]):
 
     Args:
       keep_bytes: how much is kept behind the newest run.
-      event_format: for all runs.
+      run_format: for all runs.
     """
 
-    def __init__(self, keep_bytes: int, event_format: EventFormat) -> None:
+    def __init__(self, keep_bytes: int, run_format: RunFormat[T]) -> None:
         self.end_run: int = 0
         self.end_item: int = 1
         self.end_bytes: int = 0
         self._keep_bytes = keep_bytes
-        self._format = event_format
+        self._format = run_format
         self._runs: deque[Run[T]] = deque()
 
     @property
@@ -150,6 +166,10 @@ class Log(Generic[T]):
         # A reader that was within the limit before the newest run finds everything still here.
         while run.start_bytes - runs[0].end_bytes >= self._keep_bytes:
             runs.popleft()
+
+    def clear(self) -> None:
+        """Keep nothing of what there was."""
+        self._runs.clear()
 
     def run(self, number: int) -> Run[T]:
         """A run that is kept, by its number."""

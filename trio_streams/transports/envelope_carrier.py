@@ -12,7 +12,7 @@ from typing import Any, Protocol, TypeAlias, runtime_checkable
 import trio
 
 from trio_streams.carrier import Carrier, PromptCarrier
-from trio_streams.wire.envelope_framing import frame, split
+from trio_streams.wire.message_framing import frame, split
 
 __all__ = ["EnvelopeCarrier", "MessageCarrier", "as_envelopes", "receive_start"]
 

@@ -78,6 +78,13 @@ class _Answer(enum.Enum):
     ABANDONED = enum.auto()
 
 
+# To find a member in its class costs five times what a name costs.
+_HEADLESS: Final = _Answer.HEADLESS
+_OPEN: Final = _Answer.OPEN
+_ENDED: Final = _Answer.ENDED
+_ABANDONED: Final = _Answer.ABANDONED
+
+
 class HostedExchange(Parking):
     """An `Exchange` between a handler and a host; what follows `# The host's side` is for hosts alone.
 
@@ -118,7 +125,7 @@ class HostedExchange(Parking):
         self._body_bytes = 0
         self._body_ended = False
         # The answer: its head, and what waits to be written, bounded by send_buffer_bytes.
-        self._answer = _Answer.HEADLESS
+        self._answer: _Answer = _HEADLESS
         self._head: ResponseHead | None = None
         self._has_body = request.method != "HEAD"
         self._left: int | None = None
@@ -168,6 +175,9 @@ class HostedExchange(Parking):
     async def receive_body(self, *, max_bytes: int | None = None) -> bytes:
         """See `Exchange`."""
         limit = self.config.max_body_bytes if max_bytes is None else max_bytes
+        if self._body_ended and len(self._body) <= 1:
+            check_length(self._body_bytes, limit)
+            return await self.receive_some()
         check_length(self._declared_size, limit)
         begun, size = trio.current_time(), 0
         chunks: list[bytes] = []
@@ -189,13 +199,13 @@ class HostedExchange(Parking):
         await self._pace.step()
         if self._head is not None:
             raise LocalProtocolError(f"can't send a second head (status {status}): {self._head.status} has been sent")
-        if self._answer is _Answer.ABANDONED:
+        if self._answer is _ABANDONED:
             raise self._lost()
         head = ResponseHead(status, tuple(headers))
         self._left = head.content_length
         self._has_body = self._has_body and status not in {204, 304}
         self._head = head
-        self._answer = _Answer.OPEN
+        self._answer = _OPEN
         self._tell_host()
 
     async def send(self, data: bytes) -> None:
@@ -206,7 +216,7 @@ class HostedExchange(Parking):
                 f"can't send {len(data)} bytes: {self._left} are left of the declared length", field="content-length"
             )
         await self._pace.step()
-        while self._waiting_bytes >= self.config.send_buffer_bytes and self._answer is _Answer.OPEN:
+        while self._waiting_bytes >= self.config.send_buffer_bytes and self._answer is _OPEN:
             await self._park()
         self._check_open()
         if self._left is not None:
@@ -232,14 +242,14 @@ class HostedExchange(Parking):
             pull = self._tell_host if connection is None else connection.pull
             source.attach(pull)
             pull()
-            while self._source is source and self._answer is _Answer.OPEN:
+            while self._source is source and self._answer is _OPEN:
                 if connection is None:
                     await self._park()
                 else:
                     await connection.wait_client()
         finally:
             self._source = None
-        if self._answer is _Answer.ABANDONED:
+        if self._answer is _ABANDONED:
             raise self._lost()
 
     def encode_body(self, encoder: BodyEncoder) -> None:
@@ -254,12 +264,12 @@ class HostedExchange(Parking):
 
     def end(self) -> None:
         """See `Exchange`."""
-        if self._answer is _Answer.OPEN:
+        if self._answer is _OPEN:
             if self._encoder is not None:
                 self._add(self._encoder.finish())
             # A short body must not look whole.
             is_short = bool(self._left) and self._has_body
-            self._answer = _Answer.ABANDONED if is_short else _Answer.ENDED
+            self._answer = _ABANDONED if is_short else _ENDED
             self._tell_host()
 
     def _tell_host(self) -> None:
@@ -268,10 +278,10 @@ class HostedExchange(Parking):
         self._wake()
 
     def _check_open(self) -> None:
-        if self._answer is not _Answer.OPEN:
-            if self._answer is _Answer.HEADLESS:
+        if self._answer is not _OPEN:
+            if self._answer is _HEADLESS:
                 raise LocalProtocolError("can't send a body before the head")
-            if self._answer is _Answer.ENDED:
+            if self._answer is _ENDED:
                 raise trio.ClosedResourceError("can't send: the answer has ended")
             raise self._lost()
 
@@ -288,7 +298,7 @@ class HostedExchange(Parking):
     @property
     def is_ended(self) -> bool:
         """Whether the answer is complete, apart from what still waits to be written."""
-        return self._answer is _Answer.ENDED
+        return self._answer is _ENDED
 
     async def feed(self, chunk: bytes, *, is_last: bool) -> None:
         """Add to the request's body, waiting for room.
@@ -324,7 +334,7 @@ class HostedExchange(Parking):
 
     def break_off(self) -> None:
         """The answer can't be completed: what is accepted still leaves, and then the body visibly stops short."""
-        self._answer = _Answer.ABANDONED
+        self._answer = _ABANDONED
         self._source = None
         self._tell_host()
 
@@ -338,7 +348,7 @@ class HostedExchange(Parking):
 
     async def take_head(self) -> ResponseHead | None:
         """The answer's head; None when there will be none. Cancellation: atomic."""
-        while self._answer is _Answer.HEADLESS:
+        while self._answer is _HEADLESS:
             await self._park()
         return self._head
 
@@ -350,7 +360,7 @@ class HostedExchange(Parking):
     @property
     def is_broken_off(self) -> bool:
         """Whether the answer will never be complete."""
-        return self._answer is _Answer.ABANDONED
+        return self._answer is _ABANDONED
 
     @property
     def takes_chunks(self) -> bool:
@@ -404,7 +414,7 @@ class HostedExchange(Parking):
                 self._waiting.append(data)
                 self._waiting_bytes += len(data)
                 break
-            if self._answer is _Answer.ENDED or self._answer is _Answer.ABANDONED:
+            if self._answer is _ENDED or self._answer is _ABANDONED:
                 return None
             await self._park()
         await self._gather()
@@ -423,11 +433,7 @@ class HostedExchange(Parking):
         quiet = 0
         before = self._waiting_bytes
         while (
-            quiet < 2
-            and before < GATHER_BYTES
-            and not self._joined
-            and self._answer is _Answer.OPEN
-            and self._source is None
+            quiet < 2 and before < GATHER_BYTES and not self._joined and self._answer is _OPEN and self._source is None
         ):
             await trio.lowlevel.checkpoint()
             quiet = quiet + 1 if self._waiting_bytes == before else 0

@@ -11,7 +11,7 @@ import attrs
 
 from trio_streams.config import positive
 from trio_streams.core.errors import LocalProtocolError
-from trio_streams.wire.http1_head import check_fields
+from trio_streams.wire.http1_fields import Fields
 
 __all__ = ["ExchangeConfig", "Headers", "RequestHead", "ResponseHead"]
 
@@ -85,9 +85,12 @@ class RequestHead:
         return parse_qs(self.query_string, keep_blank_values=True, errors="replace")
 
 
-@attrs.frozen
+@attrs.define(frozen=True, slots=False)
 class ResponseHead:
     """The answer's status and headers.
+
+    Attributes:
+      fields: the headers, checked.
 
     Raises:
       LocalProtocolError: the status is not final, or a header could be taken for another one.
@@ -95,11 +98,12 @@ class ResponseHead:
 
     status: int
     headers: tuple[tuple[str, str], ...] = ()
+    fields: Fields = attrs.field(init=False, eq=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
         if not 200 <= self.status <= 599:
             raise LocalProtocolError(f"can't answer with status {self.status}", field="status")
-        check_fields(self.headers)
+        self.__dict__["fields"] = Fields(self.headers)
 
     @property
     def is_event_stream(self) -> bool:
@@ -109,4 +113,5 @@ class ResponseHead:
     @property
     def content_length(self) -> int | None:
         """The declared length of the body; None where the body ends as it likes."""
-        return next((int(value) for name, value in self.headers if name == "content-length"), None)
+        length = self.fields.value("content-length")
+        return None if length is None else int(length)

@@ -12,7 +12,7 @@ import ssl
 from collections.abc import Awaitable, Callable
 from email.utils import formatdate
 from functools import partial
-from time import time
+from time import perf_counter, time
 from typing import Final, TypeAlias
 
 import trio
@@ -25,12 +25,23 @@ from trio_streams.transports.exchange import ExchangeConfig, ExchangeHandler
 from trio_streams.transports.http_access import AccessRecord as AccessRecord
 from trio_streams.transports.http_access import log_access as log_access
 from trio_streams.transports.http_connection import HttpConnection
+from trio_streams.transports.http_host import NowaitHandler as NowaitHandler
 from trio_streams.transports.http_host import Served
+from trio_streams.transports.http_host import WholeAnswer as WholeAnswer
 from trio_streams.transports.http_tls import open_link
 from trio_streams.transports.messages import accept_websocket
 from trio_streams.wire.http1 import Http1Limits as Http1Limits
+from trio_streams.wire.http1_fields import Fields
 
-__all__ = ["AccessRecord", "Http1Limits", "WebSocketHandler", "log_access", "serve_lean"]
+__all__ = [
+    "AccessRecord",
+    "Http1Limits",
+    "NowaitHandler",
+    "WebSocketHandler",
+    "WholeAnswer",
+    "log_access",
+    "serve_lean",
+]
 
 WebSocketHandler: TypeAlias = Callable[[Carrier], Awaitable[None]]
 """Serves one open WebSocket, which carries our binary dialect, until it is over."""
@@ -38,6 +49,9 @@ WebSocketHandler: TypeAlias = Callable[[Carrier], Awaitable[None]]
 _LOG: Final = logging.getLogger("trio_streams.http")
 
 _DEFAULT: Final = ExchangeConfig()
+_BUSY_SECONDS: Final = 0.0002
+"""Some five answers: who answers more seldom than that writes alone."""
+
 _MAX_TICK: Final = 1.0
 _MIN_TICK: Final = 0.01
 
@@ -53,6 +67,7 @@ async def serve_lean(
     certfile: str | None = None,
     keyfile: str | None = None,
     limits: Http1Limits | None = None,
+    answer_nowait: NowaitHandler | None = None,
     websocket: WebSocketHandler | None = None,
     websocket_config: ConnectionConfig | None = None,
     on_access: Callable[[AccessRecord], None] | None = None,
@@ -72,6 +87,8 @@ async def serve_lean(
       keyfile: its key.
       limits: what a client may take; None for the defaults, with `config.body_timeout`, and
         `config.linger_timeout` to drain unread bodies.
+      answer_nowait: asked before `handler` for a request that has arrived as a whole; what it answers costs no exchange, and no
+        schedule point that it does not take itself.
       websocket: for each WebSocket in our subprotocol, on any path; None to treat such requests like others.
       websocket_config: limits and timeouts of WebSockets.
       on_access: told of each exchange when it is over; must not block. `log_access` logs it.
@@ -88,6 +105,7 @@ async def serve_lean(
     if websocket is not None:
         server.serve_websocket = websocket
         server.websocket_config = websocket_config or server.websocket_config
+    server.answer_nowait = answer_nowait
     server.tls = tls
     listeners = await open_url_listeners(server.scheme, host, port, user_timeout=config.stall_timeout)
     url = f"{server.scheme}://{host_port(*listeners[0].socket.getsockname()[:2])}"
@@ -114,6 +132,7 @@ class _Server:
         on_access: Callable[[AccessRecord], None] | None,
     ) -> None:
         self.handler = handler
+        self.answer_nowait: NowaitHandler | None = None
         self.config = config
         self.limits = limits
         self.scheme = scheme
@@ -125,8 +144,10 @@ class _Server:
         self._connections: set[Served] = set()
         self._marked: list[Served] = []
         self._writer: trio.lowlevel.Task | None = None
+        self._answered: Served | None = None
+        self._busy_until = 0.0
         self._second = 0
-        self._date = ""
+        self._date = Fields()
 
     async def run(
         self,
@@ -188,6 +209,19 @@ class _Server:
     def forget(self, connection: Served) -> None:
         """The connection is over."""
         self._connections.discard(connection)
+        if self._answered is connection:
+            self._answered = None
+
+    def is_busy(self, connection: Served) -> bool:
+        """Whether others have answered just now, so that what this connection writes is better written with theirs.
+
+        A write wakes its client, and costs five times what it costs while that is awake. Who is alone writes at once.
+        """
+        now = perf_counter()
+        is_busy = now < self._busy_until and self._answered is not connection
+        self._answered = connection
+        self._busy_until = now + _BUSY_SECONDS
+        return is_busy
 
     def mark(self, connection: Served) -> None:
         """Have the connection's output written in the next round."""
@@ -198,12 +232,12 @@ class _Server:
                 trio.lowlevel.reschedule(self._writer)
                 self._writer = None
 
-    def date(self) -> str:
-        """The time of day, made once a second."""
+    def date(self) -> Fields:
+        """The time of day, as a header that is made once a second."""
         second = int(time())
         if second != self._second:
             self._second = second
-            self._date = formatdate(second, usegmt=True)
+            self._date = Fields([("date", formatdate(second, usegmt=True))])
         return self._date
 
     async def _write_marked(self) -> None:

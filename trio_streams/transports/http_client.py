@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import functools
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Generator
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator, AsyncIterable, Generator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from types import TracebackType
 from typing import Final, Self
 from urllib.parse import SplitResult, urlsplit
@@ -25,9 +25,13 @@ from trio_streams.transports.bytes import describe_fault, host_port
 from trio_streams.transports.exchange import Headers
 from trio_streams.transports.http_get import HttpGet, open_get
 
-__all__ = ["ClientExchange", "HttpClient", "HttpClientConfig", "HttpResponse"]
+__all__ = ["ClientExchange", "HttpClient", "HttpClientConfig", "HttpResponse", "NotConnected"]
 
 _PORTS: Final = {"http": 80, "https": 443}
+
+
+class NotConnected(ConnectionLost):
+    """Nobody was reached, so nothing was sent: whatever it was may be tried again."""
 
 
 @attrs.frozen(kw_only=True)
@@ -70,7 +74,7 @@ class HttpResponse:
 
 
 class ClientExchange:
-    """An answer whose body is still arriving. Iterate it for its chunks.
+    """An answer whose body is still arriving. Iterate it for its chunks, then close it.
 
     Attributes:
       status: as a number.
@@ -81,15 +85,16 @@ class ClientExchange:
     def __init__(
         self,
         url: str,
-        status: int,
-        headers: tuple[tuple[str, str], ...],
-        chunks: AsyncIterator[bytes],
+        response: httpcore2.Response,
         max_body_bytes: int,
     ) -> None:
         self.url = url
-        self.status = status
-        self.headers = headers
-        self._chunks = chunks
+        self.status: int = response.status
+        self.headers: tuple[tuple[str, str], ...] = tuple(
+            (name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in response.headers
+        )
+        self._response = response
+        self._chunks: AsyncGenerator[bytes, None] = response.aiter_stream()
         self._max_body_bytes = max_body_bytes
 
     def header(self, name: str) -> str | None:
@@ -131,9 +136,17 @@ class ClientExchange:
             chunks.append(chunk)
         return b"".join(chunks)
 
+    async def aclose(self) -> None:
+        """Let go of the connection: back to the pool behind the body's end, else closed. Idempotent."""
+        with trio.CancelScope(shield=True):  # closes a socket; waits for nobody
+            await self._chunks.aclose()
+            await self._response.aclose()
+
 
 class HttpClient:
-    """A pool of connections: `async with HttpClient() as client`.
+    """A pool of connections: `async with HttpClient() as client`, or close it by `aclose`.
+
+    It has no task: a connection is opened by the request that needs it, and a client that was closed opens new ones.
 
     Args:
       config: limits and timeouts.
@@ -153,6 +166,13 @@ class HttpClient:
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close every connection; requests under way fail. Idempotent.
+
+        Cancellation: closes all the same.
+        """
         self._pools.clear()
         # The pool awaits while it closes each connection; cancelled, it would forget the rest.
         with trio.CancelScope(shield=True, deadline=trio.current_time() + self._config.connect_timeout):
@@ -164,7 +184,7 @@ class HttpClient:
         """Send a request and take the whole answer, whatever its status.
 
         Raises:
-          ConnectionLost: nobody listens there, or the connection broke; one line that says which.
+          ConnectionLost: nobody listens there (`NotConnected`), or the connection broke; one line that says which.
           RemoteProtocolError: the answer is not HTTP, or larger than the limit.
           LocalProtocolError: the URL or a header can't be sent.
         Cancellation: the connection is closed; whether the server acted is unknown.
@@ -189,17 +209,27 @@ class HttpClient:
         Raises:
           ConnectionLost, RemoteProtocolError, LocalProtocolError: as for `request`.
         """
+        exchange = await self.start_exchange(method, url, headers=headers, body=body)
+        try:
+            yield exchange
+        finally:
+            await exchange.aclose()
+
+    async def start_exchange(
+        self, method: str, url: str, *, headers: Headers = (), body: bytes | AsyncIterable[bytes] | None = None
+    ) -> ClientExchange:
+        """As `open_exchange`, for an answer that outlives a block; the caller closes it.
+
+        Raises:
+          NotConnected: nobody was reached, and nothing was sent.
+          ConnectionLost, RemoteProtocolError, LocalProtocolError: as for `request`.
+        Cancellation: the connection is closed; whether the server acted is unknown.
+        """
         request = _request(method, url, headers, body, self._config.connect_timeout)
         pool = await self._pool(request.url.scheme.decode())
         with _translated(url):
             response = await pool.handle_async_request(request)
-        try:
-            head = tuple((name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in response.headers)
-            async with aclosing(response.aiter_stream()) as chunks:
-                yield ClientExchange(url, response.status, head, chunks, self._config.max_body_bytes)
-        finally:
-            with trio.CancelScope(shield=True):  # closes a socket; waits for nobody
-                await response.aclose()
+        return ClientExchange(url, response, self._config.max_body_bytes)
 
     async def open_get(self, url: str, *, headers: Headers = ()) -> HttpGet:
         """Send a GET on a connection of its own, for a stream that is read as it comes; the caller closes it.
@@ -224,6 +254,11 @@ class HttpClient:
     def config(self) -> HttpClientConfig:
         """Limits and timeouts."""
         return self._config
+
+    @property
+    def open_connections(self) -> int:
+        """How many connections the pools hold, used and idle ones; those of `open_get` are not among them."""
+        return sum(len(pool.connections) for pool in self._pools.values())
 
     async def _pool(self, scheme: str) -> httpcore2.AsyncConnectionPool:
         pool = self._pools.get(scheme)
@@ -283,7 +318,7 @@ def _translated(url: str) -> Generator[None, None, None]:
         parts = urlsplit(url)
         where = host_port(parts.hostname or "", parts.port or _PORTS[parts.scheme])
         why = "no answer in time" if isinstance(exc, httpcore2.ConnectTimeout) else _why(exc)
-        raise ConnectionLost(f"cannot connect to {parts.scheme}://{where}: {why}") from exc
+        raise NotConnected(f"cannot connect to {parts.scheme}://{where}: {why}") from exc
     except httpcore2.RemoteProtocolError as exc:
         if "disconnect" in str(exc) or "closed connection" in str(exc):
             raise ConnectionLost(f"connection to {url} lost: {exc}") from exc

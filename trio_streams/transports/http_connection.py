@@ -21,8 +21,9 @@ goodbye) are numbers that the host looks at a few times a second.
 from __future__ import annotations
 
 import logging
+from collections.abc import Coroutine
 from math import inf
-from typing import Final
+from typing import Any, Final
 
 import trio
 
@@ -30,7 +31,7 @@ from trio_streams.streams.pace import Pace
 from trio_streams.transports.answer import run_handler
 from trio_streams.transports.exchange import HostedExchange
 from trio_streams.transports.http_access import AccessRecord, report_access
-from trio_streams.transports.http_host import Host, request_head, wants_websocket
+from trio_streams.transports.http_host import Host, NowaitHandler, WholeAnswer, request_head, wants_websocket
 from trio_streams.transports.http_link import Link, SocketLink
 from trio_streams.transports.http_output import NOTHING, HttpOutput
 from trio_streams.transports.watched import Watched
@@ -56,7 +57,7 @@ class HttpConnection(HttpOutput):
 
     __slots__ = (
         "_goodbye_by", "_grace_ends", "_has_reader", "_has_waited", "_next", "_owner_reads", "_pace", "_peer",
-        "_reader_scope", "_refused", "_scope", "_watched",
+        "_promise", "_reader_scope", "_refused", "_scope", "_watched",
     )  # fmt: skip
 
     def __init__(self, host: Host, link: Link, peer: str) -> None:
@@ -65,6 +66,7 @@ class HttpConnection(HttpOutput):
         self._pace = Pace()
         self._scope = trio.CancelScope()  # of every handler in turn: entering one costs a tenth of an answer
         self._next: tuple[Request, HostedExchange] | None = None
+        self._promise: tuple[Request, float, Coroutine[Any, Any, WholeAnswer]] | None = None
         self._has_waited = False
         self._watched: Watched | None = None
         self._has_reader = False
@@ -98,7 +100,9 @@ class HttpConnection(HttpOutput):
                 self._link.close()
             if self._receiving is not None:
                 self._receiving.drop_body()  # the reader may wait for room in it
-            self._exchange = self._receiving = self._next = None  # they hold us
+            if self._promise is not None:
+                self._promise[2].close()
+            self._exchange = self._receiving = self._next = self._promise = None  # they hold us
             self._wake()
             self._host.forget(self)
         return None if received is None else (self._link.take_over(), received)
@@ -108,8 +112,11 @@ class HttpConnection(HttpOutput):
         machine = self._machine
         answered = 0
         while not self._is_gone:
+            if self._promise is not None:
+                await self._keep_promise(*self._promise)
+                continue
             if self._next is not None:
-                if self._host.takes_websockets and wants_websocket(self._next[0]):
+                if self._next[0].upgrade and self._host.takes_websockets and wants_websocket(self._next[0]):
                     return await self._detach()
                 answered += 1
                 if answered % _PIPELINE_ANSWERS == 0:
@@ -117,7 +124,13 @@ class HttpConnection(HttpOutput):
                     self._pace.restart()
                 await self._answer(*self._next)
                 continue
-            await self._send_rest()
+            if machine.has_output or self._unsent or self._is_sending:
+                if machine.is_closing or self._unsent or self._is_sending:
+                    await self._send_rest()
+                elif self._has_waited or self._host.is_busy(self):
+                    self._host.mark(self)
+                else:
+                    await self._send_rest()
             if machine.is_closing or self._is_gone:
                 break
             answered = 0
@@ -139,13 +152,15 @@ class HttpConnection(HttpOutput):
         if self._machine.has_input_ended:
             self._grace_ends = trio.current_time() + host.config.half_close_timeout
         try:
-            self._watched = Watched(run_handler(exchange, host.handler), self._handler_waits)
-            await self._watched
+            self._watched = watched = Watched(run_handler(exchange, host.handler), self._handler_waits)
+            await watched
             exchange.drop_body()
             await self._finish(exchange)
         finally:
             self._exchange = self._watched = None
-            self._grace_ends = self._scope.deadline = inf
+            self._grace_ends = inf
+            if self._scope.deadline != inf:  # to set it costs more than all else here
+                self._scope.deadline = inf
             if access is not None:
                 status = exchange.head.status if exchange.head is not None else self._refused
                 report_access(*access, status, self._sent, self._peer)
@@ -156,7 +171,7 @@ class HttpConnection(HttpOutput):
             await self._park()
         if self._exchange is exchange:  # its end may have left while the handler cleaned up
             self._move_output(exchange)
-        if self._unwritten >= _JOINED_BYTES or self._next is None:
+        if self._unwritten >= _JOINED_BYTES:
             await self._send_rest()
         if exchange.is_broken_off and not self._machine.is_closing:
             # What was accepted has left. A reset is the only way to say that it is not all.
@@ -190,15 +205,60 @@ class HttpConnection(HttpOutput):
 
     def _take(self, data: bytes) -> None:
         self._machine.receive(data, trio.current_time())
+        self._hand_on()
+
+    def _hand_on(self) -> None:
+        answer = self._host.answer_nowait
+        if answer is not None and self._exchange is None and self._next is None and self._promise is None:
+            self._answer_nowait(answer)
         self._sort()
+
+    def _answer_nowait(self, answer: NowaitHandler) -> None:
+        """Answer what is here as a whole and needs no exchange."""
+        machine, host = self._machine, self._host
+        for _ in range(_PIPELINE_ANSWERS):
+            whole = machine.whole_request()
+            if whole is None:
+                return
+            request, body = whole
+            began = trio.current_time()
+            answered = answer(request_head(request, self._peer, host.scheme), body)
+            if answered is None:
+                return
+            machine.events()  # that was all of them
+            if not isinstance(answered, tuple):
+                self._promise = (request, began, answered)
+                return
+            self._move_whole(request, began, answered)
+
+    async def _keep_promise(self, request: Request, began: float, promise: Coroutine[Any, Any, WholeAnswer]) -> None:
+        """Wait for an answer, but not for the client: nothing is read meanwhile."""
+        self._has_waited = True
+        answered = await promise
+        self._promise = None
+        self._move_whole(request, began, answered)
+        self._pace.restart()
+        self._hand_on()
+
+    def _move_whole(self, request: Request, began: float, answered: WholeAnswer) -> None:
+        machine, host = self._machine, self._host
+        status, fields, data = answered
+        if host.is_closing:
+            machine.request_close()
+        machine.send_head(status, fields.joined(host.date()))
+        machine.send_body(data)
+        machine.end(trio.current_time())
+        if host.on_access is not None:
+            report_access(host.on_access, request, began, status, len(data), self._peer)
 
     def _sort(self) -> None:
         """Hand on what the machine has made of its input."""
+        host = self._host
         for event in self._machine.events():
             if isinstance(event, Request):
                 exchange = HostedExchange(
-                    request_head(event, self._peer, self._host.scheme),
-                    self._host.config,
+                    request_head(event, self._peer, host.scheme),
+                    host.config,
                     pace=self._pace,
                     cancel_scope=self._scope,
                     connection=self,
@@ -263,10 +323,16 @@ class HttpConnection(HttpOutput):
 
     def _handler_waits(self) -> None:
         self._has_waited = True
+        exchange = self._exchange
+        if exchange is None or not exchange.is_body_complete:
+            self._start_reader()
+        if self._machine.has_output or exchange is None or exchange.has_head:
+            self._host.mark(self)
+
+    def _start_reader(self) -> None:
         if not self._has_reader and not self._owner_reads:
             self._has_reader = True
             self._host.nursery.start_soon(self._read)
-        self._host.mark(self)
 
     def handle_output(self) -> None:
         """See `ExchangeConnection`."""
@@ -309,7 +375,9 @@ class HttpConnection(HttpOutput):
     # The host's.
 
     def check(self, now: float) -> None:
-        """Look at the deadlines."""
+        """Look at the deadlines, and at the client of a handler that waits."""
+        if self._has_waited and self._exchange is not None:
+            self._start_reader()
         due = self._machine.next_deadline()
         if due is not None and now >= due:
             self._machine.handle_deadline(now)
@@ -326,6 +394,7 @@ class HttpConnection(HttpOutput):
         """Let the exchange under way be the last one."""
         if self._machine.is_closing:
             return  # on its way out already
+        self.pull()
         self._machine.request_close()
         if self._machine.is_closing:
             self._link.end_sending()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Coroutine
+from typing import Any, Protocol, TypeAlias
 from urllib.parse import unquote
 
 import trio
@@ -11,8 +11,9 @@ import trio
 from trio_streams.transports.exchange import ExchangeConfig, ExchangeHandler, RequestHead
 from trio_streams.transports.http_access import AccessRecord
 from trio_streams.wire.http1 import Http1Limits, Request
+from trio_streams.wire.http1_fields import Fields
 
-__all__ = ["Host", "Served", "request_head", "wants_websocket"]
+__all__ = ["Host", "NowaitHandler", "Served", "WholeAnswer", "request_head", "wants_websocket"]
 
 
 class Served(Protocol):
@@ -33,10 +34,22 @@ class Served(Protocol):
         ...
 
 
+WholeAnswer: TypeAlias = tuple[int, Fields, bytes]
+"""Status, headers with the length of the body, and body."""
+
+NowaitHandler: TypeAlias = Callable[[RequestHead, bytes], WholeAnswer | Coroutine[Any, Any, WholeAnswer] | None]
+"""Given a request that is here as a whole, its answer, if there is nothing to wait for.
+
+Where there is, but not for the client, a coroutine that waits for it and returns the answer. None has the handler answer;
+nothing must have been done then. Neither may raise.
+"""
+
+
 class Host(Protocol):
     """What connections share."""
 
     handler: ExchangeHandler
+    answer_nowait: NowaitHandler | None
     config: ExchangeConfig
     limits: Http1Limits
     scheme: str
@@ -49,6 +62,10 @@ class Host(Protocol):
         """Whether requests for a WebSocket are for another protocol."""
         ...
 
+    def is_busy(self, connection: Served) -> bool:
+        """Whether others have answered just now, so that what this connection writes is better written with theirs."""
+        ...
+
     def mark(self, connection: Served) -> None:
         """Have the connection's output written soon."""
         ...
@@ -57,8 +74,8 @@ class Host(Protocol):
         """The connection is over."""
         ...
 
-    def date(self) -> str:
-        """The time of day, as HTTP says it."""
+    def date(self) -> Fields:
+        """The time of day, as a header."""
         ...
 
 

@@ -89,11 +89,11 @@ class SocketLink:
 
     async def receive(self) -> bytes:
         """See `Link`."""
-        while True:
+        data: bytes | None = None
+        while data is None:
             await self.wait_readable()
             data = self.receive_nowait()
-            if data is not None:
-                return data
+        return data
 
     def receive_nowait(self) -> bytes | None:
         """What is here; None for nothing, which kernels may wake for, too."""

@@ -59,17 +59,15 @@ class HttpOutput(Parking, ABC):
         head = exchange.head
         if head is None:
             return
-        if not self._head_sent:
+        is_first = not self._head_sent
+        if is_first:
             self._head_sent = True
-            headers = head.headers
-            for name, _ in headers:
-                if name == "date":
-                    break
-            else:
-                headers = (*headers, ("date", self._host.date()))
+            fields = head.fields
+            if fields.value("date") is None:
+                fields = fields.joined(self._host.date())
             if self._host.is_closing:
                 machine.request_close()
-            machine.send_head(head.status, headers)
+            machine.send_head(head.status, fields)
             self._unwritten += 256
         data = exchange.take_nowait()
         if data:
@@ -82,6 +80,8 @@ class HttpOutput(Parking, ABC):
             machine.end(trio.current_time())
             if machine.has_events:
                 self._sort()
+        elif is_first:
+            machine.forget_head()
 
     def _take_output(self) -> bytes:
         exchange = self._exchange

@@ -22,8 +22,8 @@ from trio_streams.transports.unix import connect_unix
 from trio_streams.urls.address import Address
 from trio_streams.urls.websocket import CarrierName
 from trio_streams.wire.binary import PROTOCOL
-from trio_streams.wire.envelope_limits import EnvelopeLimits
 from trio_streams.wire.event_source import EventSourceConfig
+from trio_streams.wire.message_limits import MessageLimits
 
 __all__ = ["CARRIERS", "Call", "Dialect"]
 
@@ -40,7 +40,7 @@ class Call:
     ssl_context: ssl.SSLContext | None
     on_stderr: Callable[[bytes], None] | None
     dialect: Dialect | PeerDialect = "trio-streams"
-    envelopes: EnvelopeLimits = attrs.field(factory=EnvelopeLimits)
+    envelopes: MessageLimits = attrs.field(factory=MessageLimits)
     event_source: EventSourceConfig = RECONNECT
     resume: ResumeOptions | None = None
     reconnect: ReconnectOptions | None = None

@@ -25,8 +25,8 @@ from trio_streams.urls.carriers import CARRIERS, Call
 from trio_streams.urls.carriers import Dialect as Dialect
 from trio_streams.urls.sessions import check_resume, run_call
 from trio_streams.urls.websocket import CarrierName, check_carrier
-from trio_streams.wire.envelope_limits import EnvelopeLimits
 from trio_streams.wire.event_source import EventSourceConfig
+from trio_streams.wire.message_limits import MessageLimits
 
 __all__ = ["SCHEMES", "Dialect", "connect"]
 
@@ -91,7 +91,7 @@ async def connect(
     ssl_context: ssl.SSLContext | None = None,
     on_stderr: Callable[[bytes], None] | None = None,
     dialect: Dialect = "trio-streams",
-    envelopes: EnvelopeLimits | None = None,
+    envelopes: MessageLimits | None = None,
     event_source: EventSourceConfig | None = None,
     resume: ResumeOptions | bool | None = None,
     reconnect: ReconnectOptions | None = None,
@@ -134,7 +134,7 @@ async def connect(
         ssl_context,
         on_stderr,
         dialect,
-        envelopes or EnvelopeLimits(),
+        envelopes or MessageLimits(),
         event_source or RECONNECT,
         check_resume(resume, reconnect, address, dialect),
         reconnect,

@@ -42,7 +42,7 @@ from trio_streams.urls.sessions import principal_of
 from trio_streams.urls.websocket import CarrierName, check_carrier
 from trio_streams.wire.binary import BinaryWire
 from trio_streams.wire.envelope import SignsOfLife
-from trio_streams.wire.envelope_framing import is_envelope_start
+from trio_streams.wire.message_framing import is_envelope_start
 
 __all__ = ["LISTENERS", "Listening", "MakeMachine", "Serve", "make_gate", "open_nurseries", "parse_urls", "serve_all"]
 

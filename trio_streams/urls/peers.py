@@ -37,7 +37,7 @@ from trio_streams.urls.peer_dialects import check_peer_dialect
 from trio_streams.urls.sessions import check_resume, make_sessions, run_call
 from trio_streams.urls.websocket import CarrierName, check_carrier
 from trio_streams.wire.envelope import SignsOfLife
-from trio_streams.wire.envelope_limits import EnvelopeLimits
+from trio_streams.wire.message_limits import MessageLimits
 
 __all__ = ["PeerHandler", "open_peer", "open_peer_stream", "serve_peers"]
 
@@ -59,7 +59,7 @@ async def open_peer(
     dialect: PeerDialect = "trio-streams",
     relayed: bool = False,
     name: str | None = None,
-    signal: EnvelopeLimits | None = None,
+    signal: MessageLimits | None = None,
     resume: ResumeOptions | bool | None = None,
     reconnect: ReconnectOptions | None = None,
 ) -> AsyncGenerator[RpcPeer, None]:
@@ -239,7 +239,7 @@ async def serve_peers(
     ssl_context: ssl.SSLContext | None = None,
     resume: ResumeOptions | bool | None = None,
     name: str | None = None,
-    signal: EnvelopeLimits | None = None,
+    signal: MessageLimits | None = None,
     task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Be a peer to all who connect: `urls = await nursery.start(serve_peers, handler, "tcp://127.0.0.1:0")`.

@@ -29,7 +29,7 @@ from trio_streams.transports.exchange import ExchangeConfig, ExchangeHandler
 from trio_streams.urls.address import Address
 from trio_streams.urls.listening import Listening, MakeMachine
 from trio_streams.urls.runs import GOODBYE_TIMEOUT, Run
-from trio_streams.wire.envelope import EnvelopeLimits, SignsOfLife
+from trio_streams.wire.envelope import MessageLimits, SignsOfLife
 
 __all__ = ["HostName", "Server"]
 
@@ -49,7 +49,7 @@ class Server(Listening):
     durable_runs: DurableRuns | None = None
     dashboard: Dashboard | None = None
     channels: Channels | None = None
-    envelopes: EnvelopeLimits = attrs.field(factory=EnvelopeLimits)
+    envelopes: MessageLimits = attrs.field(factory=MessageLimits)
     _started: float = attrs.field(factory=trio.current_time)
 
     @property

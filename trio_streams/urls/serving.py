@@ -36,7 +36,7 @@ from trio_streams.urls.listening import LISTENERS, Serve, make_gate, open_nurser
 from trio_streams.urls.server import HostName, Server
 from trio_streams.urls.sessions import make_sessions
 from trio_streams.urls.websocket import CarrierName
-from trio_streams.wire.envelope import EnvelopeLimits
+from trio_streams.wire.envelope import MessageLimits
 
 __all__ = ["SCHEMES", "HostName", "asgi_app", "serve"]
 
@@ -147,7 +147,7 @@ async def serve(
     host: HostName = "hypercorn",
     dashboard: bool | Dashboard = False,
     channels: Channels | None = None,
-    envelopes: EnvelopeLimits | None = None,
+    envelopes: MessageLimits | None = None,
     resume: ResumeOptions | bool | None = None,
     replay_log: ReplayLog | None = None,
     task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED,
@@ -199,7 +199,7 @@ async def serve(
             durable_runs=make_runs(app, replay_log, work, rules.runs),
             dashboard=Dashboard(app) if dashboard is True else dashboard or None,
             channels=channels,
-            envelopes=envelopes or EnvelopeLimits(),
+            envelopes=envelopes or MessageLimits(),
             sessions=make_sessions(resume, config, work),
         )
         await serve_all(shared, parse_urls(urls, SCHEMES, carrier), SCHEMES, nursery, work.cancel_scope, task_status)

@@ -1,4 +1,4 @@
-"""The machine of a connection whose other side asks in Raffel's JSON envelopes: the server's role of `envelope_mux`."""
+"""The machine of a connection whose other side asks in Raffel's JSON envelopes: the server's role of `message_mux`."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from typing import Final, Protocol, runtime_checkable
 
 from trio_streams.config import ConnectionConfig
 from trio_streams.wire.envelope_channels import ChannelMessage
-from trio_streams.wire.envelope_framing import frame
-from trio_streams.wire.envelope_limits import EnvelopeLimits
-from trio_streams.wire.envelope_mux import EnvelopeMux
 from trio_streams.wire.envelope_records import Envelope as Envelope
 from trio_streams.wire.envelope_records import EnvelopeType as EnvelopeType
 from trio_streams.wire.envelope_requests import RequestInbox
 from trio_streams.wire.envelope_writer import EnvelopeWriter
 from trio_streams.wire.envelope_writer import Form as Form
+from trio_streams.wire.message_framing import frame
+from trio_streams.wire.message_limits import MessageLimits
+from trio_streams.wire.message_mux import MessageMux
 
-__all__ = ["Envelope", "EnvelopeLimits", "EnvelopeMachine", "EnvelopeType", "Form", "SignsOfLife"]
+__all__ = ["Envelope", "EnvelopeMachine", "EnvelopeType", "Form", "MessageLimits", "SignsOfLife"]
 
-_DEFAULT: Final = EnvelopeLimits()
+_DEFAULT: Final = MessageLimits()
 
 
 @runtime_checkable
@@ -35,7 +35,7 @@ class SignsOfLife(Protocol):
         ...
 
 
-class EnvelopeMachine(EnvelopeMux):
+class EnvelopeMachine(MessageMux):
     """The machine of one client that speaks envelopes. It opens no streams of its own.
 
     Args:
@@ -56,7 +56,7 @@ class EnvelopeMachine(EnvelopeMux):
         *,
         find_form: Callable[[str], Form | None],
         config: ConnectionConfig,
-        limits: EnvelopeLimits = _DEFAULT,
+        limits: MessageLimits = _DEFAULT,
         now: float,
         epoch: float = 0.0,
         has_channels: bool = False,

@@ -19,8 +19,6 @@ from trio_streams.core.outbox import Outbox
 from trio_streams.core.states import HalfState
 from trio_streams.core.stream_machine import StreamMachine
 from trio_streams.wire.envelope_asker import PING_PREFIX, EnvelopeAsker
-from trio_streams.wire.envelope_inbox import EnvelopeInbox
-from trio_streams.wire.envelope_limits import EnvelopeLimits
 from trio_streams.wire.envelope_records import (
     Envelope,
     EnvelopeFault,
@@ -30,13 +28,15 @@ from trio_streams.wire.envelope_records import (
     parse_status,
 )
 from trio_streams.wire.envelope_writer import Form
+from trio_streams.wire.message_inbox import MessageInbox
+from trio_streams.wire.message_limits import MessageLimits
 
 __all__ = ["AnswerInbox"]
 
 _MAX_DIGITS: Final = 19  # of a stream's number, or a ping's
 
 
-class AnswerInbox(EnvelopeInbox):
+class AnswerInbox(MessageInbox):
     """The receiving side of a client's connection.
 
     Args:
@@ -56,7 +56,7 @@ class AnswerInbox(EnvelopeInbox):
         out: Outbox,
         liveness: Liveness,
         config: ConnectionConfig,
-        limits: EnvelopeLimits,
+        limits: MessageLimits,
         *,
         now: float,
     ) -> None:

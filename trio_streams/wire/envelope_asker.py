@@ -18,11 +18,11 @@ import msgspec
 from trio_streams.codes import Code
 from trio_streams.core import records
 from trio_streams.core.errors import LocalProtocolError
-from trio_streams.wire.envelope_framing import frame
-from trio_streams.wire.envelope_limits import EnvelopeLimits
 from trio_streams.wire.envelope_records import error_body, quote
-from trio_streams.wire.envelope_wire import EnvelopeWire
 from trio_streams.wire.envelope_writer import Form
+from trio_streams.wire.message_framing import frame
+from trio_streams.wire.message_limits import MessageLimits
+from trio_streams.wire.message_wire import MessageWire
 
 __all__ = ["PING_PREFIX", "EnvelopeAsker"]
 
@@ -59,14 +59,14 @@ class _Question:
         return self.form is not None and self.form.takes_items
 
 
-class EnvelopeAsker(EnvelopeWire):
+class EnvelopeAsker(MessageWire):
     """Encodes what one connection's streams ask.
 
     Args:
       limits: for names and metadata.
     """
 
-    def __init__(self, limits: EnvelopeLimits) -> None:
+    def __init__(self, limits: MessageLimits) -> None:
         self._limits = limits
         self._questions: dict[int, _Question] = {}
 

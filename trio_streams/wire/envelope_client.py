@@ -1,4 +1,4 @@
-"""The machine of a connection that asks in Raffel's JSON envelopes: the client's role of `envelope_mux`."""
+"""The machine of a connection that asks in Raffel's JSON envelopes: the client's role of `message_mux`."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from trio_streams.core.errors import LocalProtocolError
 from trio_streams.core.states import HalfState
 from trio_streams.wire.envelope_answers import AnswerInbox
 from trio_streams.wire.envelope_asker import EnvelopeAsker
-from trio_streams.wire.envelope_limits import EnvelopeLimits
-from trio_streams.wire.envelope_mux import EnvelopeMux
-from trio_streams.wire.envelope_stream import EnvelopeStream
 from trio_streams.wire.envelope_writer import Form
+from trio_streams.wire.message_limits import MessageLimits
+from trio_streams.wire.message_mux import MessageMux
+from trio_streams.wire.message_stream import MessageStream
 
 __all__ = ["EnvelopeClientMachine"]
 
-_DEFAULT: Final = EnvelopeLimits()
+_DEFAULT: Final = MessageLimits()
 
 
-class EnvelopeClientMachine(EnvelopeMux):
+class EnvelopeClientMachine(MessageMux):
     """The machine of a connection to a server that speaks envelopes.
 
     A stream is opened like any other, and begun by saying what it is to be: the dialect asks for a call, an event and a
@@ -42,7 +42,7 @@ class EnvelopeClientMachine(EnvelopeMux):
         self,
         *,
         config: ConnectionConfig,
-        limits: EnvelopeLimits = _DEFAULT,
+        limits: MessageLimits = _DEFAULT,
         is_text: bool = False,
         now: float,
         epoch: float = 0.0,
@@ -77,7 +77,7 @@ class EnvelopeClientMachine(EnvelopeMux):
             their limits.
         """
         stream_id = super().open(name, metadata=metadata, priority=priority)
-        self._streams[stream_id] = EnvelopeStream(self._limits, priority=priority)
+        self._streams[stream_id] = MessageStream(self._limits, priority=priority)
         if timeout_ms is not None:
             self._timeouts_ms[stream_id] = timeout_ms
         return stream_id

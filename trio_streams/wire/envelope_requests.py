@@ -18,9 +18,6 @@ from trio_streams.core.outbox import Outbox
 from trio_streams.core.states import FINISHED, HalfState
 from trio_streams.core.stream_machine import StreamMachine
 from trio_streams.wire.envelope_channels import CHANNEL_TYPES, ChannelMessage, parse_channel_message, unroutable
-from trio_streams.wire.envelope_framing import frame
-from trio_streams.wire.envelope_inbox import EnvelopeInbox
-from trio_streams.wire.envelope_limits import EnvelopeLimits
 from trio_streams.wire.envelope_records import (
     Envelope,
     EnvelopeFault,
@@ -33,13 +30,16 @@ from trio_streams.wire.envelope_records import (
     quote,
     remaining_ms,
 )
-from trio_streams.wire.envelope_stream import EnvelopeStream
 from trio_streams.wire.envelope_writer import EnvelopeWriter, Form
+from trio_streams.wire.message_framing import frame
+from trio_streams.wire.message_inbox import MessageInbox
+from trio_streams.wire.message_limits import MessageLimits
+from trio_streams.wire.message_stream import MessageStream
 
 __all__ = ["RequestInbox"]
 
 
-class RequestInbox(EnvelopeInbox):
+class RequestInbox(MessageInbox):
     """The receiving side of a server's connection.
 
     Args:
@@ -62,7 +62,7 @@ class RequestInbox(EnvelopeInbox):
         out: Outbox,
         liveness: Liveness,
         config: ConnectionConfig,
-        limits: EnvelopeLimits,
+        limits: MessageLimits,
         *,
         find_form: Callable[[str], Form | None],
         has_channels: bool,
@@ -231,7 +231,7 @@ class RequestInbox(EnvelopeInbox):
         number = self._next_number
         self._next_number += 2
         id_ = id_ or ("" if form is Form.EVENT else f"#{number}")
-        machine = self._streams[number] = EnvelopeStream(self._limits)
+        machine = self._streams[number] = MessageStream(self._limits)
         self._writer.begin(number, id_, envelope.procedure, form)
         if id_:
             self._numbers[id_], self._ids[number] = number, id_

@@ -19,9 +19,9 @@ import msgspec
 
 from trio_streams.codes import Code
 from trio_streams.core import records
-from trio_streams.wire.envelope_framing import frame
 from trio_streams.wire.envelope_records import EnvelopeFault, error_body, quote
-from trio_streams.wire.envelope_wire import EnvelopeWire
+from trio_streams.wire.message_framing import frame
+from trio_streams.wire.message_wire import MessageWire
 
 __all__ = ["EnvelopeWriter", "Form"]
 
@@ -69,7 +69,7 @@ class _Answer:
     metadata: bytes = b"{}"
 
 
-class EnvelopeWriter(EnvelopeWire):
+class EnvelopeWriter(MessageWire):
     """Encodes what one connection's streams answer."""
 
     def __init__(self) -> None:

@@ -18,9 +18,7 @@ Spec: HTML Living Standard §9.2.2 and §9.2.3; RFC 9110 §10.2.3 (Retry-After),
 from __future__ import annotations
 
 import enum
-from calendar import timegm
 from collections.abc import Callable, Sequence
-from email.utils import parsedate
 from typing import Final
 from urllib.parse import urljoin, urlsplit
 
@@ -28,6 +26,7 @@ import attrs
 
 from trio_streams.config import positive
 from trio_streams.core.errors import LocalProtocolError, RemoteProtocolError
+from trio_streams.wire.retry_after import seconds_to_wait
 from trio_streams.wire.sse import CONTENT_TYPE, DEFAULT_MAX_EVENT_BYTES, END_ID, Event, SseParser
 
 __all__ = ["EventSourceConfig", "EventSourceMachine", "State"]
@@ -178,7 +177,7 @@ class EventSourceMachine:
         elif status in _REDIRECTS and "location" in fields:
             self._redirect(status, fields["location"])
         elif status in _PASSING or 500 <= status <= 599:
-            self._lose(self._refusal(f"with status {status}", "status", status), now, _retry_after(fields))
+            self._lose(self._refusal(f"with status {status}", "status", status), now, seconds_to_wait(fields))
         else:
             self._close(self._refusal(f"with status {status}", "status", status))
 
@@ -309,17 +308,3 @@ def _checked_id(value: str) -> str:
 def _origin(url: str) -> tuple[str, str]:
     parts = urlsplit(url)
     return parts.scheme, parts.netloc.lower()
-
-
-def _retry_after(fields: dict[str, str]) -> float:
-    """Seconds that the server asks for; a date counts from the server's own, so that no two clocks are compared."""
-    value = fields.get("retry-after", "").strip()
-    if value.isascii() and value.isdigit():
-        return float(value[:9])
-    then, now = parsedate(value), parsedate(fields.get("date", ""))
-    if then is None or now is None:
-        return 0.0
-    try:
-        return float(timegm(then) - timegm(now))
-    except (ValueError, OverflowError):
-        return 0.0

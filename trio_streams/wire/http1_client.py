@@ -15,7 +15,8 @@ from typing import Final
 
 from trio_streams.core.errors import RemoteProtocolError
 from trio_streams.wire.http1_body import ChunkedBody
-from trio_streams.wire.http1_head import HeadFault, check_fields, find_head
+from trio_streams.wire.http1_fields import check_fields
+from trio_streams.wire.http1_head import HeadFault, find_head
 
 __all__ = ["Answer", "encode_get"]
 

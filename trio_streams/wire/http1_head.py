@@ -12,15 +12,11 @@ server refuse about a message's length is refused: both lengths, a repeated one,
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from http import HTTPStatus
 from typing import Final
 
 import attrs
 
-from trio_streams.core.errors import LocalProtocolError
-
-__all__ = ["HeadFault", "Request", "check_fields", "find_head", "parse_head", "parse_length", "reason"]
+__all__ = ["HeadFault", "Request", "find_head", "parse_head"]
 
 _TCHARS: Final = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
 _TEXT: Final = r"[\t\x20-\x7e\x80-\xff]*+"
@@ -29,8 +25,6 @@ _TEXT: Final = r"[\t\x20-\x7e\x80-\xff]*+"
 _HEAD: Final = re.compile(
     rf"({_TCHARS}) ([\x21-\x7e]++) HTTP/([0-9])\.([0-9])\r\n((?:{_TCHARS}:{_TEXT}\r\n)*+)\r\n", re.ASCII
 )
-_FIELDS: Final = re.compile(rf"(?:{_TCHARS}:{_TEXT}\r\n)*+", re.ASCII)
-_NAME: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9a-z]++", re.ASCII)
 _BARE_LF: Final = re.compile(rb"(?<!\r)\n")
 _HOST: Final = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9\-._~%!$&'()*+,;=]*+)(?::[0-9]*)?", re.ASCII)
 _ABSOLUTE: Final = re.compile(r"(?i:https?)://([^/?#]*)([^#]*)")
@@ -39,11 +33,6 @@ _MAX_LENGTH_DIGITS: Final = 18
 """More digits than any body has bytes, and few enough that the number fits where other programs keep it."""
 
 _SPECIAL: Final = frozenset({"host", "content-length", "transfer-encoding", "connection", "expect", "upgrade"})
-
-_checked_names: Final[set[str]] = set()
-_MAX_CHECKED_NAMES: Final = 1_024
-
-_REASONS: Final = {status.value: status.phrase for status in HTTPStatus}
 
 
 class HeadFault(Exception):
@@ -106,6 +95,9 @@ def find_head(data: bytes, start: int, *, max_line_bytes: int, max_head_bytes: i
     back = max(0, start - 3)
     found = data.find(b"\r\n\r\n", back)
     end = found + 4 if found >= 0 else len(data)
+    is_short = found >= 0 and end <= max_line_bytes and end <= max_head_bytes
+    if is_short and data.count(b"\n", 0, end) == data.count(b"\r\n", 0, end):
+        return end  # nearly every head: all here, and within the limits whatever its lines are
     bare = _BARE_LF.search(data, max(0, start - 1), end)
     first_bad = bare.start() if bare is not None else end
     if first_bad > max_line_bytes and data.find(b"\r\n", 0, max_line_bytes + 2) < 0:
@@ -215,44 +207,3 @@ def _body_length(special: dict[str, list[str]], *, is_modern: bool) -> int | Non
     if len(lengths) > 1 or not value.isdigit() or not value.isascii() or len(value) > _MAX_LENGTH_DIGITS:
         raise HeadFault(400, "the Content-Length is not one number")
     return int(value)
-
-
-def check_fields(headers: Sequence[tuple[str, str]]) -> str:
-    """Headers as lines, if no part of one can be taken for something else.
-
-    Raises:
-      LocalProtocolError: a name is not a token in lower case, or a value holds a control character or what ISO 8859-1
-        lacks.
-    """
-    for name, _ in headers:
-        if name not in _checked_names:
-            if not _NAME.fullmatch(name):
-                raise LocalProtocolError(f"can't send a header named {name!r}: not a token in lower case", field=name)
-            if len(_checked_names) < _MAX_CHECKED_NAMES:
-                _checked_names.add(name)
-    lines = "".join([f"{name}: {value}\r\n" for name, value in headers])
-    # A line end within a value would make another line that is well formed; its count gives it away.
-    if _FIELDS.fullmatch(lines) and lines.count("\n") == len(headers):
-        return lines
-    for name, value in headers:
-        if any(character in value for character in "\r\n\0"):
-            raise LocalProtocolError(f"can't send the header {name}: its value holds a line end or NUL", field=name)
-        if max(value, default="") > "\xff":
-            raise LocalProtocolError(f"can't send the header {name}: not ISO 8859-1", field=name)
-    raise LocalProtocolError("can't send the headers: a value holds a control character", field="headers")
-
-
-def parse_length(value: str) -> int:
-    """An answer's `content-length`.
-
-    Raises:
-      LocalProtocolError: it is not a number.
-    """
-    if not value.isdigit() or not value.isascii():
-        raise LocalProtocolError("can't send the head: content-length is not a number", field="content-length")
-    return int(value)
-
-
-def reason(status: int) -> str:
-    """The reason phrase of a status; empty for one without."""
-    return _REASONS.get(status, "")

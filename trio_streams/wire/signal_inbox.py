@@ -18,10 +18,10 @@ from trio_streams.core.liveness import Liveness
 from trio_streams.core.outbox import Outbox
 from trio_streams.core.states import HalfState
 from trio_streams.core.stream_machine import StreamMachine
-from trio_streams.wire.envelope_framing import frame
-from trio_streams.wire.envelope_inbox import EnvelopeInbox
-from trio_streams.wire.envelope_limits import EnvelopeLimits
-from trio_streams.wire.envelope_stream import EnvelopeStream
+from trio_streams.wire.message_framing import frame
+from trio_streams.wire.message_inbox import MessageInbox
+from trio_streams.wire.message_limits import MessageLimits
+from trio_streams.wire.message_stream import MessageStream
 from trio_streams.wire.signal import (
     Category,
     RpcMessage,
@@ -43,7 +43,7 @@ _MAX_REFUSED: Final = 1_024
 _logger: Final = logging.getLogger("trio_streams.peer")
 
 
-class SignalInbox(EnvelopeInbox):
+class SignalInbox(MessageInbox):
     """The receiving side of one connection.
 
     Args:
@@ -65,7 +65,7 @@ class SignalInbox(EnvelopeInbox):
         out: Outbox,
         liveness: Liveness,
         config: ConnectionConfig,
-        limits: EnvelopeLimits,
+        limits: MessageLimits,
         *,
         is_client: bool,
         awaits_welcome: bool = False,
@@ -210,7 +210,7 @@ class SignalInbox(EnvelopeInbox):
 
     def _accept(self, said: Said) -> tuple[int, StreamMachine]:
         number, self._next_number = self._next_number, self._next_number + 2
-        machine = self._streams[number] = EnvelopeStream(self._limits)
+        machine = self._streams[number] = MessageStream(self._limits)
         self._writer.begin(number, said)
         return number, machine
 

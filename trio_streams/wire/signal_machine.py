@@ -16,17 +16,17 @@ from trio_streams.config import ConnectionConfig
 from trio_streams.core import records
 from trio_streams.core.errors import LocalProtocolError
 from trio_streams.wire.envelope import SignsOfLife
-from trio_streams.wire.envelope_framing import frame
-from trio_streams.wire.envelope_limits import EnvelopeLimits
-from trio_streams.wire.envelope_mux import EnvelopeMux
-from trio_streams.wire.envelope_stream import EnvelopeStream
+from trio_streams.wire.message_framing import frame
+from trio_streams.wire.message_limits import MessageLimits
+from trio_streams.wire.message_mux import MessageMux
+from trio_streams.wire.message_stream import MessageStream
 from trio_streams.wire.signal import Category, RpcMessage, encode
 from trio_streams.wire.signal_inbox import SignalInbox
 from trio_streams.wire.signal_writer import Kind, SignalWriter, said_of
 
 __all__ = ["SignalMachine"]
 
-_DEFAULT: Final = EnvelopeLimits()
+_DEFAULT: Final = MessageLimits()
 _MAX_PINGS: Final = 64
 
 
@@ -34,7 +34,7 @@ def _new_id() -> str:
     return str(uuid.uuid4())
 
 
-class SignalMachine(EnvelopeMux):
+class SignalMachine(MessageMux):
     """The machine of one peer.
 
     Args:
@@ -58,7 +58,7 @@ class SignalMachine(EnvelopeMux):
         *,
         is_client: bool,
         config: ConnectionConfig,
-        limits: EnvelopeLimits = _DEFAULT,
+        limits: MessageLimits = _DEFAULT,
         now: float,
         epoch: float = 0.0,
         name: str | None = None,
@@ -131,7 +131,7 @@ class SignalMachine(EnvelopeMux):
             )
         stream_id = super().open(name, priority=priority)
         self._writer.begin(stream_id, said)
-        self._streams[stream_id] = EnvelopeStream(self._limits, priority=priority)
+        self._streams[stream_id] = MessageStream(self._limits, priority=priority)
         self._in.note_said(stream_id, said)
         if said.kind is not Kind.REQUEST:
             self._in.end_unanswered(stream_id)

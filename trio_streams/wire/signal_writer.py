@@ -15,8 +15,8 @@ import attrs
 from trio_streams.codes import Code
 from trio_streams.core import records
 from trio_streams.core.errors import LocalProtocolError
-from trio_streams.wire.envelope_framing import frame
-from trio_streams.wire.envelope_wire import EnvelopeWire
+from trio_streams.wire.message_framing import frame
+from trio_streams.wire.message_wire import MessageWire
 from trio_streams.wire.signal import (
     Category,
     RpcMessage,
@@ -80,7 +80,7 @@ class Said:
         self.quoted_to = None if self.to is None else quote(self.to)
 
 
-class SignalWriter(EnvelopeWire):
+class SignalWriter(MessageWire):
     """Encodes what one connection's streams say.
 
     Args:

@@ -19,7 +19,7 @@ from websockets.uri import parse_uri
 from trio_streams import Router, serve
 from trio_streams.transports.messages import SUBPROTOCOL
 from trio_streams.urls.server import HostName
-from trio_streams.wire.envelope import EnvelopeLimits
+from trio_streams.wire.envelope import MessageLimits
 
 every_way = pytest.mark.parametrize(("scheme", "host"), [("ws", "lean"), ("http", "lean"), ("http", "hypercorn")])
 TOO_LONG: Final = 17 * 1_048_576
@@ -27,7 +27,7 @@ TOO_LONG: Final = 17 * 1_048_576
 
 @asynccontextmanager
 async def opened(
-    scheme: str, host: HostName, *, limits: EnvelopeLimits | None = None, subprotocol: str | None = None
+    scheme: str, host: HostName, *, limits: MessageLimits | None = None, subprotocol: str | None = None
 ) -> AsyncIterator[tuple[trio.SocketStream, ClientProtocol]]:
     """A bare socket with a WebSocket on it that a server has accepted."""
     app = Router()
@@ -91,7 +91,7 @@ async def test_a_text_by_drops(scheme: str, host: HostName, is_in_parts: bool) -
     """What is not whole within `message_timeout` ends the connection with 1008, however often a byte of it comes."""
     first = Frame(Opcode.TEXT, b"y" * 100, fin=False).serialize(mask=True) if is_in_parts else b""
     rest = Frame(Opcode.CONT if is_in_parts else Opcode.TEXT, b"x" * 10_000).serialize(mask=True)
-    limits = EnvelopeLimits(message_timeout=0.3)
+    limits = MessageLimits(message_timeout=0.3)
     async with opened(scheme, host, limits=limits) as (stream, machine), trio.open_nursery() as nursery:
         nursery.start_soon(send_quietly, stream, first + rest[:200], rest[200:])
         assert await read_to_the_end(stream, machine) == 1008

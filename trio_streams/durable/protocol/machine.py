@@ -35,7 +35,7 @@ _TOUCH_PARTS: Final = 8
 class MachineLimits:
     """What the machine bounds; the server's configuration has these fields, and says what they mean."""
 
-    max_read_bytes: int = 1_048_576
+    max_read_bytes: int = 524_288
     max_streams: int | None = None
     max_loaded_streams: int = 10_000
     max_producers_per_stream: int = 10_000
@@ -166,19 +166,33 @@ class Machine:
         """POST. Raises `Refused`."""
         yield ROOM
         state = yield from self.find(operation.path)
-        now = self._clock()
-        state.touch(now)
         try:
-            decision = decide_append(operation, body, state, now, max_producers=self._limits.max_producers_per_stream)
+            appended = self._append_to(state, operation, body)
         except refusals.Refused:
             yield from _settled(state)
             raise
+        if state.pending is not None:
+            yield Settle(state.pending)
+        return appended
+
+    def append_nowait(self, operation: Append, body: bytes) -> Appended | None:
+        """As `append`, for a store whose changes are durable at once; None where the stream has to be looked for.
+
+        Raises `Refused`.
+        """
+        state = self.registry.get_nowait(operation.path)
+        if state is None or state.record.is_deleted or state.is_expired(self._clock()):
+            return None
+        return self._append_to(state, operation, body)
+
+    def _append_to(self, state: StreamState, operation: Append, body: bytes) -> Appended:
+        now = self._clock()
+        state.touch(now)
+        decision = decide_append(operation, body, state, now, max_producers=self._limits.max_producers_per_stream)
         step = decision.step
         if step is not None:
             change = Change(records=(step.record,), entries=decision.entries, producers=step.producers)
             self.registry.submit(change, (step,))
-        if state.pending is not None:
-            yield Settle(state.pending)
         return decision.result
 
     def head(self, path: str) -> Running[StreamRecord]:
@@ -248,9 +262,15 @@ class Machine:
 
         return is_ready
 
-    def read_chunk(self, state: StreamState, position: int) -> Running[Chunk]:
-        """What follows a position: up to `max_read_bytes`, and one entry at least. Raises `Refused`."""
-        limit = self._limits.max_read_bytes
+    def read_chunk(self, state: StreamState, position: int, max_bytes: int | None = None) -> Running[Chunk]:
+        """What follows a position: one entry at least, and no more than fits. Raises `Refused`.
+
+        Args:
+          state: of the stream.
+          position: in front of what is read.
+          max_bytes: what should fit; None for `max_read_bytes`.
+        """
+        limit = self._limits.max_read_bytes if max_bytes is None else max_bytes
         pieces, end = yield from read_range(state, position, state.durable.tail, limit)
         check_alive(state)
         durable = state.durable

@@ -161,6 +161,8 @@ class Registry:
           StoreError: the store takes nothing; nothing has changed.
         """
         commit = self._store.submit(change)
+        if change.entries:
+            steps[0].entries = change.entries
         pending = None if commit is None else Pending(commit, steps)
         for step in steps:
             step.apply()
@@ -190,6 +192,7 @@ class Registry:
             self.drop(step.state)
             step.state.is_failed = True
             step.state.pending = None
+            step.state.unsettled.clear()
             step.state.notify()
 
 

@@ -6,18 +6,32 @@ first is on disk. Readers see `durable` alone. What is decided is answered when 
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final
+from typing import Final, Protocol
 
-from trio_streams.durable.store.base import Commit, ProducerState, Stored, StreamRecord
+from trio_streams.durable.store.base import Commit, Entry, ProducerState, Stored, StreamRecord
 
-__all__ = ["Listener", "Pending", "Segment", "Step", "StreamState", "media_type"]
+__all__ = ["Follower", "Listener", "Pending", "Segment", "Step", "StreamState", "media_type"]
 
 Listener = Callable[[], None]
 """Called when what readers see has changed; must neither wait nor raise."""
 
 Segment = tuple[int, int, int | None]
 """A part of a stream's lineage: the stream that holds it, its first position, and the one behind it; None for the tail."""
+
+
+class Follower(Protocol):
+    """What is given a stream's new entries as soon as readers may see them."""
+
+    def add(self, entries: Sequence[Entry], record: StreamRecord) -> None:
+        """What one change has added. Each entry comes once, and in order; must neither wait nor raise.
+
+        Args:
+          entries: at least one.
+          record: the stream behind that change.
+        """
+        ...
 
 
 class StreamState:
@@ -38,11 +52,13 @@ class StreamState:
       is_json: whether it is read as an array of messages.
       pins: how many need it to stay the one that the server knows.
       listeners: told of changes of `durable`, in no order.
+      follower: given what is appended, before the listeners are told.
+      unsettled: steps that have brought entries and are not durable yet, in order.
     """
 
     __slots__ = (
-        "durable", "durable_version", "is_current", "is_failed", "is_json", "is_removed", "listeners", "pending", "pins", "producers",
-        "record", "segments", "touched_at", "version",
+        "durable", "durable_version", "follower", "is_current", "is_failed", "is_json", "is_removed", "listeners", "pending",
+        "pins", "producers", "record", "segments", "touched_at", "unsettled", "version",
     )  # fmt: skip
 
     def __init__(self, stored: Stored, segments: tuple[Segment, ...]) -> None:
@@ -60,6 +76,8 @@ class StreamState:
         self.is_json: bool = media_type(stored.record.content_type) == "application/json"
         self.pins: int = 0
         self.listeners: set[Listener] = set()
+        self.follower: Follower | None = None
+        self.unsettled: deque[Step] = deque()
 
     def is_expired(self, now: float) -> bool:
         """Whether its time is over."""
@@ -91,9 +109,12 @@ class Step:
       record: as it is afterwards.
       producers: those that have moved.
       is_removal: whether it is gone afterwards.
+
+    Attributes:
+      entries: what it adds to the stream; known when it is submitted.
     """
 
-    __slots__ = ("is_removal", "producers", "record", "state", "version")
+    __slots__ = ("entries", "is_removal", "producers", "record", "state", "version")
 
     def __init__(
         self,
@@ -107,6 +128,7 @@ class Step:
         self.record: StreamRecord = record
         self.producers: Mapping[str, ProducerState] = producers
         self.is_removal: bool = is_removal
+        self.entries: Sequence[Entry] = ()
         self.version: int = 0
 
     def apply(self) -> None:
@@ -119,6 +141,8 @@ class Step:
         self.version = state.version
         if self.is_removal:
             state.is_removed = True
+        if self.entries:
+            state.unsettled.append(self)
 
     def settle(self) -> None:
         """The change is durable: readers see it."""
@@ -126,6 +150,12 @@ class Step:
         if self.version > state.durable_version:
             state.durable_version = self.version
             state.durable = self.record
+            # Those before it are durable, too, though their own commits may be heard of later.
+            unsettled = state.unsettled
+            while unsettled and unsettled[0].version <= self.version:
+                step = unsettled.popleft()
+                if state.follower is not None:
+                    state.follower.add(step.entries, step.record)
             state.notify()
 
 

@@ -59,6 +59,8 @@ class DurableConfig:
       max_read_bytes: of one answer to a read; one entry at least.
       long_poll_timeout: seconds that a long-poll waits.
       sse_lifetime: seconds after which an event stream ends, and its reader comes again.
+      live_window_bytes: how far a reader by events may be behind its stream's tail before it goes on from the store. As much is
+        kept in memory of a stream while any of its readers is behind; an append costs its length plus 64.
       max_streams: more are answered 429; None for no limit.
       max_loaded_streams: streams held in memory.
       max_producers_per_stream: idempotent producers that a stream knows; others are answered 429.
@@ -74,9 +76,10 @@ class DurableConfig:
 
     root: str = attrs.field(default="/v1/stream/", validator=_check_root)
     max_append_bytes: int = attrs.field(default=16_777_216, validator=positive)
-    max_read_bytes: int = attrs.field(default=1_048_576, validator=positive)
+    max_read_bytes: int = attrs.field(default=524_288, validator=positive)
     long_poll_timeout: float = attrs.field(default=30.0, validator=positive)
     sse_lifetime: float = attrs.field(default=60.0, validator=positive)
+    live_window_bytes: int = attrs.field(default=262_144, validator=positive)
     max_streams: int | None = attrs.field(default=None, validator=positive)
     max_loaded_streams: int = attrs.field(default=10_000, validator=positive)
     max_producers_per_stream: int = attrs.field(default=10_000, validator=positive)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Coroutine
 from time import time
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self
 
 import trio
 
@@ -21,7 +20,7 @@ from trio_streams.durable.protocol.refusals import Refused
 from trio_streams.durable.protocol.requests import METHODS, parse_request
 from trio_streams.durable.server.config import DurableConfig
 from trio_streams.durable.server.driver import Driver
-from trio_streams.durable.server.live import follow
+from trio_streams.durable.server.live import EventStreams
 from trio_streams.durable.server.local import LocalOperations
 from trio_streams.durable.server.rates import AppendRate
 from trio_streams.durable.server.replay import StreamLogs
@@ -32,12 +31,16 @@ from trio_streams.nursery import open_bare_nursery
 from trio_streams.service.cors import with_cors
 from trio_streams.service.exchange import Exchange, RequestHead
 from trio_streams.service.replay_log import ReplayLog
+from trio_streams.transports.http import WholeAnswer
+from trio_streams.wire.http1_fields import Fields
 
 __all__ = ["DurableServer"]
 
 _LOG: Final = logging.getLogger("trio_streams")
 _DEFAULT: Final = DurableConfig()
 _BODILESS: Final = frozenset({204, 304})
+_SAFE: Final = Fields(answers.SAFE)
+_EMPTY: Final = Fields([("content-length", "0")])
 
 
 class DurableServer(LocalOperations):
@@ -72,6 +75,9 @@ class DurableServer(LocalOperations):
             max_age=config.max_age,
         )
         super().__init__(Machine(self._store, limits, clock))
+        self._commits_at_once = isinstance(self._store, MemoryStore)
+        # Who has to be asked for each append, or counts them, has to see the exchange.
+        self._is_plain = config.authenticate is None and not config.max_appends_per_second
         self._manager = open_bare_nursery()
         self._with_cors = self._handle if config.cors is None else with_cors(self._handle, config.cors)
         self._allows = AppendRate(config.max_appends_per_second).allows if config.max_appends_per_second else None
@@ -79,6 +85,13 @@ class DurableServer(LocalOperations):
     async def __aenter__(self) -> Self:
         nursery = await self._manager.__aenter__()
         self._driver = Driver(self._store, self._machine.registry, nursery, self.config.max_waiting_readers)
+        self._events = EventStreams(
+            self._machine,
+            self._driver,
+            self._cursor,
+            lifetime=self.config.sse_lifetime,
+            window_bytes=self.config.live_window_bytes,
+        )
         if self.config.max_streams is not None:
             await self._driver.run(self._machine.count_streams())
         nursery.start_soon(self._sweep)
@@ -131,6 +144,33 @@ class DurableServer(LocalOperations):
                 return await self._with_cors(exchange)
         return await self._handle(exchange)
 
+    def answer_nowait(self, request: RequestHead, body: bytes) -> WholeAnswer | Coroutine[Any, Any, WholeAnswer] | None:
+        """Answer an append without an exchange: a `NowaitHandler`.
+
+        Whatever is less common than a plain append is left to `handle`.
+        """
+        if request.method != "POST" or len(body) > self.config.max_append_bytes or not self._is_plain:
+            return None
+        for name, _ in request.headers:
+            if name == "origin":
+                return None
+        try:
+            operation = parse_request(request, self.config.root)
+            assert isinstance(operation, Append)
+            appended = self._machine.append_nowait(operation, body) if self._commits_at_once else None
+        except Refused as exc:
+            return _whole(answers.refused(exc))
+        if appended is None:
+            return self._append_later(operation, body)
+        return _whole(answers.appended(appended, operation))
+
+    async def _append_later(self, operation: Append, body: bytes) -> WholeAnswer:
+        try:
+            appended = await self._running.run(self._machine.append(operation, body))
+        except Refused as exc:
+            return _whole(answers.refused(exc))
+        return _whole(answers.appended(appended, operation))
+
     async def _handle(self, exchange: Exchange) -> None:
         try:
             answer = await self._answer(exchange)
@@ -167,9 +207,8 @@ class DurableServer(LocalOperations):
                 return answers.appended(await driver.run(machine.append(operation, body)), operation)
             case Read(live="sse"):
                 following = await driver.run(machine.follow(operation))
-                cursor = partial(self._cursor, operation.cursor)
-                lifetime = self.config.sse_lifetime
-                await follow(exchange, machine, driver, following, make_cursor=cursor, lifetime=lifetime)
+                assert self._events is not None
+                await self._events.follow(exchange, following, operation.cursor)
                 return None
             case Read():
                 chunk = await driver.run(machine.read(operation))
@@ -201,3 +240,11 @@ def _as_refused(error: RpcError) -> Refused:
     headers = [("www-authenticate", "Bearer")] if error.known_code is Code.UNAUTHENTICATED else []
     details = error.details if isinstance(error.details, dict) else None
     return Refused(http_status(error.code), error.code, error.message, headers, details)
+
+
+def _whole(answer: answers.Answer) -> WholeAnswer:
+    status, headers, body = answer
+    fields = _SAFE.joined(Fields(headers[len(answers.SAFE) :]))
+    if status not in _BODILESS:
+        fields = fields.joined(Fields([("content-length", str(len(body)))]) if body else _EMPTY)
+    return status, fields, body

@@ -16,7 +16,7 @@ from typing import Final
 
 import attrs
 
-from tests.durable.store.sqlite.disk import Disk, PowerCut
+from tests.durable.store.sqlite.disk import Disk, PowerCut, Refusal
 from tests.durable.store.sqlite.vfs import DiskDatabase, DiskVFS
 from trio_streams.durable.store.base import Change, Entry, Fork, ProducerState, Stored, StoreError, StreamRecord
 from trio_streams.durable.store.sqlite import SqliteConfig, rows
@@ -67,6 +67,7 @@ class Run:
       is_honest: whether the disk syncs when it is told to.
       synchronous: what the database is told about syncing after it was opened.
       is_directory_synced: whether the files' names are, as `Files.open` does.
+      is_power: whether the power goes; or else the disk refuses one thing, and the process ends in order.
 
     Attributes:
       acknowledged: how many changes were.
@@ -75,12 +76,19 @@ class Run:
     """
 
     def __init__(
-        self, seed: int, *, is_honest: bool = True, synchronous: str = "FULL", is_directory_synced: bool = True
+        self,
+        seed: int,
+        *,
+        is_honest: bool = True,
+        synchronous: str = "FULL",
+        is_directory_synced: bool = True,
+        is_power: bool = True,
     ) -> None:
         self._rng = random.Random(seed)
         self._disk = Disk(self._rng, is_honest=is_honest)
         self._vfs = DiskVFS(f"disk-{seed}-{id(self)}", self._disk)
         self._synchronous = synchronous
+        self._is_power = is_power
         self._is_directory_synced = is_directory_synced
         self._states: list[State] = [{}]  # the acknowledged one, and one behind each change that is under way
         self._under_way: deque[Key | None] = deque()  # whose batch each of these changes is
@@ -95,8 +103,8 @@ class Run:
         """Live through some power cuts; an AssertionError says what was lost."""
         try:
             for _ in range(POWER_CUTS):
-                self._disk.fail_after(self._rng.randrange(STEPS))
-                with suppress(StoreError, PowerCut):
+                self._disk.fail_after(self._rng.randrange(STEPS), is_power=self._is_power)
+                with suppress(StoreError, PowerCut, Refusal):
                     self._live()
                 self._restart()
             database = self._open()
@@ -123,9 +131,14 @@ class Run:
                 self._confirmed[key] += 1
 
     def _restart(self) -> None:
-        self._disk.cut()
-        self._vfs.bury()
-        self._disk.restart()
+        if self._is_power:
+            self._disk.cut()
+            self._vfs.bury()
+            self._disk.restart()
+        else:
+            self._disk.spare()
+            self._vfs.bury()  # an orderly end: what failed is not there, as its waiters were told
+            del self._states[1:]
         self._under_way.clear()
         self.retries += (self._sent - self._confirmed).total()
         self._sent = self._confirmed.copy()  # what has no answer is sent again

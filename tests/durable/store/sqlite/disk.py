@@ -11,14 +11,21 @@ from typing import Final
 
 import attrs
 
-__all__ = ["Disk", "File", "PowerCut"]
+__all__ = ["Disk", "File", "PowerCut", "Refusal"]
 
 SECTOR_BYTES: Final = 512
 """What a disk writes as a whole; a page of SQLite is eight of them."""
 
 
+WAL_HEADER_BYTES: Final = 32
+
+
 class PowerCut(Exception):
     """The power is off."""
+
+
+class Refusal(Exception):
+    """The disk has refused one thing, and takes the next."""
 
 
 @attrs.define
@@ -49,12 +56,13 @@ class File:
 
     def lose(self, rng: random.Random) -> None:
         """Be what a crash leaves."""
-        luck = rng.choice([0.1, 0.5, 0.9])
+        kept = rng.choice([0.0, 0.1, 0.5, 0.9, 1.0])
+        torn = kept + (1 - kept) * rng.choice([0.0, 0.5, 1.0])
         for offset, data in self.unsynced:
             fate = rng.random()
-            if fate < luck / 2:
+            if fate < kept:
                 _apply(self.durable, offset, data)
-            elif fate < luck and data is not None:
+            elif fate < torn and data is not None:
                 _tear(self.durable, offset, data, rng)
         self.live = bytearray(self.durable)
         self.unsynced.clear()
@@ -86,6 +94,13 @@ class Disk:
     Args:
       rng: decides what a crash leaves.
       is_honest: whether a sync is one. A disk that lies is to show that a test can fail.
+
+    Attributes:
+      files: by name.
+      is_on: whether there is power.
+      is_void: whether nobody listens any more.
+      steps: what was written, truncated, synced and deleted.
+      frame_syncs: how many syncs made something of a write-ahead log durable.
     """
 
     def __init__(self, rng: random.Random, *, is_honest: bool = True) -> None:
@@ -93,20 +108,24 @@ class Disk:
         self.is_on = True
         self.is_void = False
         self.steps = 0
+        self.frame_syncs = 0
         self._rng = rng
         self._is_honest = is_honest
         self._deleted: dict[str, File] = {}
         self._steps_left: int | None = None
+        self._is_power = True
 
-    def fail_after(self, steps: int | None) -> None:
-        """Let the power go at that many writes, truncations, syncs and deletions from now; None for never."""
+    def fail_after(self, steps: int, *, is_power: bool = True) -> None:
+        """Let the power go at that many writes, truncations, syncs and deletions from now, or one of them be refused."""
         self._steps_left = steps
+        self._is_power = is_power
 
     def step(self) -> None:
         """One thing that a crash may come before.
 
         Raises:
           PowerCut: here it comes.
+          Refusal: this one is not done, or not wholly.
         """
         self.check()
         if self.is_void:
@@ -115,6 +134,9 @@ class Disk:
         if self._steps_left is not None:
             self._steps_left -= 1
             if self._steps_left < 0:
+                self._steps_left = None
+                if not self._is_power:
+                    raise Refusal
                 self.is_on = False
                 raise PowerCut
 
@@ -129,9 +151,15 @@ class Disk:
         return self.files[name]
 
     def sync(self, name: str, file: File) -> None:
-        """Make a file durable, and its name, as SQLite does for its logs."""
-        self.step()
+        """Make a file durable, and its name, as SQLite does for its logs. A crash may come before it, or behind it."""
+        try:
+            self.step()
+        except PowerCut:
+            if self._is_honest and self._rng.random() < 0.5:
+                file.sync()
+            raise
         if self._is_honest and not self.is_void:
+            self.frame_syncs += any(offset >= WAL_HEADER_BYTES for offset, _ in file.unsynced) and name.endswith("-wal")
             file.sync()
             file.has_name = True
             self._deleted.pop(name, None)
@@ -151,6 +179,10 @@ class Disk:
         file = self.files.pop(name)
         if not is_durable and file.has_name:
             self._deleted[name] = file
+
+    def spare(self) -> None:
+        """Let nothing fail."""
+        self._steps_left = None
 
     def cut(self) -> None:
         """No power. What a process that is dead already still says is not heard, and raises nothing in its destructors."""

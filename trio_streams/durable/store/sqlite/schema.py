@@ -10,7 +10,7 @@ from trio_streams.durable.store.base import StoreError
 from trio_streams.durable.store.sqlite.config import SqliteConfig
 from trio_streams.durable.store.sqlite.database import Database
 
-__all__ = ["APPLICATION_ID", "PAGE_BYTES", "VERSION", "prepare_reader", "prepare_writer", "sync_directory"]
+__all__ = ["APPLICATION_ID", "BUSY_MS", "PAGE_BYTES", "VERSION", "prepare_reader", "prepare_writer", "sync_directory"]
 
 VERSION: Final = 1
 """Of the tables, in `user_version`."""

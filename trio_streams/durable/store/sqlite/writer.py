@@ -13,7 +13,7 @@ from trio_streams.durable.store.base import Change, StoreError
 from trio_streams.durable.store.sqlite.batch import Batch
 from trio_streams.durable.store.sqlite.config import SqliteConfig
 from trio_streams.durable.store.sqlite.database import Database
-from trio_streams.durable.store.sqlite.schema import PAGE_BYTES
+from trio_streams.durable.store.sqlite.schema import BUSY_MS, PAGE_BYTES
 from trio_streams.durable.store.sqlite.trimming import give_back, trim
 
 __all__ = ["CHANGE_OVERHEAD_BYTES", "Listener", "Writer", "cost_bytes"]
@@ -23,6 +23,10 @@ CHANGE_OVERHEAD_BYTES: Final = 1024
 
 TRANSACTION_OVERHEAD_BYTES: Final = 8 * PAGE_BYTES
 """What a transaction writes to the log beside its bytes: the leaves that it touches, and what is above them."""
+
+RESTART_MS: Final = 250
+"""How long the log's restart waits for readers. Ours are done in a few milliseconds; somebody else's copy may take longer,
+and is not worth more than this once in `max_wal_bytes`."""
 
 MAX_DROPPED: Final = 65_536
 """Streams whose dropped start is remembered. Forgetting one costs a row of `garbage` more, and nothing else."""
@@ -129,7 +133,9 @@ class Writer:
         self._unwatched_bytes = 0
         ((_, pages, _),) = self._database.execute("PRAGMA wal_checkpoint(PASSIVE)")
         if pages * PAGE_BYTES > limit:
+            self._database.execute(f"PRAGMA busy_timeout={RESTART_MS}")
             self._database.execute("PRAGMA wal_checkpoint(RESTART)")
+            self._database.execute(f"PRAGMA busy_timeout={BUSY_MS}")
 
     def _take(self, *, is_waiting: bool) -> Batch:
         """The next group: what is queued, up to the limits. Empty where nothing is queued, or the end has come."""
