@@ -254,9 +254,11 @@ class Machine:
         Args:
           state: of the stream.
           position: in front of what is read.
-          max_bytes: what should fit; None for `max_read_bytes`.
+          max_bytes: what should fit, where that is less than `max_read_bytes`.
         """
-        limit = self._limits.max_read_bytes if max_bytes is None else max_bytes
+        limit = self._limits.max_read_bytes
+        if max_bytes is not None and max_bytes < limit:
+            limit = max_bytes
         pieces, end = yield from read_range(state, position, state.durable.tail, limit)
         check_alive(state)
         durable = state.durable

@@ -57,8 +57,8 @@ class StreamState:
     """
 
     __slots__ = (
-        "durable", "durable_version", "follower", "is_current", "is_failed", "is_json", "is_removed", "listeners", "pending", "pins",
-        "producers", "record", "segments", "touched_at", "unsettled", "version",
+        "durable", "durable_version", "follower", "is_current", "is_failed", "is_json", "is_removed", "listeners", "pending",
+        "pins", "producers", "record", "segments", "touched_at", "unsettled", "version",
     )  # fmt: skip
 
     def __init__(self, stored: Stored, segments: tuple[Segment, ...]) -> None:

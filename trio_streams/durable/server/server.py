@@ -110,7 +110,7 @@ class DurableServer(LocalOperations):
         return is_handled
 
     def replay_log(self, prefix: str = "") -> ReplayLog:
-        """A log for the runs of durable procedures: `serve(app, url, replay_log=server.replay_log())`.
+        """A log for the runs of durable procedures: `serve(app, url, replay_log=server.replay_log("runs/"))`.
 
         Whoever may append to these streams over HTTP can break a run, though not forge a place in it: let the application
         alone write below `prefix`.
