@@ -94,6 +94,26 @@ class Driver:
         except StoreError as exc:
             raise unavailable() from exc
 
+    def run_nowait(self, operation: needs.Running[T]) -> T | None:
+        """Run an operation on a store that always has room and whose changes are durable at once.
+
+        Returns:
+          Its result; None where something else has to be waited for, and it was given up before it decided anything.
+
+        Raises:
+          Refused: as `run`.
+        """
+        try:
+            need = next(operation)
+            while isinstance(need, needs.Room):
+                need = operation.send(None)
+        except StopIteration as stop:
+            return stop.value  # type: ignore[no-any-return]
+        except StoreError as exc:
+            raise unavailable() from exc
+        operation.close()
+        return None
+
     async def _wait_room(self, _: needs.Room) -> None:
         await self._store.wait_room()
 
