@@ -35,6 +35,7 @@ from trio_streams.durable.protocol.sequencer import ProducerProgress as Producer
 from trio_streams.durable.server.access import require_bearer as require_bearer
 from trio_streams.durable.server.config import DurableConfig as DurableConfig
 from trio_streams.durable.server.local import StreamChunk as StreamChunk
+from trio_streams.durable.server.opening import open_replay_log as open_replay_log
 from trio_streams.durable.server.server import DurableServer as DurableServer
 from trio_streams.durable.server.serving import serve_durable as serve_durable
 from trio_streams.durable.store.base import StoreError as StoreError

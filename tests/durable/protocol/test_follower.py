@@ -169,7 +169,7 @@ def test_failures_without_progress_come_to_an_end() -> None:
 
 
 @pytest.mark.parametrize(("live", "expected"), [("long-poll", [True, True, True, False]), (False, [True, False])])
-def test_who_follows_waits_for_a_server_to_come_back(live: Any, expected: list[bool]) -> None:
+def test_who_follows_waits_for_a_server_to_come_back(live: LiveMode, expected: list[bool]) -> None:
     """Once it was answered a live reader is patient for `max_outage` seconds, however many attempts that takes."""
     machine = follower(live, retry=RetryOptions(max_retries=1), config=ReaderConfig(max_outage=100.0))
     assert head(machine, stream_next_offset="3")

@@ -357,18 +357,6 @@ def test_creations_at_once_are_bounded() -> None:
     assert (caught.value.status, rig.machine.stream_count) == (429, 1)
 
 
-def test_an_append_at_once() -> None:
-    """A loaded stream is appended to without a wait; one that has to be looked for, or is over, is left to `append`."""
-    rig = make(ttl_seconds=5)
-    operation = Append("a", "text/plain")
-    appended = rig.machine.append_nowait(operation, b"ab")
-    assert appended is not None
-    assert appended.tail == 2
-    assert rig.machine.append_nowait(Append("b", "text/plain"), b"ab") is None
-    rig.now += 6
-    assert rig.machine.append_nowait(operation, b"ab") is None
-
-
 def test_a_duplicate_waits_for_its_original() -> None:
     """What was appended before is said to be so when it is durable, and not earlier."""
     rig = make()
@@ -407,3 +395,15 @@ def test_what_is_not_kept_is_gone() -> None:
     state = rig.run(rig.machine.find("a"))
     rig.machine.leave(state)
     assert state.touched_at == START + 5
+
+
+@pytest.mark.parametrize(("asked", "size"), [(None, 4), (2, 2), (9, 4)])
+def test_a_chunk_may_be_smaller_than_a_read(asked: int | None, size: int) -> None:
+    """Who follows takes history in smaller pieces, but never larger ones than a read's."""
+    rig = Rig(MachineLimits(max_read_bytes=4))
+    rig.run(rig.machine.create(Create("a", "text/plain")))
+    for _ in range(8):
+        rig.run(rig.machine.append(Append("a", "text/plain"), b"x"))
+    state, position = rig.run(rig.machine.follow(Read("a", Start.BEGINNING, "sse")))
+    chunk = rig.run(rig.machine.read_chunk(state, position, asked))
+    assert sum(map(len, chunk.pieces)) == chunk.end == size
