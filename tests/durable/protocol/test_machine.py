@@ -8,7 +8,7 @@ import pytest
 from tests.durable.protocol.driving import START, Rig
 from tests.durable.protocol.streams import append, make, read, refusal
 from trio_streams.durable.protocol.json_messages import to_array
-from trio_streams.durable.protocol.machine import MachineLimits, is_over
+from trio_streams.durable.protocol.machine import MachineLimits, is_over, read_range
 from trio_streams.durable.protocol.needs import NewId, Settle
 from trio_streams.durable.protocol.operations import Append, Create, Fork, List, Read, Start
 from trio_streams.durable.protocol.refusals import Refused
@@ -407,3 +407,16 @@ def test_a_chunk_may_be_smaller_than_a_read(asked: int | None, size: int) -> Non
     state, position = rig.run(rig.machine.follow(Read("a", Start.BEGINNING, "sse")))
     chunk = rig.run(rig.machine.read_chunk(state, position, asked))
     assert sum(map(len, chunk.pieces)) == chunk.end == size
+
+
+def test_what_is_dropped_during_a_read() -> None:
+    """A read that retention overtakes ends before the gap, or is 410; never has it bytes at another one's offset."""
+    rig = Rig(MachineLimits(max_read_bytes=2))
+    rig.run(rig.machine.create(Create("a", "text/plain")))
+    for data in (b"ab", b"cd", b"ef"):
+        append(rig, data)
+    entries = rig.store._streams[_number(rig)].entries
+    del entries[1]
+    assert rig.run(read_range(rig.run(rig.machine.find("a")), 0, 6, 100)) == ([b"ab"], 2)
+    refused = refusal(rig, rig.machine.read(Read("a", 2)))
+    assert (refused.status, dict(refused.headers)) == (410, {"stream-earliest-offset": "0000000000000004"})

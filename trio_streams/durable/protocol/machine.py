@@ -222,7 +222,7 @@ class Machine:
             raise StoreError(f"it is not known whether {state.record.path!r} is there")
         if not state.is_removed and not state.record.is_deleted:
             change, steps = removal(state, ancestors)
-            self.registry.submit(change, steps)
+            self.registry.submit_unawaited(change, steps)
             self.stream_count -= len(change.removals)
 
     def read(self, operation: Read) -> Running[Chunk]:
@@ -253,7 +253,7 @@ class Machine:
         state.touch(now)
         record = state.record
         if record.ttl_seconds is not None and now - record.touched_at >= record.ttl_seconds / _TOUCH_PARTS:
-            self.registry.submit(*touch(state))
+            self.registry.submit_unawaited(*touch(state))
         return state, _position(operation.start, state.durable)
 
     def leave(self, state: StreamState) -> None:
@@ -311,7 +311,7 @@ def read_range(state: StreamState, start: int, end: int, max_bytes: int) -> Runn
     """The bytes of [start, end) that fit, and one entry at least, with the position behind them.
 
     Raises:
-      Refused: 400: `start` lies within a message.
+      Refused: 400: `start` lies within a message; 410: it has been dropped meanwhile.
     """
     pieces: list[bytes] = []
     size, position = 0, start
@@ -322,6 +322,10 @@ def read_range(state: StreamState, start: int, end: int, max_bytes: int) -> Runn
             if not entries:
                 return pieces, position
             for entry in entries:
+                if entry.position > position:  # it is not kept any more
+                    if pieces:
+                        return pieces, position
+                    raise refusals.retention_gone(state.record.path, entry.position)
                 if entry.position < position and state.is_json:
                     raise refusals.bad_request("offset", "the offset is none that this server gave")
                 piece = entry.data

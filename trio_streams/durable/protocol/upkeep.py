@@ -12,9 +12,9 @@ from typing import Final
 
 import attrs
 
-from trio_streams.durable.protocol.needs import Expired, Listing, ReadEntries, Running, Settle
+from trio_streams.durable.protocol.needs import Expired, Listing, ReadEntries, Running
 from trio_streams.durable.protocol.registry import Registry, touch
-from trio_streams.durable.protocol.states import Pending, Step, StreamState
+from trio_streams.durable.protocol.states import Step, StreamState
 from trio_streams.durable.store.base import Change, StreamRecord
 
 __all__ = ["SLICE_ITEMS", "Upkeep"]
@@ -74,7 +74,6 @@ class Upkeep:
         while True:
             now = self._clock()
             records: Sequence[StreamRecord] = yield Expired(now, _SWEEP_ITEMS)
-            pending: dict[int, Pending] = {}
             is_progress = False
             for record in records:
                 state = yield from self._registry.load(record.path)
@@ -86,10 +85,7 @@ class Upkeep:
                 elif not self._keep(state, now):
                     continue
                 is_progress = True
-                if state.pending is not None:
-                    pending[id(state.pending)] = state.pending
-            for one in pending.values():
-                yield Settle(one)
+            yield from self._registry.settle_unawaited()
             if not is_progress or len(records) < _SWEEP_ITEMS:
                 return count
 
@@ -99,7 +95,7 @@ class Upkeep:
             state.touch(now)
         if state.touched_at <= state.record.touched_at:
             return False
-        self._registry.submit(*touch(state))
+        self._registry.submit_unawaited(*touch(state))
         return True
 
     def trim(self) -> Running[None]:
@@ -112,6 +108,10 @@ class Upkeep:
         grown, self._grown = self._grown, {}
         for path in grown:
             yield from self._trim_stream(path)
+        yield from self._trim_slice()
+        yield from self._registry.settle_unawaited()
+
+    def _trim_slice(self) -> Running[None]:
         for _ in range(0, SLICE_ITEMS, _SWEEP_ITEMS):
             records: Sequence[StreamRecord] = yield Listing("", self._after, _SWEEP_ITEMS)
             for record in records:
@@ -142,7 +142,7 @@ class Upkeep:
         start = yield from self._kept_from(state, oldest)
         if start > state.record.start and state.is_current and not state.is_removed and not state.record.references:
             record = attrs.evolve(state.record, start=start)
-            self._registry.submit(Change(records=[record]), [Step(state, record)])
+            self._registry.submit_unawaited(Change(records=[record]), [Step(state, record)])
             self.note_growth(record)
 
     def _kept_from(self, state: StreamState, oldest: float | None) -> Running[int]:
