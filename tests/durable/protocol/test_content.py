@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import inf
+
 import pytest
 
 from trio_streams.core.errors import LocalProtocolError
@@ -21,13 +23,23 @@ def test_values_of_several_arrays() -> None:
     assert values == [1, [2], 12345678901234567890123]
 
 
-@pytest.mark.parametrize("part", [b"[1", b"{}", b"1", b"[1]]", b'["\xff"]', b"[NaN]", b"[1e999]", b"null"])
+@pytest.mark.parametrize(
+    "part", [b"[1", b"{}", b"1", b"[1]]", b'["\xff"]', b"[NaN]", b"null", b'{"\\ud800":1}', b"[" * 100_000]
+)
 def test_what_is_no_array_of_json(part: bytes) -> None:
     """A body that is cut, corrupt or no array is an error, and never an empty list."""
     with pytest.raises(DurableStreamError, match="no JSON array") as caught:
         decode_batch([part], "http://x/?token=secret")
     assert caught.value.code == "PARSE_ERROR"
     assert "secret" not in str(caught.value)
+
+
+def test_json_that_is_unusual() -> None:
+    """What servers take for JSON stops no reader: numbers beyond what Python has, and halves of UTF-16 pairs."""
+    values = decode_batch(
+        [b"[1e999, -1e999]", b"[" + b"9" * 5000 + b"]", rb'["\ud83d", 5]', b"[" + b"9" * 400 + b"]"], ""
+    )
+    assert values == [inf, -inf, inf, "\ud83d", 5, 10**400 - 1]
 
 
 def test_a_character_across_pieces() -> None:

@@ -12,7 +12,11 @@ from trio_streams.durable.protocol.json_messages import MAX_DEPTH, join_messages
 from trio_streams.durable.protocol.refusals import Refused
 
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text('aé"\\[]{}'),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text('aé"\\[]{}\ud83d'),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text("k]}", max_size=3), inner, max_size=4),
     max_leaves=20,
 )
@@ -28,11 +32,18 @@ JSON = st.recursive(
         (b"[]", []),
         (b" 1e999 ", [b"1e999"]),
         ('"é"'.encode(), ['"é"'.encode()]),
+        (rb'"\ud83d"', [rb'"\ud83d"']),
+        (
+            rb' [ "\uDE00\n" , [ "\\\ud83d"],{"\ud83d":"\\ud83d"} ]',
+            [rb'"\uDE00\n"', rb'[ "\\\ud83d"]', rb'{"\ud83d":"\\ud83d"}'],
+        ),
     ],
 )
 def test_bytes_are_preserved(body: bytes, messages: list[bytes]) -> None:
-    """One level is flattened, and every message is the very bytes that were sent."""
+    """One level is flattened, and every message is the very bytes that were sent, halves of UTF-16 pairs included."""
     assert split_body(body) == messages
+    if messages:
+        assert len(message_ends(join_messages(messages))) == len(messages)
 
 
 @pytest.mark.parametrize(
@@ -44,6 +55,9 @@ def test_bytes_are_preserved(body: bytes, messages: list[bytes]) -> None:
         (b"[1] 2", "not JSON"),
         (b"NaN", "not JSON"),
         (b"\xef\xbb\xbf1", "not JSON"),
+        (rb'"\ud8"', "not JSON"),
+        (rb'["\ud800",]', "not JSON"),
+        (rb'"\ud800" \\', "not JSON"),
         (b'"\xff"', "not UTF-8 at byte 1"),
         (b'[{"\xc3":1}]', "not UTF-8 at byte 3"),
         (b"[" * 100_000 + b"]" * 100_000, f"deeper than {MAX_DEPTH}"),

@@ -223,3 +223,20 @@ def test_dropping_one_that_was_replaced() -> None:
     known = load(rig, registry, "a")
     registry.drop(state)
     assert registry.get_nowait("a") is known
+
+
+def test_what_nobody_waits_for() -> None:
+    """A change without anybody who waits is waited for later, once, and then its stream can be forgotten."""
+    rig, registry = make("a", "b", "c", max_loaded=1, ttl_seconds=60)
+    rig.store.is_late = True
+    states = [load(rig, registry, path) for path in "ab"]
+    for state in states:
+        registry.submit_unawaited(*touch(state))
+    pending = states[1].pending
+    assert pending is not None
+    registry.settle(pending)
+    rig.run(registry.settle_unawaited())
+    assert [state.pending for state in states] == [None, None]
+    assert list(registry.settle_unawaited()) == []
+    load(rig, registry, "c")
+    assert len(registry) == 1

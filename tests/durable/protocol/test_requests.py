@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from trio_streams.durable.protocol.answers import format_time
 from trio_streams.durable.protocol.operations import Append, Create, Delete, Fork, Head, List, Read, Start
 from trio_streams.durable.protocol.refusals import Refused
 from trio_streams.durable.protocol.requests import MAX_INTEGER, parse_request, parse_time
@@ -164,7 +165,15 @@ def test_bad_limits(limit: str) -> None:
 
 @pytest.mark.parametrize(
     ("path", "status"),
-    [("x" * 1025, 400), ("a\nb", 400), ("a/./b", 400), ("..", 400), ("__ds", 404), ("__ds/jwks.json", 404)],
+    [
+        ("x" * 1025, 400),
+        ("a\ufffd", 400),
+        ("a\nb", 400),
+        ("a/./b", 400),
+        ("..", 400),
+        ("__ds", 404),
+        ("__ds/jwks.json", 404),
+    ],
 )
 def test_paths_that_can_be_nobodys(path: str, status: int) -> None:
     """Reserved paths hold no stream, and neither do those that could be taken for another one."""
@@ -239,3 +248,16 @@ def test_what_is_no_time(text: str) -> None:
     """Other forms, and days that do not exist, are refused, and the message names the field."""
     with pytest.raises(Refused, match="Stream-Expires-At is a time of RFC 3339"):
         parse_time("Stream-Expires-At", text)
+
+
+def test_the_last_time() -> None:
+    """A time that would be rounded to the year 10000 stays before it."""
+    assert format_time(parse_time("t", "9999-12-31T23:59:59.999999999Z")) == "9999-12-31T23:59:59.999Z"
+
+
+@pytest.mark.parametrize("method", ["PUT", "POST"])
+def test_encoded_bodies(method: str) -> None:
+    """A body that has to be decoded is refused, since nobody would; `identity` is none."""
+    refused = refusal(method, content_encoding="gzip")
+    assert (refused.status, dict(refused.headers)) == (415, {"accept-encoding": "identity"})
+    parse(method, content_encoding=" Identity ")

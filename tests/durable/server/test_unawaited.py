@@ -44,7 +44,7 @@ async def test_streams_that_were_read_can_be_forgotten(tmp_path: Path) -> None:
             await server.read(str(number))
         registry = server._machine.registry
         with trio.fail_after(30):
-            while any(state.pending is not None for state in registry._by_path.values()):
+            while any(state.pending is not None for state in registry._by_path.values()):  # noqa: ASYNC110 - its work
                 await trio.sleep(0.02)
         for number in range(20):
             await server.create(f"new {number}")

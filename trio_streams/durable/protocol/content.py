@@ -6,8 +6,9 @@ Spec: Durable Streams §9.
 from __future__ import annotations
 
 import codecs
+import json
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -18,6 +19,9 @@ from trio_streams.durable.protocol.reading import Piece, is_json, is_text
 from trio_streams.durable.types import StreamEvent
 
 __all__ = ["decode_batch", "decode_text", "event_maker", "text_decoder"]
+
+_MAX_DIGITS: Final = 4_300
+"""Of an integer, which Python takes a time to read that grows with their square."""
 
 _decode_array = msgspec.json.Decoder(list[Any]).decode
 
@@ -36,11 +40,30 @@ def decode_batch(parts: Sequence[bytes], url: str) -> list[Any]:
     for part in parts:
         if part:
             try:
-                values += _decode_array(part)
-            except (msgspec.DecodeError, UnicodeDecodeError) as exc:
+                values += _decode_json(part)
+            except (ValueError, RecursionError) as exc:
                 what = f"{len(part)} bytes of {public_url(url)} are no JSON array: {exc}"
                 raise DurableStreamError(what, code="PARSE_ERROR") from exc
     return values
+
+
+def _decode_json(part: bytes) -> list[Any]:
+    try:
+        return _decode_array(part)
+    except msgspec.DecodeError:
+        # It is stricter than JSON: halves of UTF-16 pairs, and numbers that are too large for it, are none of its.
+        values = json.loads(part, parse_constant=_refuse, parse_int=_parse_integer)
+        if not isinstance(values, list):
+            raise
+        return values
+
+
+def _refuse(constant: str) -> object:
+    raise ValueError(f"{constant} is no JSON")
+
+
+def _parse_integer(digits: str) -> int | float:
+    return int(digits) if len(digits) <= _MAX_DIGITS else float(digits)
 
 
 def text_decoder(encoding: str) -> codecs.IncrementalDecoder:

@@ -46,6 +46,8 @@ _TIME: Final = re.compile(
     r"(\d{4}-\d\d-\d\d)[Tt]((?:[01]\d|2[0-3]):[0-5]\d:(?:[0-5]\d|60))(?:\.(\d{1,9}))?([Zz]|[+-](?:[01]\d|2[0-3]):[0-5]\d)",
     re.ASCII,
 )
+_LAST_TIME: Final = 253_402_300_799.9995
+"""The last millisecond of the year 9999: what is behind it has no name."""
 _Fields = Mapping[str, str]
 
 
@@ -94,6 +96,9 @@ def stream_path(path: str, root: str) -> str:
         )
     if not below.isprintable():
         raise bad_request("path", "the path holds a control character")
+    if "\ufffd" in below:
+        # What bytes that are no text were decoded to: two such paths must not be one stream.
+        raise bad_request("path", "the path is not UTF-8")
     if "." in below and not {".", ".."}.isdisjoint(below.split("/")):
         raise bad_request("path", "the path holds a segment '.' or '..'")
     return below
@@ -103,6 +108,7 @@ def _parse_create(path: str, fields: _Fields, _: RequestHead, root: str) -> Crea
     ttl, expires = fields.get("stream-ttl"), fields.get("stream-expires-at")
     if ttl is not None and expires is not None:
         raise bad_request("Stream-TTL", "Stream-TTL and Stream-Expires-At exclude each other")
+    _check_encoding(fields)
     fork = _parse_fork(fields, root)
     return Create(
         path,
@@ -123,6 +129,16 @@ def _parse_content_type(fields: _Fields) -> str | None:
     return value
 
 
+def _check_encoding(fields: _Fields) -> None:
+    """A body that is stored as it came would be read without what says how it was encoded."""
+    encoding = fields.get("content-encoding")
+    if encoding is not None and encoding.strip().lower() not in {"", "identity"}:
+        message = f"a body comes without Content-Encoding, not as {encoding[:64]!r}"
+        raise Refused(
+            415, "INVALID_ARGUMENT", message, [("accept-encoding", "identity")], {"field": "Content-Encoding"}
+        )
+
+
 def _parse_fork(fields: _Fields, root: str) -> Fork | None:
     source, offset = fields.get("stream-forked-from"), fields.get("stream-fork-offset")
     sub_offset = fields.get("stream-fork-sub-offset")
@@ -141,6 +157,7 @@ def _parse_fork(fields: _Fields, root: str) -> Fork | None:
 
 
 def _parse_append(path: str, fields: _Fields, _: RequestHead, __: str) -> Append:
+    _check_encoding(fields)
     seq = fields.get("stream-seq")
     if seq is not None and (not seq or len(seq) > _MAX_NAME_CHARACTERS):
         raise _bad_length("Stream-Seq", len(seq))
@@ -202,7 +219,7 @@ def parse_time(field: str, text: str) -> float:
         except (ValueError, OverflowError):
             pass
         else:
-            return whole + float(f"0.{fraction or 0}")
+            return min(whole + float(f"0.{fraction or 0}"), _LAST_TIME)
     raise bad_request(field, f"{field} is a time of RFC 3339, and not {text[:64]!r}")
 
 
