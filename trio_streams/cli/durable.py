@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Callable
 from functools import partial
 from typing import Final
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -17,7 +18,7 @@ from trio_streams.cli.items import line
 from trio_streams.cli.output import Output
 from trio_streams.cli.process import UsageError, run
 from trio_streams.cli.remote import AddParser
-from trio_streams.durable import AsyncDurableStream, Endpoint
+from trio_streams.durable import AsyncDurableStream, DurableConfig, Endpoint
 from trio_streams.durable.types import HeadResult
 
 __all__ = ["add_durable"]
@@ -93,7 +94,7 @@ async def _remove(arguments: argparse.Namespace) -> None:
 
 async def _list(arguments: argparse.Namespace) -> None:
     output, after = Output(), ""
-    endpoint = Endpoint(arguments.url.rstrip("/") + "/", headers=read_token(arguments))
+    endpoint = Endpoint(_root_of(arguments.url), headers=read_token(arguments))
     try:
         while True:
             params = {"prefix": arguments.prefix, "after": after, "limit": str(_PAGE)}
@@ -110,6 +111,12 @@ async def _list(arguments: argparse.Namespace) -> None:
             after = page.next
     finally:
         await endpoint.aclose()
+
+
+def _root_of(url: str) -> str:
+    """Below which a server's streams are: where servers of ours have them, unless the URL says more than where it is."""
+    path = urlsplit(url).path
+    return url.rstrip("/") + (DurableConfig().root if path in {"", "/"} else "/")
 
 
 class _Page(msgspec.Struct):

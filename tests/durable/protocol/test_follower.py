@@ -125,9 +125,11 @@ def test_now_is_fixed_by_the_first_head() -> None:
     assert machine.request(9.0) == {"offset": "8"}
 
 
-@pytest.mark.parametrize("fields", [{}, {"stream_next_offset": ""}])
-def test_an_answer_without_an_offset_is_an_error(fields: dict[str, Any]) -> None:
-    """Without an offset nobody can go on."""
+@pytest.mark.parametrize(
+    "fields", [{}, {"stream_next_offset": ""}, {"stream_next_offset": "1", "content_encoding": "gzip"}]
+)
+def test_an_answer_that_can_not_be_used_is_an_error(fields: dict[str, Any]) -> None:
+    """Without an offset nobody can go on, and bytes that somebody has compressed are not the stream's."""
     machine = follower()
     assert head(machine, **fields)
     assert machine.phase is Phase.ENDED

@@ -35,6 +35,11 @@ __all__ = ["Endpoint", "Failure", "Refusable", "Repeat", "RetryOptions", "find_f
 _MAX_REFUSAL_BYTES: Final = 4_096
 """As much of a refusal's body as is read to explain it."""
 
+_UNENCODED: Final = {"accept-encoding": "identity"}
+"""Without it a cache on the way may compress what it likes."""
+
+_EVENTS: Final = {"accept": "text/event-stream", "cache-control": "no-store"}
+
 Refusable = ClientExchange | HttpGet
 """An answer, whose body may explain its status."""
 
@@ -162,12 +167,12 @@ class Endpoint:
           ConnectionLost, RemoteProtocolError, LocalProtocolError: as `HttpClient.request`.
         Cancellation: the connection is closed.
         """
-        url, pairs = await self._resolve({}, params)
+        url, pairs = await self._resolve(_UNENCODED, params)
         return await self._http().start_exchange("GET", url, headers=pairs)
 
     async def open_events(self, params: Mapping[str, str]) -> HttpGet:
         """As `open_exchange`, on a connection of its own, for events: reads of it can be cancelled without a loss."""
-        url, pairs = await self._resolve({"accept": "text/event-stream", "cache-control": "no-store"}, params)
+        url, pairs = await self._resolve({**_EVENTS, **_UNENCODED}, params)
         return await self._http().open_get(url, headers=pairs)
 
     async def ask_on_error(self, error: Exception, attempts: Attempts) -> bool:

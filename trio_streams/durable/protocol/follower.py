@@ -180,7 +180,11 @@ class Follower:
         if status not in {200, _NO_CONTENT}:
             return False
         self.status, self.fields = status, fields
-        if self.mode is Mode.SSE and status == 200:
+        encoding = fields.get("content-encoding", "").strip().lower()
+        if encoding not in {"", "identity"}:
+            what = f"an answer comes with Content-Encoding {encoding[:64]!r}, which was not asked for"
+            self._fail(what, code="PROTOCOL_ERROR")
+        elif self.mode is Mode.SSE and status == 200:
             self._open_events(fields, now)
         else:
             self._open_body(fields)

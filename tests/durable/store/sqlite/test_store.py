@@ -127,9 +127,11 @@ async def test_changes_that_gather_become_one_transaction(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("error", [StoreError("the disk is full"), OverflowError("too large")], ids=repr)
-async def test_what_fails_fails_all_behind_it(tmp_path: Path, error: Exception) -> None:
+async def test_what_fails_fails_all_behind_it(
+    tmp_path: Path, error: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
     """A failed commit fails its waiters, those whose changes were queued behind it, and whatever is tried after that;
-    what was durable can still be read, and another opening works."""
+    what was durable can still be read, the log says what happened, and another opening works."""
     async with _gated(tmp_path) as (store, gate):
         stream_id = await _write(store, 5)
         gate.may_commit.clear()
@@ -147,6 +149,8 @@ async def test_what_fails_fails_all_behind_it(tmp_path: Path, error: Exception) 
             await store.new_id()
         assert await store.get(stream_id) == Stored(_record(stream_id, 5))
         assert len(await store.read(stream_id, 0, 5, max_bytes=10)) == 1
+    (record,) = caplog.records
+    assert (record.levelname, str(error) in record.getMessage()) == ("ERROR", True)
     async with open_sqlite_store(tmp_path) as again:
         assert await again.get(stream_id) == Stored(_record(stream_id, 5))
         await _write(again)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -22,6 +23,8 @@ from trio_streams.durable.store.sqlite.writer import cost_bytes
 __all__ = ["SqliteStore", "open_sqlite_store"]
 
 T = TypeVar("T")
+
+_LOG: Final = logging.getLogger("trio_streams")
 
 LOCK_RETRY: Final = 0.05
 """Seconds between two looks at a lock that another process holds."""
@@ -205,6 +208,12 @@ class SqliteStore:
 
     def _on_failed(self, error: StoreError) -> None:
         self._error = error
+        if not self._is_closing:
+            _LOG.error(
+                "the store in %s has failed: it can be read, and takes nothing until it is opened again: %s",
+                self._files.directory,
+                error,
+            )
         pending, self._pending = self._pending, deque()
         self._pending_bytes = 0
         for commit in pending:
