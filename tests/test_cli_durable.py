@@ -107,6 +107,27 @@ def test_streams_are_listed_and_removed(site: Site, capfd: pytest.CaptureFixture
     assert (code, output) != (0, "")
 
 
+def test_streams_are_listed_by_the_address_alone(site: Site, capfd: pytest.CaptureFixture[str]) -> None:
+    """A server's address stands for where servers have their streams."""
+    site.put("by-address")
+    address = site.root.removesuffix("/v1/stream/")
+    for url in (address, f"{address}/"):
+        assert command(capfd, "durable", "ls", url, "--prefix", "by-addr") == (0, "by-address\n", "")
+
+
+def test_a_tail_prints_the_bytes_that_were_appended(site: Site) -> None:
+    """Line ends of any kind come through while a text is followed."""
+    url = site.put("ends", content_type="text/plain")
+    program = [sys.executable, "-m", "trio_streams", "durable", "tail", url]
+    with subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=ROOT) as process:
+        assert process.stdout is not None
+        site.post("ends", b"first\n", content_type="text/plain")
+        assert process.stdout.readline() == b"first\n"
+        site.post("ends", b"a\r\nb\rc\n", content_type="text/plain")
+        site.close("ends")
+        assert process.communicate(timeout=PATIENCE)[0] == b"a\r\nb\rc\n"
+
+
 @needs_signals
 def test_a_tail_follows_until_it_is_interrupted(site: Site) -> None:
     """What comes is printed as it comes; Ctrl-C ends it, and the offset to go on from is said."""

@@ -41,7 +41,8 @@ async def _tail(arguments: argparse.Namespace) -> None:
     output, offset = Output(), arguments.offset
     async with open_stream(arguments) as stream:
         try:
-            async with stream.stream(offset=offset, live=arguments.live) as response:
+            # Not by events: they carry text with one kind of line end, and what is printed is what was appended.
+            async with stream.stream(offset=offset, live="long-poll" if arguments.live else False) as response:
                 async for event in response.iter_events(_mode(response.content_type)):
                     await output.write_bytes(_with_offset(event) if arguments.json else _plain(event.data))
                     offset = event.next_offset
