@@ -316,11 +316,16 @@ def test_what_is_over() -> None:
     assert is_over(state)
 
 
-def test_two_deletions_at_once() -> None:
-    """Of two deletions one does it; the other finds it done."""
+@pytest.mark.parametrize(("is_source_deleted", "left"), [(False, 1), (True, 0)])
+def test_two_deletions_at_once(is_source_deleted: bool, left: int) -> None:
+    """Of two deletions one does it; the other finds it done, also where the sources have gone with it."""
     rig = make(body=b"ab")
     rig.run(rig.machine.create(Create("f", fork=Fork("a"))))
-    rig.machine.registry.drop(rig.run(rig.machine.find("a")))
+    if is_source_deleted:
+        rig.run(rig.machine.delete("a"))
+    source = rig.run(rig.machine.registry.load("a"))
+    assert source is not None
+    rig.machine.registry.drop(source)
     slow = rig.machine.delete("f")
     need = next(slow)
     need = slow.send(rig.satisfy(need))
@@ -330,7 +335,7 @@ def test_two_deletions_at_once() -> None:
         while True:
             need = slow.send(result)
             result = rig.satisfy(need)
-    assert rig.machine.stream_count == 1
+    assert rig.machine.stream_count == left
 
 
 def test_counting_takes_as_many_looks_as_it_needs() -> None:

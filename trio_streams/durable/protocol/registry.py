@@ -115,6 +115,8 @@ class Registry:
         try:
             while (fork := pinned[-1].record.fork) is not None:
                 source = yield from self.load_id(fork.source_id)
+                if state.is_removed:
+                    return []  # by somebody who was faster, perhaps with all its sources
                 if source is None:
                     path = pinned[-1].record.path
                     raise StoreError(f"stream {fork.source_id}, the source of {path!r}, is missing in the store")
