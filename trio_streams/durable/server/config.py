@@ -66,7 +66,7 @@ class DurableConfig:
       max_producers_per_stream: idempotent producers that a stream knows; others are answered 429.
       max_waiting_readers: long-polls and event streams at a time; more are answered 429.
       max_stream_bytes: kept of one stream; the oldest entries beyond are dropped. None for all.
-      max_age: seconds that an entry is kept; None for ever.
+      max_age: seconds that an entry is kept; None for ever. A thousand streams are looked at each `sweep_interval`.
       sweep_interval: seconds between two looks for what has expired, and what need not be kept.
       max_appends_per_second: by one client; more are answered 429. None for no limit.
       cors: which pages may use the server; None for those of its own origin.
