@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 
 from tests.durable.protocol.driving import Rig
@@ -19,6 +21,10 @@ def make(*paths: str, max_loaded: int = 100, **changes: object) -> tuple[Rig, Re
     for path in paths:
         rig.run(rig.machine.create(Create(path, **changes), b"ab"))  # type: ignore[arg-type]
     return rig, Registry(rig.store, max_loaded)
+
+
+def _tell(told: list[bool], state: StreamState) -> None:
+    told.append(state.is_failed)
 
 
 def load(rig: Rig, registry: Registry, path: str) -> StreamState:
@@ -152,7 +158,7 @@ def test_a_source_that_is_missing(is_loaded: bool) -> None:
     if not is_loaded:
         registry.drop(state)
     with pytest.raises(StoreError, match="missing"):
-        rig.run(registry.lineage(state) if is_loaded else registry.load("f"))  # type: ignore[arg-type]
+        rig.run(registry.lineage(state) if is_loaded else registry.load("f"))
 
 
 def test_a_removed_state_is_waited_for() -> None:
@@ -198,7 +204,7 @@ def test_a_removal_that_is_not_durable_is_waited_for() -> None:
         rig.store.is_late = True
         deletion = rig.machine.delete("a")
         deletion.send(rig.satisfy(next(deletion)))
-        state.listeners.add(lambda told=told, state=state: told.append(state.is_failed))  # type: ignore[misc]
+        state.listeners.add(partial(_tell, told, state))
         rig.store.is_broken = is_broken
         if is_broken:
             with pytest.raises(StoreError):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given
@@ -207,7 +207,7 @@ def test_repeated_headers_are_joined() -> None:
 def test_times_of_rfc_3339(moment: datetime, minutes: int) -> None:
     """A time is understood in any zone, to the microsecond."""
     zone = f"{'-' if minutes < 0 else '+'}{abs(minutes) // 60:02}:{abs(minutes) % 60:02}"
-    expected = moment.replace(tzinfo=timezone.utc).timestamp() - minutes * 60
+    expected = moment.replace(tzinfo=UTC).timestamp() - minutes * 60
     assert abs(parse_time("t", moment.isoformat() + zone) - expected) < 1e-3
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import attrs
 
@@ -12,7 +13,7 @@ from trio_streams.durable.store.base import Entry, ProducerState, Stored, Stream
 RECORD = StreamRecord(stream_id=1, path="a", content_type="text/plain", created_at=0.0, touched_at=10.0)
 
 
-def make(**changes: object) -> StreamState:
+def make(**changes: Any) -> StreamState:
     return StreamState(Stored(attrs.evolve(RECORD, **changes)), ((1, 0, None),))
 
 

@@ -22,7 +22,7 @@ NUMBERS = [
 def test_limits_are_more_than_nothing(name: str, value: int) -> None:
     """A limit or time that is no amount is refused, and the error names the field."""
     with pytest.raises(ValueError, match=f"{name} must be more than 0, not {value}"):
-        DurableConfig(**{name: value})
+        DurableConfig(**dict[str, Any]({name: value}))
 
 
 @pytest.mark.parametrize("root", ["", "v1/", "/v1"])

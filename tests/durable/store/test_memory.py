@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import attrs
 import pytest
 
@@ -33,7 +35,16 @@ async def test_streams_are_found() -> None:
 
 @pytest.mark.parametrize(
     ("start", "end", "max_bytes", "found"),
-    [(0, 6, 100, 3), (0, 6, 3, 1), (0, 6, 5, 2), (0, 6, 1, 1), (2, 3, 100, 1), (3, 5, 100, 1), (4, 6, 100, 2), (6, 9, 9, 0)],
+    [
+        (0, 6, 100, 3),
+        (0, 6, 3, 1),
+        (0, 6, 5, 2),
+        (0, 6, 1, 1),
+        (2, 3, 100, 1),
+        (3, 5, 100, 1),
+        (4, 6, 100, 2),
+        (6, 9, 9, 0),
+    ],
 )
 async def test_reads(start: int, end: int, max_bytes: int, found: int) -> None:
     """Entries that overlap come whole, as many as fit and one at least."""
@@ -79,13 +90,14 @@ async def test_lists() -> None:
 async def test_expired() -> None:
     """What has expired is listed, unless it is deleted already."""
     store = MemoryStore()
-    for index, change in enumerate((
+    changes: list[dict[str, Any]] = [
         {"ttl_seconds": 5},
         {"expires_at": 12.0},
         {"ttl_seconds": 50, "expires_at": 99.0},
         {},
         {"ttl_seconds": 1, "is_deleted": True},
-    )):  # fmt: skip
+    ]
+    for index, change in enumerate(changes):
         store.submit(Change(records=[attrs.evolve(RECORD, stream_id=index, path=str(index), **change)]))
     assert [record.stream_id for record in await store.list_expired(11.9, limit=9)] == []
     assert {record.stream_id for record in await store.list_expired(15.0, limit=9)} == {0, 1}

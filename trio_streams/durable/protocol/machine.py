@@ -22,7 +22,7 @@ from trio_streams.durable.protocol.needs import ROOM, Expired, Listing, NewId, R
 from trio_streams.durable.protocol.operations import Append, Create, List, Read, Start
 from trio_streams.durable.protocol.registry import Registry, touch
 from trio_streams.durable.protocol.states import Step, StreamState
-from trio_streams.durable.store.base import Change, Store, StoreError, Stored, StreamRecord
+from trio_streams.durable.store.base import Change, Store, Stored, StoreError, StreamRecord
 
 __all__ = ["Chunk", "Created", "Following", "Machine", "MachineLimits"]
 
