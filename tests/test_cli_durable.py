@@ -13,6 +13,7 @@ import pytest
 
 from tests.cli_site import PATIENCE, ROOT, command, finish, lines_of, needs_signals, start
 from tests.durable.client.sites import Site, serve_in_thread
+from trio_streams.durable import DurableConfig, require_bearer
 
 
 @pytest.fixture(scope="module")
@@ -146,7 +147,19 @@ def test_wrong_use_of_serve(bind: str, capfd: pytest.CaptureFixture[str]) -> Non
 
 
 def test_a_token_is_sent(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody is there to take it, which is an error in one line."""
-    monkeypatch.setenv("TRIO_STREAMS_TOKEN", "secret")
+    """From the environment, or by its flag, which comes first; without one a guarded server refuses, in one line."""
+    with serve_in_thread(DurableConfig(authenticate=require_bearer({"secret"}))) as guarded:
+        url = guarded.root + "s"
+        code, output, errors = command(capfd, "durable", "create", url)
+        assert (code, output, errors.count("\n")) == (1, "", 1)
+        assert errors.startswith("error: UNAUTHORIZED: ")
+        assert command(capfd, "durable", "create", url, "--token", "secret")[0] == 0
+        monkeypatch.setenv("TRIO_STREAMS_TOKEN", "secret")
+        assert command(capfd, "durable", "ls", guarded.root) == (0, "s\n", "")
+        assert command(capfd, "durable", "head", url, "--token", "other")[0] == 1
+
+
+def test_a_url_that_can_not_be_asked(capfd: pytest.CaptureFixture[str]) -> None:
+    """Wrong use, in one line."""
     code, output, errors = command(capfd, "durable", "head", "ftp://127.0.0.1/x")
     assert (code, output, errors.count("\n")) == (2, "", 1)

@@ -64,9 +64,8 @@ async def _gather_asyncio(*functions: Callable[[], Awaitable[None]]) -> None:
     await asyncio.gather(*(function() for function in functions))
 
 
-def run(client: str, job: str, url: str, count: int) -> None:
+def run(library: Any, client: str, job: str, url: str, count: int) -> None:  # noqa: ANN401
     name, _, kind = client.partition("-")
-    library = importlib.import_module("trio_streams.durable" if name == "ours" else "durable_streams")
     live = "sse" if job == "tail" else False
     if kind == "blocking":
         read_blocking(library, url, count, live)
@@ -80,7 +79,10 @@ def run(client: str, job: str, url: str, count: int) -> None:
 
 
 async def produce(library: Any, url: str, count: int) -> None:  # noqa: ANN401
-    raise NotImplementedError
+    handle = library.AsyncDurableStream(url, content_type="application/json")
+    async with handle, library.IdempotentProducer(handle, "producer") as producer:
+        for _ in range(count):
+            await producer.append(MESSAGE)
 
 
 def _run(name: str, function: Callable[[], Awaitable[None]]) -> None:
@@ -92,8 +94,9 @@ def _run(name: str, function: Callable[[], Awaitable[None]]) -> None:
 
 if __name__ == "__main__":
     chosen_client, chosen_job, chosen_url, chosen_count = sys.argv[1:]
+    chosen = importlib.import_module("trio_streams.durable" if chosen_client.startswith("ours") else "durable_streams")
     began, busy = perf_counter(), process_time()
-    run(chosen_client, chosen_job, chosen_url, int(chosen_count))
+    run(chosen, chosen_client, chosen_job, chosen_url, int(chosen_count))
     figures = {
         "seconds": perf_counter() - began,
         "busy": process_time() - busy,

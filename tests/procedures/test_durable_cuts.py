@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -22,13 +22,13 @@ from trio_streams.errors import ConnectionLost, RemoteProtocolError, RpcError
 from trio_streams.procedures.client import Client
 from trio_streams.service.replay_log import ReplayLog, RunConfig
 from trio_streams.service.server_config import ServerConfig
+from trio_streams.testing.peers import until
 from trio_streams.wire.event_source import EventSourceConfig
 
 HOSTS = ["hypercorn", "lean"]
+
 CRASH = ServerConfig(runs=RunConfig(goodbye_timeout=1e-9))
 """A server that is cancelled is as good as killed: it stores no end."""
-
-pytestmark = pytest.mark.filterwarnings("ignore:.*was never awaited")
 
 
 @attrs.frozen
@@ -114,10 +114,12 @@ async def test_a_connection_is_cut_at_every_item(scheme: str) -> None:
             last_id, got = None, []
             for _ in range(8):
                 site.steps.release()
-                async with returning(scheme, line.address) as client:
-                    async with client.durable_stream("own", Ask("job", 8), returns=str, after=last_id) as items:
-                        got.append(await items.receive())
-                        last_id = items.last_id
+                async with (
+                    returning(scheme, line.address) as client,
+                    client.durable_stream("own", Ask("job", 8), returns=str, after=last_id) as items,
+                ):
+                    got.append(await items.receive())
+                    last_id = items.last_id
     assert got == [f"job {number}" for number in range(8)]
     assert site.started == ["job"]
 
@@ -130,17 +132,18 @@ async def test_a_client_that_must_not_come_back() -> None:
         async with serving(site, "tcp://127.0.0.1:0", "tcp://127.0.0.1:0") as urls:
             async with connect(urls[0]) as client, client.durable_stream("own", Ask("job"), returns=str) as items:
                 assert await items.receive() == "job 0"
-                while items.statistics().buffered_items == 0:
-                    await trio.sleep(0.01)
+                await until(lambda: items.statistics().buffered_items > 0)
                 client.connection.end(True)  # type: ignore[attr-defined]
                 assert await items.receive() == "job 1"
                 with pytest.raises(ConnectionLost):
                     await items.receive()
             for _ in range(3):
                 site.steps.release()
-            async with connect(urls[1]) as client:
-                async with client.durable_stream("own", Ask("job"), returns=str, after=items.last_id) as items:
-                    assert [item async for item in items] == ["job 2", "job 3", "job 4"]
+            async with (
+                connect(urls[1]) as client,
+                client.durable_stream("own", Ask("job"), returns=str, after=items.last_id) as items,
+            ):
+                assert [item async for item in items] == ["job 2", "job 3", "job 4"]
 
 
 async def test_a_server_that_does_not_come_back() -> None:
@@ -152,12 +155,14 @@ async def test_a_server_that_does_not_come_back() -> None:
 
     async def read() -> None:
         resume = ResumeOptions(max_session_age=0.3)
-        async with connect(f"tcp://{line.address}", resume=resume, reconnect=reconnect) as client:
-            async with client.durable_stream("own", Ask("job"), returns=str) as items:
-                assert await items.receive() == "job 0"
-                has_one.set()
-                with pytest.raises(ConnectionLost):
-                    await items.receive()
+        async with (
+            connect(f"tcp://{line.address}", resume=resume, reconnect=reconnect) as client,
+            client.durable_stream("own", Ask("job"), returns=str) as items,
+        ):
+            assert await items.receive() == "job 0"
+            has_one.set()
+            with pytest.raises(ConnectionLost):
+                await items.receive()
 
     with trio.fail_after(60):
         async with line.open(Weather()), trio.open_nursery() as nursery:
@@ -179,37 +184,35 @@ async def test_a_server_is_started_anew(scheme: str, name: str, tmp_path: Path) 
     """A client that was reading goes on by itself: to the end, or to where the run was lost."""
     site, line = Site(), Line()
     site.steps = trio.Semaphore(3)
+    got: list[str] = []
+    is_over = trio.Event()
+
+    async def read() -> None:
+        await until(lambda: line.target is not None)
+        async with (
+            returning(scheme, line.address) as client,
+            client.durable_stream(name, Ask("job"), returns=str) as items,
+        ):
+            try:
+                async for item in items:
+                    got.append(item)  # noqa: PERF401 - others look
+            except RpcError as exc:
+                got.append(str(exc))
+        is_over.set()
+
+    async def run(config: ServerConfig | None, has_done: Callable[[], bool]) -> None:
+        async with stored(tmp_path) as log:
+            url = f"{scheme}://127.0.0.1:0"
+            async with serving(site, url, replay_log=log, config=config, host="lean") as (line.target,):
+                await until(has_done)
+        line.target = None
+
     with trio.fail_after(120):
-        async with line.open(Weather()):
-            got: list[str] = []
-            has_three, is_over = trio.Event(), trio.Event()
-
-            async def read(address: str) -> None:
-                async with returning(scheme, address) as client:
-                    async with client.durable_stream(name, Ask("job"), returns=str) as items:
-                        try:
-                            async for item in items:
-                                got.append(item)
-                                if len(got) == 3:
-                                    has_three.set()
-                        except RpcError as exc:
-                            got.append(str(exc))
-                is_over.set()
-
-            async with trio.open_nursery() as nursery:
-                async with stored(tmp_path) as log:
-                    async with serving(site, f"{scheme}://127.0.0.1:0", replay_log=log, config=CRASH, host="lean") as (
-                        url,
-                    ):
-                        line.target = url
-                        nursery.start_soon(read, line.address)
-                        await has_three.wait()
-                line.target = None
-                site.steps = None
-                async with stored(tmp_path) as log:
-                    async with serving(site, f"{scheme}://127.0.0.1:0", replay_log=log, host="lean") as (url,):
-                        line.target = url
-                        await is_over.wait()
+        async with line.open(Weather()), trio.open_nursery() as nursery:
+            nursery.start_soon(read)
+            await run(CRASH, lambda: len(got) == 3)
+            site.steps = None
+            await run(None, is_over.is_set)
     expected = [f"job {number}" for number in range(5)]
     if name == "shared":
         expected[3:] = ["UNAVAILABLE: the run was lost: its server ended before it did"]
@@ -223,14 +226,20 @@ async def test_what_was_read_before_a_restart_is_read_after_it(tmp_path: Path) -
     expected = [f"job {number}" for number in range(5)]
     ids: list[str] = []
     with trio.fail_after(60):
-        async with stored(tmp_path) as log, serving(site, "tcp://127.0.0.1:0", replay_log=log) as (url,):
-            async with connect(url) as client, client.durable_stream("shared", Ask("job"), returns=str) as items:
-                ids.append(items.last_id)
-                async for _ in items:
-                    ids.append(items.last_id)
-        async with stored(tmp_path) as log, serving(site, "http://127.0.0.1:0", replay_log=log) as (url,):
-            async with connect(url) as client:
-                for number, last_id in enumerate(ids):
-                    async with client.durable_stream("shared", Ask("job"), returns=str, after=last_id) as items:
-                        assert [item async for item in items] == expected[number:]
+        async with (
+            stored(tmp_path) as log,
+            serving(site, "tcp://127.0.0.1:0", replay_log=log) as (url,),
+            connect(url) as client,
+            client.durable_stream("shared", Ask("job"), returns=str) as items,
+        ):
+            ids.append(items.last_id)
+            ids += [items.last_id async for _ in items]
+        async with (
+            stored(tmp_path) as log,
+            serving(site, "http://127.0.0.1:0", replay_log=log) as (url,),
+            connect(url) as client,
+        ):
+            for number, last_id in enumerate(ids):
+                async with client.durable_stream("shared", Ask("job"), returns=str, after=last_id) as items:
+                    assert [item async for item in items] == expected[number:]
     assert site.started == ["job"]

@@ -71,7 +71,7 @@ def test_templates_that_are_none(text: str, match: str) -> None:
 
 
 @pytest.mark.parametrize("input_type", [Ask, Data, Typed, str, int, bytes])
-def test_fields_are_looked_for_where_they_are_known(input_type: Any) -> None:
+def test_fields_are_looked_for_where_they_are_known(input_type: object) -> None:
     """Records tell their fields, and plain values have none; anything else is looked at when it is there."""
     template = PathTemplate.parse("{job}/{other}")
     with pytest.raises(ValueError, match="has no field '(other|job)'"):

@@ -239,7 +239,7 @@ async def test_retention_counts_for_logs() -> None:
         clock[0] += 11
         await writer.append([b"2"])
         with trio.fail_after(60):
-            while (await log.state()).start == 0:
+            while (await log.state()).start == 0:  # noqa: ASYNC110 - nothing tells of it
                 await trio.sleep(0.01)
         with pytest.raises(RpcError, match="OUT_OF_RANGE"):
             await log.read(0, max_bytes=100)

@@ -17,7 +17,7 @@ from trio_streams.service.exchange import Exchange, Routes, respond
 from trio_streams.service.sse import respond_sse
 from trio_streams.transports import http_client
 from trio_streams.transports.asgi import serve_hypercorn
-from trio_streams.transports.http_client import HttpClient, HttpClientConfig
+from trio_streams.transports.http_client import HttpClient, HttpClientConfig, NotConnected
 from trio_streams.wire.sse import SseParser
 
 OK = b"HTTP/1.1 200 OK\r\nX-A: 1\r\nx-a: 2\r\n"
@@ -250,3 +250,46 @@ def test_a_config_is_validated_where_it_is_made(make: Callable[[], HttpClientCon
     """Limits and timeouts are positive."""
     with pytest.raises(ValueError, match="must be more than 0"):
         make()
+
+
+async def test_a_client_needs_no_block() -> None:
+    """It opens connections when they are needed, says how many there are, and `aclose` closes them; it can go on then."""
+    client = HttpClient()
+    assert client.open_connections == 0
+    async with serving() as (url, peers):
+        for _ in range(2):
+            assert (await client.request("GET", f"{url}/echo")).status == 201
+            assert client.open_connections == 1
+            await client.aclose()
+            await client.aclose()
+            assert client.open_connections == 0
+    assert len(set(peers)) == 2
+
+
+async def test_an_exchange_that_outlives_a_block() -> None:
+    """Closed at its end it gives the connection back; closed before, it closes it; closing again does nothing."""
+    async with canned(OK + b"content-length: 2\r\n\r\nab", hold=True) as url, HttpClient() as client:
+        exchange = await client.start_exchange("GET", url)
+        assert await anext(exchange) == b"ab"
+        assert await anext(exchange, b"") == b""
+        await exchange.aclose()
+        assert client.open_connections == 1
+    async with canned(OK + b"content-length: 2\r\n\r\na", hold=True) as url, HttpClient() as client:
+        exchange = await client.start_exchange("GET", url)
+        await exchange.aclose()
+        await exchange.aclose()
+        assert client.open_connections == 0
+
+
+async def test_who_reaches_nobody_is_told_that_nothing_was_sent() -> None:
+    """Where nobody listens the loss is a `NotConnected`; where the connection breaks later it is a plain one."""
+    with trio.socket.socket() as sock:
+        await sock.bind(("127.0.0.1", 0))
+        port = sock.getsockname()[1]
+        async with HttpClient() as client:
+            with pytest.raises(NotConnected):
+                await client.request("GET", f"http://127.0.0.1:{port}/")
+    async with canned() as url, HttpClient() as client:
+        with pytest.raises(ConnectionLost) as caught:
+            await client.request("GET", url)
+    assert not isinstance(caught.value, NotConnected)

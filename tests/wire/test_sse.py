@@ -172,6 +172,18 @@ def test_a_line_end_in_a_field_is_refused(value: str) -> None:
     assert info.value.field == "id"
 
 
+def test_an_id_alone_is_no_event() -> None:
+    """It is what a client brings that is lost before the next event; items without an id keep it."""
+    parser = SseParser()
+    assert parser.receive(sse.encode_id("a@0.0")) == []
+    assert parser.last_event_id == "a@0.0"
+    assert parser.receive(b"data: x\n\n") == [Event(b"x", "message", "a@0.0")]
+    assert reference(sse.encode_id("b") + b"data: x\n\n") == [Event(b"x", "message", "b")]
+    for forged in ("a\nb", "a\rb", "a\0"):
+        with pytest.raises(LocalProtocolError, match="id"):
+            sse.encode_id(forged)
+
+
 def test_comments_and_retry_are_no_events() -> None:
     """A heartbeat is skipped, and the reconnection time is kept for who reconnects."""
     parser = SseParser()

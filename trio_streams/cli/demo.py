@@ -30,6 +30,9 @@ def add_demo(add_parser: Callable[..., argparse.ArgumentParser]) -> None:
     for scheme in ("tcp", "ws", "http"):
         parser.add_argument(f"--{scheme}", metavar="PORT", type=int, help=f"port of {scheme}://; 0 for a free one")
     parser.add_argument("--log", metavar="FILE", type=Path, help="what logs.tail shows, instead of the demo's own log")
+    parser.add_argument(
+        "--data", metavar="DIR", type=Path, help="where jobs are kept, to go on when the demo is started again"
+    )
     parser.set_defaults(run=run_the_demo)
 
 
@@ -58,5 +61,6 @@ async def _demo(arguments: argparse.Namespace) -> None:
         ports=ports,
         log_path=arguments.log,
         is_unicode=output.is_unicode,
+        data=arguments.data,
     )
     await run_demo(options, source, output.write)

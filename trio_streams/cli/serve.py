@@ -7,7 +7,9 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack
 from functools import partial
+from pathlib import Path
 from typing import Any, Final
 
 import attrs
@@ -20,10 +22,12 @@ from trio_streams.cli.process import EXIT_CUT, EXIT_USAGE, UsageError, run
 from trio_streams.cli.reload import supervise
 from trio_streams.cli.settings import Setting, add_settings, choice, count, names, path, read_settings, seconds, text
 from trio_streams.config import ConnectionConfig
+from trio_streams.durable.server.opening import open_replay_log
 from trio_streams.procedures.router import Router
 from trio_streams.service.access import OnAccess, log_json, log_text
 from trio_streams.service.cors import CorsPolicy
 from trio_streams.service.drain import Drain
+from trio_streams.service.replay_log import ReplayLog
 from trio_streams.service.server_config import ServerConfig
 from trio_streams.transports.exchange import ExchangeConfig
 from trio_streams.urls import serve
@@ -88,6 +92,12 @@ def add_serve(add_parser: Callable[..., argparse.ArgumentParser]) -> None:
     parser.add_argument(
         "--dashboard", action="store_true", help="a live page at /dashboard/ of http:// and https:// URLs"
     )
+    parser.add_argument(
+        "--data",
+        metavar="DIR",
+        type=Path,
+        help="where the runs of durable procedures are kept; by default in memory, as long as the server runs",
+    )
     parser.add_argument("--verbose", action="store_true", help="the same as --log-level debug")
     parser.add_argument(
         "--reload",
@@ -116,7 +126,8 @@ def run_serve(arguments: argparse.Namespace) -> int:
     urls = arguments.urls or os.environ.get(_URLS_VARIABLE, "").split() or DEFAULT_URLS
     drain = Drain()
     thresholds = values.pop("gc_threshold", DEFAULT_THRESHOLDS)
-    command = partial(_serve, app, tuple(urls), drain, {**server_options(values), "dashboard": arguments.dashboard})
+    options = {**server_options(values), "dashboard": arguments.dashboard}
+    command = partial(_serve, app, tuple(urls), drain, arguments.data, options)
     with relieved_collector(thresholds):
         code = run(command, is_ended_by_signal=True, drain=drain)
     return EXIT_CUT if code == 0 and drain.was_cut else code
@@ -152,8 +163,15 @@ def open_logs(level: str, access_log: str) -> None:
         logger.propagate = False
 
 
-async def _serve(app: Router, urls: tuple[str, ...], drain: Drain, options: Mapping[str, Any]) -> None:
+async def _serve(
+    app: Router, urls: tuple[str, ...], drain: Drain, data: Path | None, options: Mapping[str, Any]
+) -> None:
     output = Output()
-    async with trio.open_nursery() as nursery:
-        bound: list[str] = await nursery.start(partial(serve, app, *urls, drain=drain, **options))
+    async with AsyncExitStack() as stack:
+        replay_log: ReplayLog | None = None
+        if data is not None or any(procedure.durable is not None for procedure in app):
+            replay_log = await stack.enter_async_context(open_replay_log(data))
+        nursery = await stack.enter_async_context(trio.open_nursery())
+        start = partial(serve, app, *urls, drain=drain, replay_log=replay_log, **options)
+        bound: list[str] = await nursery.start(start)
         await output.write("".join(f"{url}\n" for url in bound))

@@ -11,6 +11,7 @@ import trio
 
 from trio_streams.demo.chat import Room, add_chat
 from trio_streams.demo.figures import Source
+from trio_streams.demo.jobs import add_jobs
 from trio_streams.demo.logs import add_logs
 from trio_streams.demo.outage import Line, add_outage
 from trio_streams.demo.sampling import add_figures
@@ -50,6 +51,7 @@ def build_app(source: Source, log_path: Path, nursery: trio.Nursery) -> DemoApp:
     app = DemoApp(Router(), Room(_logger.info), [])
     add_figures(app.router, source, _logger.info)
     add_logs(app.router, log_path, _logger.info)
+    add_jobs(app.router, _logger.info)
     add_upload(app.router, app.uploads, _logger.info)
     add_chat(app.router, app.room, nursery)
     add_outage(app.router, app.line, _logger.info)

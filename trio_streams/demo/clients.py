@@ -73,6 +73,7 @@ class Clients:
             nursery.start_soon(self._stream, tcp, "tcp", "system.cpu", {"interval": 1.0})
             nursery.start_soon(self._stream, tcp, "tcp", "system.memory", {"interval": 1.0})
             nursery.start_soon(self._upload, tcp)
+            nursery.start_soon(self._job, ws)
             nursery.start_soon(self._chat, tcp, "tcp", "ada", ["hello over TCP", "status"])
             nursery.start_soon(self._stream, ws, "ws", "system.network", {"interval": 1.0})
             nursery.start_soon(self._stream_slowly, ws)
@@ -92,6 +93,12 @@ class Clients:
             with self.watch.own(transport, name, items):
                 async for item in items:
                     await self.report(transport, name, item)
+
+    async def _job(self, client: Client) -> None:
+        """Reads a job's log as far as it has come, and then along with it."""
+        async with client.durable_stream("jobs.run", metadata=OWN) as steps:
+            async for step in steps:
+                await self.report("ws", "jobs.run", step)
 
     async def _stream_slowly(self, client: Client) -> None:
         """Asks for twenty items a second and takes two: the queue fills to its mark, and the server waits."""

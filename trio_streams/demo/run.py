@@ -26,6 +26,8 @@ from trio_streams.demo.figures import Source
 from trio_streams.demo.logs import LineFormatter
 from trio_streams.demo.screen import Write
 from trio_streams.demo.watch import Watch
+from trio_streams.durable.server.opening import open_replay_log
+from trio_streams.service.replay_log import ReplayLog
 from trio_streams.urls import serve
 from trio_streams.urls.serving import HostName
 
@@ -50,6 +52,7 @@ class DemoOptions:
       log_path: the file that `logs.tail` shows, instead of the demo's own log.
       is_unicode: whether the terminal shows more than ASCII.
       host: what serves HTTP.
+      data: the directory where jobs are kept; None keeps them in memory.
     """
 
     duration: float
@@ -58,6 +61,7 @@ class DemoOptions:
     log_path: Path | None = None
     is_unicode: bool = True
     host: HostName = "hypercorn"
+    data: Path | None = None
 
 
 async def run_demo(
@@ -73,15 +77,16 @@ async def run_demo(
 
     Raises:
       ListenError: a port that was asked for is taken.
+      StoreError: the directory can't be used.
       OSError: what `write` raises.
 
     Cancellation: everything is ended, and the terminal restored.
     """
     with _own_log() as log_path:
-        async with trio.open_nursery() as servers:
+        async with open_replay_log(options.data) as replay_log, trio.open_nursery() as servers:
             app = build_app(source, options.log_path or log_path, servers)
             watch = Watch()
-            urls = await _serve(servers, app, watch, options)
+            urls = await _serve(servers, app, watch, options, replay_log)
             own = urls | {scheme: await servers.start(app.line.serve, urls[scheme]) for scheme in ("tcp", "ws")}
             show = _Show(app, watch, urls, source.name, options, write, size)
             with trio.move_on_after(options.duration):
@@ -115,7 +120,9 @@ def _own_log() -> Generator[Path, None, None]:
             logger.propagate = before[1]
 
 
-async def _serve(servers: trio.Nursery, app: DemoApp, watch: Watch, options: DemoOptions) -> dict[str, str]:
+async def _serve(
+    servers: trio.Nursery, app: DemoApp, watch: Watch, options: DemoOptions, replay_log: ReplayLog
+) -> dict[str, str]:
     """The bound URLs by scheme."""
     ports = options.ports
 
@@ -130,6 +137,7 @@ async def _serve(servers: trio.Nursery, app: DemoApp, watch: Watch, options: Dem
         on_connection=watch.connected,
         host=options.host,
         resume=True,
+        replay_log=replay_log,
         dashboard=Dashboard(app.router, title="trio_streams demo"),
     )
     urls: list[str] = await servers.start(start)

@@ -60,6 +60,7 @@ def hints(urls: Sequence[str]) -> list[str]:
         lines.append(f"""trio-streams call {by_scheme["ws"]} logs.tail '{{"level": "info", "limit": 5}}'""")
     if "http" in by_scheme:
         lines.append(f"curl -N '{by_scheme['http']}/streams/system.cpu?interval=1'")
+        lines.append(f"curl -N '{by_scheme['http']}/streams/jobs.run?job=mine'")
     return lines
 
 

@@ -12,6 +12,7 @@ from trio_streams.durable.client.blocking import StreamResponse as StreamRespons
 from trio_streams.durable.client.blocking import stream as stream
 from trio_streams.durable.client.blocking_handle import BlockingProducer as BlockingProducer
 from trio_streams.durable.client.blocking_handle import DurableStream as DurableStream
+from trio_streams.durable.client.consuming import EventMode as EventMode
 from trio_streams.durable.client.handle import AsyncDurableStream as AsyncDurableStream
 from trio_streams.durable.client.producing import IdempotentProducer as IdempotentProducer
 from trio_streams.durable.client.producing import ProducerOptions as ProducerOptions
@@ -34,6 +35,7 @@ from trio_streams.durable.protocol.sequencer import ProducerProgress as Producer
 from trio_streams.durable.server.access import require_bearer as require_bearer
 from trio_streams.durable.server.config import DurableConfig as DurableConfig
 from trio_streams.durable.server.local import StreamChunk as StreamChunk
+from trio_streams.durable.server.opening import open_replay_log as open_replay_log
 from trio_streams.durable.server.server import DurableServer as DurableServer
 from trio_streams.durable.server.serving import serve_durable as serve_durable
 from trio_streams.durable.store.base import StoreError as StoreError

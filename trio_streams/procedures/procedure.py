@@ -278,10 +278,7 @@ def declare(
     """
     check_name(name)
     _check_form(name, kind, handler)
-    if id_of is not None and kind is not Kind.SERVER:
-        raise TypeError(f"{name!r}: only the items of server streams have ids, not those of kind {kind.value}")
-    if durable is not None and (kind is not Kind.SERVER or id_of is not None):
-        raise TypeError(f"{name!r}: only server streams are durable, and their items have ids already")
+    _check_ids(name, kind, has_ids=id_of is not None, is_durable=durable is not None)
     signature = _read(name, kind, handler, scope or {}, input_type, output_type, is_durable=durable is not None)
     return Procedure(
         name=name,
@@ -301,6 +298,13 @@ def declare(
         takes_input=signature.takes_input,
         takes_context=signature.takes_context,
     )
+
+
+def _check_ids(name: str, kind: Kind, *, has_ids: bool, is_durable: bool) -> None:
+    if has_ids and kind is not Kind.SERVER:
+        raise TypeError(f"{name!r}: only the items of server streams have ids, not those of kind {kind.value}")
+    if is_durable and (kind is not Kind.SERVER or has_ids):
+        raise TypeError(f"{name!r}: only server streams are durable, and their items have ids already")
 
 
 def _template(name: str, text: str, input_type: object) -> PathTemplate:

@@ -27,12 +27,21 @@ from trio_streams.transports.http_access import log_access as log_access
 from trio_streams.transports.http_connection import HttpConnection
 from trio_streams.transports.http_host import NowaitHandler as NowaitHandler
 from trio_streams.transports.http_host import Served
+from trio_streams.transports.http_host import WholeAnswer as WholeAnswer
 from trio_streams.transports.http_tls import open_link
 from trio_streams.transports.messages import accept_websocket
 from trio_streams.wire.http1 import Http1Limits as Http1Limits
 from trio_streams.wire.http1_fields import Fields
 
-__all__ = ["AccessRecord", "Http1Limits", "NowaitHandler", "WebSocketHandler", "log_access", "serve_lean"]
+__all__ = [
+    "AccessRecord",
+    "Http1Limits",
+    "NowaitHandler",
+    "WebSocketHandler",
+    "WholeAnswer",
+    "log_access",
+    "serve_lean",
+]
 
 WebSocketHandler: TypeAlias = Callable[[Carrier], Awaitable[None]]
 """Serves one open WebSocket, which carries our binary dialect, until it is over."""
@@ -78,8 +87,8 @@ async def serve_lean(
       keyfile: its key.
       limits: what a client may take; None for the defaults, with `config.body_timeout`, and
         `config.linger_timeout` to drain unread bodies.
-      answer_nowait: asked before `handler` for a request that has arrived as a whole; what it answers costs no task,
-        no exchange and no schedule point.
+      answer_nowait: asked before `handler` for a request that has arrived as a whole; what it answers costs no exchange, and no
+        schedule point that it does not take itself.
       websocket: for each WebSocket in our subprotocol, on any path; None to treat such requests like others.
       websocket_config: limits and timeouts of WebSockets.
       on_access: told of each exchange when it is over; must not block. `log_access` logs it.

@@ -21,8 +21,9 @@ goodbye) are numbers that the host looks at a few times a second.
 from __future__ import annotations
 
 import logging
+from collections.abc import Coroutine
 from math import inf
-from typing import Final
+from typing import Any, Final
 
 import trio
 
@@ -30,7 +31,7 @@ from trio_streams.streams.pace import Pace
 from trio_streams.transports.answer import run_handler
 from trio_streams.transports.exchange import HostedExchange
 from trio_streams.transports.http_access import AccessRecord, report_access
-from trio_streams.transports.http_host import Host, NowaitHandler, request_head, wants_websocket
+from trio_streams.transports.http_host import Host, NowaitHandler, WholeAnswer, request_head, wants_websocket
 from trio_streams.transports.http_link import Link, SocketLink
 from trio_streams.transports.http_output import NOTHING, HttpOutput
 from trio_streams.transports.watched import Watched
@@ -56,7 +57,7 @@ class HttpConnection(HttpOutput):
 
     __slots__ = (
         "_goodbye_by", "_grace_ends", "_has_reader", "_has_waited", "_next", "_owner_reads", "_pace", "_peer",
-        "_reader_scope", "_refused", "_scope", "_watched",
+        "_promise", "_reader_scope", "_refused", "_scope", "_watched",
     )  # fmt: skip
 
     def __init__(self, host: Host, link: Link, peer: str) -> None:
@@ -65,6 +66,7 @@ class HttpConnection(HttpOutput):
         self._pace = Pace()
         self._scope = trio.CancelScope()  # of every handler in turn: entering one costs a tenth of an answer
         self._next: tuple[Request, HostedExchange] | None = None
+        self._promise: tuple[Request, float, Coroutine[Any, Any, WholeAnswer]] | None = None
         self._has_waited = False
         self._watched: Watched | None = None
         self._has_reader = False
@@ -98,7 +100,9 @@ class HttpConnection(HttpOutput):
                 self._link.close()
             if self._receiving is not None:
                 self._receiving.drop_body()  # the reader may wait for room in it
-            self._exchange = self._receiving = self._next = None  # they hold us
+            if self._promise is not None:
+                self._promise[2].close()
+            self._exchange = self._receiving = self._next = self._promise = None  # they hold us
             self._wake()
             self._host.forget(self)
         return None if received is None else (self._link.take_over(), received)
@@ -108,6 +112,9 @@ class HttpConnection(HttpOutput):
         machine = self._machine
         answered = 0
         while not self._is_gone:
+            if self._promise is not None:
+                await self._keep_promise(*self._promise)
+                continue
             if self._next is not None:
                 if self._next[0].upgrade and self._host.takes_websockets and wants_websocket(self._next[0]):
                     return await self._detach()
@@ -198,8 +205,12 @@ class HttpConnection(HttpOutput):
 
     def _take(self, data: bytes) -> None:
         self._machine.receive(data, trio.current_time())
-        if self._host.answer_nowait is not None and self._exchange is None and self._next is None:
-            self._answer_nowait(self._host.answer_nowait)
+        self._hand_on()
+
+    def _hand_on(self) -> None:
+        answer = self._host.answer_nowait
+        if answer is not None and self._exchange is None and self._next is None and self._promise is None:
+            self._answer_nowait(answer)
         self._sort()
 
     def _answer_nowait(self, answer: NowaitHandler) -> None:
@@ -215,14 +226,30 @@ class HttpConnection(HttpOutput):
             if answered is None:
                 return
             machine.events()  # that was all of them
-            status, fields, data = answered
-            if host.is_closing:
-                machine.request_close()
-            machine.send_head(status, fields.joined(host.date()))
-            machine.send_body(data)
-            machine.end(began)
-            if host.on_access is not None:
-                report_access(host.on_access, request, began, status, len(data), self._peer)
+            if not isinstance(answered, tuple):
+                self._promise = (request, began, answered)
+                return
+            self._move_whole(request, began, answered)
+
+    async def _keep_promise(self, request: Request, began: float, promise: Coroutine[Any, Any, WholeAnswer]) -> None:
+        """Wait for an answer, but not for the client: nothing is read meanwhile."""
+        self._has_waited = True
+        answered = await promise
+        self._promise = None
+        self._move_whole(request, began, answered)
+        self._pace.restart()
+        self._hand_on()
+
+    def _move_whole(self, request: Request, began: float, answered: WholeAnswer) -> None:
+        machine, host = self._machine, self._host
+        status, fields, data = answered
+        if host.is_closing:
+            machine.request_close()
+        machine.send_head(status, fields.joined(host.date()))
+        machine.send_body(data)
+        machine.end(trio.current_time())
+        if host.on_access is not None:
+            report_access(host.on_access, request, began, status, len(data), self._peer)
 
     def _sort(self) -> None:
         """Hand on what the machine has made of its input."""

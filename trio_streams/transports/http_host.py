@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Protocol, TypeAlias
+from collections.abc import Callable, Coroutine
+from typing import Any, Protocol, TypeAlias
 from urllib.parse import unquote
 
 import trio
@@ -13,7 +13,7 @@ from trio_streams.transports.http_access import AccessRecord
 from trio_streams.wire.http1 import Http1Limits, Request
 from trio_streams.wire.http1_fields import Fields
 
-__all__ = ["Host", "Served", "request_head", "wants_websocket"]
+__all__ = ["Host", "NowaitHandler", "Served", "WholeAnswer", "request_head", "wants_websocket"]
 
 
 class Served(Protocol):
@@ -34,10 +34,14 @@ class Served(Protocol):
         ...
 
 
-NowaitHandler: TypeAlias = Callable[[RequestHead, bytes], tuple[int, Fields, bytes] | None]
-"""Given a request that is here as a whole, its status, headers and body, if there is nothing to wait for.
+WholeAnswer: TypeAlias = tuple[int, Fields, bytes]
+"""Status, headers with the length of the body, and body."""
 
-None has the handler answer; nothing must have been done then. It must neither wait nor raise.
+NowaitHandler: TypeAlias = Callable[[RequestHead, bytes], WholeAnswer | Coroutine[Any, Any, WholeAnswer] | None]
+"""Given a request that is here as a whole, its answer, if there is nothing to wait for.
+
+Where there is, but not for the client, a coroutine that waits for it and returns the answer. None has the handler answer;
+nothing must have been done then. Neither may raise.
 """
 
 

@@ -13,6 +13,7 @@ from trio_streams.carrier import Carrier
 from trio_streams.config import ConnectionConfig
 from trio_streams.driver import run_client, run_server
 from trio_streams.procedures.client import Client, ConnectionClient
+from trio_streams.procedures.durable.runs import check_replay_log
 from trio_streams.procedures.router import Router
 from trio_streams.procedures.server import prepare
 from trio_streams.transports.bytes import ByteCarrier
@@ -33,8 +34,12 @@ async def serve_stream(
       config: limits and timeouts.
       peer: who is on the other side of a byte stream, for people; None to ask its socket.
 
+    Raises:
+      LocalProtocolError: a procedure is durable: its runs would outlive the stream, so `serve` it.
+
     Cancellation: handlers are cancelled, their streams reset, and the stream closed within `close_timeout`.
     """
+    check_replay_log(app, None)
     config = config or ConnectionConfig()
     await run_server(carrier_over(stream, config, peer), partial(prepare, app), config=config)
 

@@ -182,14 +182,11 @@ async def serve(
 
     Cancellation: handlers are cancelled, their streams reset, and connections closed within `close_timeout`.
     """
-    addresses = parse_urls(urls, SCHEMES, carrier)
-    rules = server or ServerConfig()
-    check_replay_log(app, replay_log)
     async with open_nurseries() as (nursery, work):
         shared = Server(
             app=app,
             config=config or ConnectionConfig(),
-            rules=rules,
+            rules=(rules := server or ServerConfig()),
             carrier=carrier,
             on_connection=on_connection,
             certfile=certfile,
@@ -199,13 +196,13 @@ async def serve(
             drain=drain or Drain(),
             gate=make_gate(nursery, rules),
             background=Background(work, max_running=rules.max_events),
-            durable_runs=None if replay_log is None else make_runs(replay_log, work, rules.runs),
+            durable_runs=make_runs(app, replay_log, work, rules.runs),
             dashboard=Dashboard(app) if dashboard is True else dashboard or None,
             channels=channels,
             envelopes=envelopes or MessageLimits(),
             sessions=make_sessions(resume, config, work),
         )
-        await serve_all(shared, addresses, SCHEMES, nursery, work.cancel_scope, task_status)
+        await serve_all(shared, parse_urls(urls, SCHEMES, carrier), SCHEMES, nursery, work.cancel_scope, task_status)
 
 
 def _check_host(host: HostName) -> HostName:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from functools import partial
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -12,18 +13,27 @@ import trio
 
 from tests.conformance.http.hosts import read_all, read_until
 from trio_streams.service.exchange import Exchange, RequestHead, respond
-from trio_streams.transports.http import AccessRecord, NowaitHandler, serve_lean
+from trio_streams.transports.http import AccessRecord, NowaitHandler, WholeAnswer, serve_lean
 from trio_streams.wire.http1_fields import Fields
 
 MANY = 50
 
 
-def at_once(head: RequestHead, body: bytes) -> tuple[int, Fields, bytes] | None:
-    """Answers what is below `/now`."""
-    if not head.path.startswith("/now"):
-        return None
-    said = f"now {head.path} ".encode() + body + b"!"
-    return 200, Fields([("content-length", str(len(said)))]), said
+def at_once(head: RequestHead, body: bytes) -> WholeAnswer | Coroutine[Any, Any, WholeAnswer] | None:
+    """Answers what is below `/now` and, a moment later, `/soon`."""
+    if head.path.startswith("/soon"):
+        return soon(head, body)
+    return said("now", head, body) if head.path.startswith("/now") else None
+
+
+async def soon(head: RequestHead, body: bytes) -> WholeAnswer:
+    await trio.lowlevel.checkpoint()
+    return said("soon", head, body)
+
+
+def said(who: str, head: RequestHead, body: bytes) -> WholeAnswer:
+    text = f"{who} {head.path} ".encode() + body + b"!"
+    return 200, Fields([("content-length", str(len(text)))]), text
 
 
 async def later(exchange: Exchange) -> None:
@@ -52,16 +62,27 @@ async def connected(
 async def test_each_request_gets_its_own_answer() -> None:
     """In order, one at a time, whoever answers."""
     async with connected() as stream:
-        for path in ("/now/1", "/later/2", "/now/3", "/now/4", "/later/5"):
+        for path in ("/now/1", "/later/2", "/soon/3", "/now/4", "/now/5", "/soon/6", "/soon/7", "/later/8"):
             await stream.send_all(post(path, b"body"))
-            said = f"{path[1:].partition('/')[0]} {path} body!".encode()
-            assert (await read_until(stream, said)).startswith(b"HTTP/1.1 200 OK\r\n")
+            wanted = f"{path[1:].partition('/')[0]} {path} body!".encode()
+            assert (await read_until(stream, wanted)).startswith(b"HTTP/1.1 200 OK\r\n")
 
 
-@pytest.mark.parametrize("every", [1, 2, 7], ids=["all at once", "every other", "one in seven"])
-async def test_pipelined_requests_are_answered_in_order(every: int) -> None:
+@pytest.mark.parametrize(
+    "who",
+    [
+        ("now",),
+        ("soon",),
+        ("now", "later"),
+        ("soon", "later"),
+        ("now", "soon"),
+        ("now", "now", "soon", "later", "soon"),
+    ],
+    ids=" ".join,
+)
+async def test_pipelined_requests_are_answered_in_order(who: tuple[str, ...]) -> None:
     """However many there are, and whoever answers."""
-    paths = [f"/{'now' if n % every == 0 else 'later'}/{n}" for n in range(MANY)]
+    paths = [f"/{who[n % len(who)]}/{n}" for n in range(MANY)]
     async with connected() as stream:
         await stream.send_all(b"".join(post(path) for path in paths))
         got = await read_until(stream, f"{paths[-1]} !".encode())
@@ -95,15 +116,51 @@ async def test_a_connection_may_be_closed_behind_an_answer() -> None:
         assert (await read_all(stream)).endswith(b"now /now !")
 
 
-async def test_what_is_answered_at_once_is_logged() -> None:
+@pytest.mark.parametrize("who", ["now", "soon"])
+async def test_what_is_answered_without_a_handler_is_logged(who: str) -> None:
     """The access log has a record of it, like of any other."""
     records: list[AccessRecord] = []
     async with connected(on_access=records.append) as stream:
-        await stream.send_all(post("/now", b"body"))
-        await read_until(stream, b"now /now body!")
+        await stream.send_all(post(f"/{who}", b"body"))
+        await read_until(stream, f"{who} /{who} body!".encode())
     (record,) = records
-    assert (record.method, record.path, record.status) == ("POST", "/now", 200)
-    assert record.sent_bytes == len(b"now /now body!")
+    assert (record.method, record.path, record.status) == ("POST", f"/{who}", 200)
+    assert record.sent_bytes == len(f"{who} /{who} body!")
+
+
+async def test_a_client_that_leaves_before_its_answer() -> None:
+    """What was begun for it goes on, and its connection ends with the answer."""
+    begun, go_on, done = trio.Event(), trio.Event(), trio.Event()
+
+    async def late(head: RequestHead, body: bytes) -> WholeAnswer:
+        begun.set()
+        await go_on.wait()
+        done.set()
+        return said("late", head, body)
+
+    async with connected(late) as stream:
+        await stream.send_all(post("/late"))
+        await begun.wait()
+        await stream.aclose()
+        go_on.set()
+        await done.wait()
+
+
+async def test_a_shutdown_that_takes_too_long_cancels_an_answer() -> None:
+    """Like that of a handler."""
+    begun, ended = trio.Event(), trio.Event()
+
+    async def endless(_: RequestHead, __: bytes) -> WholeAnswer:
+        begun.set()
+        try:
+            await trio.sleep_forever()
+        finally:
+            ended.set()
+
+    async with connected(endless) as stream:
+        await stream.send_all(post("/endless"))
+        await begun.wait()
+    assert ended.is_set()
 
 
 async def test_a_fault_ends_the_connection_alone(caplog: pytest.LogCaptureFixture) -> None:

@@ -163,6 +163,32 @@ async def test_json_that_is_none(how: str, body: bytes, autojump_clock: MockCloc
                 await getattr(res, how)()
             else:
                 await anext(getattr(res, how)())
+        assert known(res) == ("-1", False, False)
+    assert caught.value.code == "PARSE_ERROR"
+
+
+async def test_nothing_follows_what_was_wrong(autojump_clock: MockClock) -> None:
+    """An iteration that has failed does not go on behind the fault, which would be a gap that nobody sees."""
+    replies = [
+        Reply(200, JSON | at("1"), (b"[1]",)),
+        Reply(200, at("2"), (b"[2",)),
+        Reply(200, at("3", tail=True), (b"[3]",)),
+    ]
+    async with request(*replies) as res:
+        items = res.iter_json()
+        assert await anext(items) == 1
+        for _ in range(3):
+            with pytest.raises(DurableStreamError, match="no JSON array"):
+                await anext(items)
+        assert res.offset == "1"
+
+
+async def test_a_fault_of_the_servers_names_the_stream(autojump_clock: MockClock) -> None:
+    """What breaks the protocol says where it was read."""
+    body = b"event: control\ndata: nothing\n\n"
+    async with request(Reply(200, TEXT | at("1", tail=True)), Reply(200, EVENTS, (body,)), live="sse") as res:
+        with pytest.raises(DurableStreamError, match=r"/v1/stream/a: a control event") as caught:
+            await anext(aiter(res))
     assert caught.value.code == "PARSE_ERROR"
 
 

@@ -285,3 +285,18 @@ async def test_closing_works_when_cancelled(autojump_clock: MockClock) -> None:
         scope.cancel()
         await res.aclose()
     assert http.open_replies == 0
+
+
+@pytest.mark.parametrize("is_read", [False, True])
+async def test_an_endpoint_that_others_use_stays_open(is_read: bool, autojump_clock: MockClock) -> None:
+    """A response that shares an endpoint leaves it open, whether it is read to its end or dropped by its block."""
+    http = scripted(Reply(200, TAIL, (b"a",)), Reply(200, TAIL, (b"a",)))
+    endpoint = Endpoint(URL, http=http)
+    for _ in range(2):
+        async with AsyncStreamRequest(endpoint, live=False) as res:
+            if is_read:
+                assert await res.read_bytes() == b"a"
+    assert http.open_replies == 0
+    await endpoint.aclose()
+    with pytest.raises(trio.ClosedResourceError):
+        await AsyncStreamRequest(endpoint)

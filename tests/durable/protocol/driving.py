@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Coroutine
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from trio_streams.durable.protocol import needs
 from trio_streams.durable.protocol.machine import Machine, MachineLimits
@@ -20,7 +20,7 @@ def finish(coroutine: Coroutine[Any, Any, T]) -> T:
     try:
         coroutine.send(None)
     except StopIteration as stop:
-        return stop.value
+        return cast("T", stop.value)
     raise AssertionError("it waited")
 
 
@@ -82,9 +82,9 @@ class Rig:
                 else:
                     need = operation.send(result)
         except StopIteration as stop:
-            return stop.value
+            return cast("T", stop.value)
 
-    def satisfy(self, need: needs.Need) -> object:  # noqa: PLR0911 - a table
+    def satisfy(self, need: needs.Need) -> object:
         """What an operation needs."""
         store = self.store
         match need:

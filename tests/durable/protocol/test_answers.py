@@ -134,7 +134,9 @@ def test_reads_of_now() -> None:
     assert "etag" not in headers
 
 
-@pytest.mark.parametrize("value", ["*", 'W/"9:0000000000000003:0000000000000005"', '"x", "9:0000000000000003:0000000000000005"'])
+@pytest.mark.parametrize(
+    "value", ["*", 'W/"9:0000000000000003:0000000000000005"', '"x", "9:0000000000000003:0000000000000005"']
+)
 def test_not_modified(value: str) -> None:
     """Who has it is told so, without a body."""
     answer = read(chunk(RECORD, b"ab"), none_match=value)

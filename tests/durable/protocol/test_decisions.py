@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import attrs
 import pytest
 
@@ -22,7 +24,13 @@ def state(record: StreamRecord = RECORD, **producers: tuple[int, int]) -> Stream
     return StreamState(Stored(record, known), ((9, 0, None),))
 
 
-def decide(of: StreamState, body: bytes = b"xy", *, content_type: str | None = "text/plain", **rest: object) -> Decision:
+def _knowing(known: tuple[int, int] | None) -> StreamState:
+    return state() if known is None else state(p=known)
+
+
+def decide(
+    of: StreamState, body: bytes = b"xy", *, content_type: str | None = "text/plain", **rest: object
+) -> Decision:
     operation = Append("a", content_type, **rest)  # type: ignore[arg-type]
     return decide_append(operation, body, of, 5.0, max_producers=2)
 
@@ -44,11 +52,12 @@ def test_an_append_moves_the_tail() -> None:
 
 def test_every_field_of_a_record_survives() -> None:
     """An append forgets nothing of a stream: the record is copied by hand, and this finds a field that is left out."""
-    full = StreamRecord(**{
+    changes: dict[str, Any] = {
         field.name: (value if (value := getattr(RECORD, field.name)) is not field.default else f"<{field.name}>")
         for field in attrs.fields(StreamRecord)
         if field.name != "is_closed"
-    } | {"tail": 3, "stream_seq": None, "references": 2, "start": 1})  # fmt: skip
+    } | {"tail": 3, "stream_seq": None, "references": 2, "start": 1}  # fmt: skip
+    full = StreamRecord(**changes)
     decision = decide(state(full))
     assert decision.step is not None
     assert decision.step.record == attrs.evolve(full, tail=5, touched_at=5.0, closed_by=None)
@@ -93,7 +102,13 @@ def test_closing() -> None:
 def test_closed_comes_first() -> None:
     """A closed stream says so, whatever else is wrong, and where it ended."""
     closed = state(attrs.evolve(RECORD, is_closed=True, stream_seq="z"), p=(5, 5))
-    for rest in ({}, {"content_type": "text/html"}, {"producer": ("p", 1, 1)}, {"is_closing": True}, {"stream_seq": "a"}):
+    for rest in (
+        {},
+        {"content_type": "text/html"},
+        {"producer": ("p", 1, 1)},
+        {"is_closing": True},
+        {"stream_seq": "a"},
+    ):
         refused = refusal(closed, **rest)
         assert (refused.status, refused.code) == (409, "STREAM_CLOSED")
         assert dict(refused.headers) == {"stream-closed": "true", "stream-next-offset": "0000000000000003"}
@@ -121,7 +136,7 @@ def test_who_closed_is_remembered() -> None:
 )
 def test_producers_go_on(known: tuple[int, int] | None, sent: tuple[int, int]) -> None:
     """A producer begins at 0, in any epoch, and goes on by one."""
-    decision = decide(state(**({} if known is None else {"p": known})), producer=("p", *sent))
+    decision = decide(_knowing(known), producer=("p", *sent))
     assert decision.result == Appended(5, producer=sent)
 
 
@@ -145,7 +160,7 @@ def test_producers_out_of_line(
     known: tuple[int, int] | None, sent: tuple[int, int], status: int, headers: dict[str, str]
 ) -> None:
     """A gap, an epoch that is over, and one that does not begin at 0 are refused, and the answer says what is expected."""
-    refused = refusal(state(**({} if known is None else {"p": known})), producer=("p", *sent))
+    refused = refusal(_knowing(known), producer=("p", *sent))
     assert (refused.status, dict(refused.headers)) == (status, headers)
 
 

@@ -168,6 +168,21 @@ def test_failures_without_progress_come_to_an_end() -> None:
     assert b"".join(piece.data for piece in take(machine)) == b"ab"
 
 
+@pytest.mark.parametrize(("live", "expected"), [("long-poll", [True, True, True, False]), (False, [True, False])])
+def test_who_follows_waits_for_a_server_to_come_back(live: LiveMode, expected: list[bool]) -> None:
+    """Once it was answered a live reader is patient for `max_outage` seconds, however many attempts that takes."""
+    machine = follower(live, retry=RetryOptions(max_retries=1), config=ReaderConfig(max_outage=100.0))
+    assert head(machine, stream_next_offset="3")
+    machine.receive(b"abc", 0.0)
+    machine.receive_end(0.0)
+    goes_on = []
+    for now in (10.0, 50.0, 109.0, 110.0)[: len(expected)]:
+        machine.handle_deadline(now)
+        machine.request(now)
+        goes_on.append(machine.lose(now))
+    assert goes_on == expected
+
+
 def test_whoever_is_cancelled_asks_again() -> None:
     """A request that was dropped is repeated at once, and counts as nobody's failure."""
     machine = follower(config=ReaderConfig(max_piece_bytes=2), retry=RetryOptions(max_retries=0))

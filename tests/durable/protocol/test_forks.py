@@ -41,7 +41,14 @@ def refusal(rig: Rig, position: int | None, sub_offset: int = 0, *, source: str 
 
 @pytest.mark.parametrize(
     ("position", "sub_offset", "expected"),
-    [(None, 0, b"firstsecond"), (11, 0, b"firstsecond"), (0, 0, b""), (5, 3, b"firstsec"), (0, 5, b"first"), (3, 1, b"firs")],
+    [
+        (None, 0, b"firstsecond"),
+        (11, 0, b"firstsecond"),
+        (0, 0, b""),
+        (5, 3, b"firstsec"),
+        (0, 5, b"first"),
+        (3, 1, b"firs"),
+    ],
 )
 def test_binary_forks(position: int | None, sub_offset: int, expected: bytes) -> None:
     """A fork holds what is before its offset, and as many bytes behind it as its sub-offset says."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import attrs
 import pytest
 
@@ -79,7 +81,7 @@ def test_fork_anchors() -> None:
         (FORK, {"start": 5}, 410),
     ],
 )
-def test_bad_fork_anchors(operation: Create, changes: dict[str, object], status: int) -> None:
+def test_bad_fork_anchors(operation: Create, changes: dict[str, Any], status: int) -> None:
     """A source that is deleted or of another type, and a place that it does not have, are refused."""
     with pytest.raises(Refused) as caught:
         fork_anchor(operation, attrs.evolve(RECORD, **({"tail": 9} | changes)))
@@ -101,9 +103,11 @@ def test_bad_fork_anchors(operation: Create, changes: dict[str, object], status:
     ],
 )
 def test_the_table_of_lifetimes(
-    source: tuple[int | None, float | None], asked: tuple[int | None, float | None], gets: tuple[int | None, float | None]
+    source: tuple[int | None, float | None],
+    asked: tuple[int | None, float | None],
+    gets: tuple[int | None, float | None],
 ) -> None:
-    """A fork has the lifetime that it asks for, or else its source's: the nine rows of the protocol's table."""
+    """A fork has the lifetime that it asks for, or else its source's: the nine rows of the table in the protocol."""
     record = attrs.evolve(RECORD, ttl_seconds=source[0], expires_at=source[1])
     forked = fork_record(attrs.evolve(FORK, ttl_seconds=asked[0], expires_at=asked[1]), 2, record, 0, 6.0)
     assert (forked.ttl_seconds, forked.expires_at) == gets
@@ -125,8 +129,8 @@ def test_segments_are_cut_at_the_divergence() -> None:
     assert inherited_segments([(1, 0, 4), (3, 4, None)], 3, fork) == ((1, 0, 4), (3, 4, 7))
 
 
-def states(*changes: dict[str, object]) -> list[StreamState]:
-    """A fork, its source, the source's source…"""
+def states(*changes: dict[str, Any]) -> list[StreamState]:
+    """A fork, its source, the source of that one, and so on."""
     return [
         StreamState(Stored(attrs.evolve(RECORD, stream_id=index, path=str(index), **change)), ())
         for index, change in enumerate(changes)
@@ -143,7 +147,7 @@ def test_a_stream_with_forks_is_only_marked() -> None:
 
 def test_collection_cascades() -> None:
     """With its last fork a deleted source goes as well, and so on, up to one that is alive or has other forks."""
-    deleted = {"is_deleted": True, "references": 1}
+    deleted: dict[str, Any] = {"is_deleted": True, "references": 1}
     state, *ancestors = states({}, deleted, deleted, {"references": 1}, {"references": 1})
     change, steps = removal(state, ancestors)
     assert list(change.removals) == [0, 1, 2]

@@ -1,43 +1,17 @@
-"""The operations of the machine, and a model that they agree with."""
+"""The operations of the machine."""
 
 from __future__ import annotations
 
-import json
-
 import attrs
 import pytest
-from hypothesis import settings
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from tests.durable.protocol.driving import START, Rig
-from trio_streams.durable.protocol.decisions import Appended
+from tests.durable.protocol.streams import append, make, read, refusal
 from trio_streams.durable.protocol.json_messages import to_array
-from trio_streams.durable.protocol.machine import Chunk, MachineLimits, is_over
-from trio_streams.durable.protocol.operations import Append, Create, Fork, List, Live, Read, Start
+from trio_streams.durable.protocol.machine import MachineLimits, is_over
+from trio_streams.durable.protocol.operations import Append, Create, Fork, List, Read, Start
 from trio_streams.durable.protocol.refusals import Refused
 from trio_streams.durable.store.base import StoreError
-
-
-def make(limits: MachineLimits | None = None, *, body: bytes = b"", **changes: object) -> Rig:
-    """A rig with a text stream at `a`."""
-    rig = Rig(limits)
-    rig.run(rig.machine.create(Create("a", "text/plain", **changes), body))  # type: ignore[arg-type]
-    return rig
-
-
-def append(rig: Rig, data: bytes = b"x", path: str = "a", **rest: object) -> Appended:
-    return rig.run(rig.machine.append(Append(path, "text/plain", **rest), data))  # type: ignore[arg-type]
-
-
-def read(rig: Rig, start: int | Start = Start.BEGINNING, live: Live | None = None, path: str = "a") -> Chunk:
-    return rig.run(rig.machine.read(Read(path, start, live)))
-
-
-def refusal(rig: Rig, operation: object) -> Refused:
-    with pytest.raises(Refused) as caught:
-        rig.run(operation)  # type: ignore[arg-type]
-    return caught.value
 
 
 def test_create_append_read() -> None:
@@ -125,7 +99,12 @@ def test_a_deleted_source() -> None:
     rig.run(rig.machine.create(Create("f", fork=Fork("a")), b"ef"))
     rig.run(rig.machine.delete("a"))
     machine = rig.machine
-    for operation in (machine.read(Read("a")), machine.head("a"), machine.delete("a"), machine.append(Append("a"), b"")):
+    for operation in (
+        machine.read(Read("a")),
+        machine.head("a"),
+        machine.delete("a"),
+        machine.append(Append("a"), b""),
+    ):
         assert refusal(rig, operation).status == 410
     assert refusal(rig, machine.create(Create("a", "text/plain"))).status == 409
     assert refusal(rig, machine.create(Create("g", fork=Fork("a")))).status == 409
@@ -156,17 +135,6 @@ def test_long_poll() -> None:
     assert (chunk.is_closed, chunk.is_timed_out, len(rig.waits)) == (True, False, waited)
 
 
-def test_a_long_poll_of_a_closure() -> None:
-    """A stream that is closed meanwhile ends a long-poll without data."""
-    rig = make()
-    operation = rig.machine.read(Read("a", 0, "long-poll"))
-    next(operation)
-    append(rig, b"", is_closing=True)
-    with pytest.raises(StopIteration) as stop:
-        operation.send(True)
-    assert (stop.value.value.is_closed, stop.value.value.is_timed_out) == (True, False)
-
-
 @pytest.mark.parametrize(("has_fork", "status"), [(False, 404), (True, 410)])
 def test_a_long_poll_of_a_deleted_stream_ends(has_fork: bool, status: int) -> None:
     """A stream that is deleted meanwhile ends a long-poll, which the reference server leaves waiting."""
@@ -182,35 +150,11 @@ def test_a_long_poll_of_a_deleted_stream_ends(has_fork: bool, status: int) -> No
     assert caught.value.status == status
 
 
-def test_a_source_wakes_no_reader_of_a_fork() -> None:
-    """What is appended to a source is nothing to those who wait for its fork."""
-    rig = make(body=b"ab")
-    rig.run(rig.machine.create(Create("f", fork=Fork("a"))))
-    operation = rig.machine.read(Read("f", 2, "long-poll"))
-    need = next(operation)
-    append(rig, b"c")
-    assert rig.satisfy(need) is False
-
-
 def test_following_begins_where_it_is_asked_to() -> None:
     """A reader of events begins at a position."""
     rig = make(body=b"ab")
     assert rig.run(rig.machine.follow(Read("a", Start.NOW, "sse"))).position == 2
     assert rig.run(rig.machine.follow(Read("a", 1, "sse"))).position == 1
-
-
-def test_nothing_is_told_before_it_is_durable() -> None:
-    """Readers see what is durable; whoever asks for what was decided waits for it."""
-    rig = make(body=b"ab")
-    rig.store.is_late = True
-    operation = rig.machine.append(Append("a", "text/plain", producer=("p", 0, 0)), b"c")
-    need = rig.satisfy(next(operation))
-    need = operation.send(need)
-    assert read(rig).end == 2
-    again = rig.machine.append(Append("a", "text/plain", producer=("p", 0, 0)), b"c")
-    assert again.send(rig.satisfy(next(again))) == need, "a duplicate waits for the same commit"  # type: ignore[arg-type]
-    assert rig.run(rig.machine.head("a")).tail == 3
-    assert read(rig).end == 3
 
 
 def test_a_new_stream_is_not_read_before_it_is_durable() -> None:
@@ -228,16 +172,6 @@ def test_a_new_stream_is_not_read_before_it_is_durable() -> None:
         need = deletion.send(rig.satisfy(need))
     assert refusal(rig, rig.machine.head("a")).status == 404
     assert rig.store.held == []
-
-
-def test_refusals_wait_too() -> None:
-    """Who is refused by what is not durable yet hears of it when it is."""
-    rig = make()
-    rig.store.is_late = True
-    close = rig.machine.append(Append("a", is_closing=True), b"")
-    close.send(rig.satisfy(next(close)))
-    refused = refusal(rig, rig.machine.append(Append("a", "text/plain"), b"x"))
-    assert (refused.status, rig.store.held) == (409, [])
 
 
 def test_a_store_that_fails() -> None:
@@ -274,16 +208,6 @@ def test_streams_are_bounded(limit: int) -> None:
     assert rig.machine.stream_count == limit
 
 
-def test_counting_takes_as_many_looks_as_it_needs() -> None:
-    """More streams than one look shows are counted."""
-    rig = Rig()
-    for index in range(201):
-        rig.run(rig.machine.create(Create(str(index))))
-    rig.machine.stream_count = 0
-    rig.run(rig.machine.count_streams())
-    assert rig.machine.stream_count == 201
-
-
 def test_time_to_live_slides() -> None:
     """Reads, closes and appends, refused ones included, put off a stream's end; HEAD does not."""
     rig = make(ttl_seconds=10)
@@ -304,41 +228,8 @@ def test_time_to_live_slides() -> None:
     assert rig.machine.stream_count == 0
 
 
-def test_waiting_keeps_a_stream_alive() -> None:
-    """A stream lives as long as somebody waits for it, and its time to live once more."""
-    rig = make(ttl_seconds=10)
-    following = rig.run(rig.machine.follow(Read("a", 0, "sse")))
-    following.state.listeners.add(listen := lambda: None)
-    rig.now += 100
-    rig.run(rig.machine.head("a"))
-    following.state.listeners.discard(listen)
-    rig.machine.leave(following.state)
-    rig.now += 9
-    rig.run(rig.machine.head("a"))
-    rig.now += 1
-    assert refusal(rig, rig.machine.head("a")).status == 404
-
-
-def test_touches_are_persisted_coarsely() -> None:
-    """A read is persisted when an eighth of the time to live has passed, and not each time."""
-    rig = make(ttl_seconds=80)
-    for seconds, persisted in ((5, 0), (9, 0), (10, 10), (15, 10)):
-        rig.now = START + seconds
-        read(rig)
-        assert rig.store._streams[_number(rig)].record.touched_at == START + persisted
-
-
 def _number(rig: Rig) -> int:
     return rig.run(rig.machine.head("a")).stream_id
-
-
-def test_an_expired_source() -> None:
-    """A source that expires stays for its forks, as a deleted one does."""
-    rig = make(body=b"ab", expires_at=START + 5)
-    rig.run(rig.machine.create(Create("f", ttl_seconds=60, fork=Fork("a"))))
-    rig.now += 5
-    assert refusal(rig, rig.machine.head("a")).status == 410
-    assert b"".join(read(rig, path="f").pieces) == b"ab"
 
 
 def test_sweeping() -> None:
@@ -406,19 +297,6 @@ def test_retention_by_age() -> None:
     chunk = read(rig)
     assert (chunk.pieces, chunk.end, chunk.is_up_to_date) == ((), 4, True)
     assert append(rig, b"c").tail == 5
-
-
-def test_retention_leaves_what_forks_read() -> None:
-    """A stream that has forks stays whole; a fork drops what it inherits from its own view alone."""
-    rig = make(MachineLimits(max_stream_bytes=2), body=b"aa")
-    append(rig, b"bb")
-    rig.run(rig.machine.create(Create("f", fork=Fork("a")), b"cc"))
-    rig.run(rig.machine.trim())
-    assert b"".join(read(rig).pieces) == b"aabb"
-    assert b"".join(read(rig, path="f").pieces) == b"cc"
-    rig.run(rig.machine.delete("f"))
-    rig.run(rig.machine.trim())
-    assert b"".join(read(rig).pieces) == b"bb"
 
 
 def test_retention_of_many_streams() -> None:
@@ -503,23 +381,6 @@ def test_a_deletion_that_nobody_knows_of() -> None:
             need = deletion.send(rig.satisfy(need))
 
 
-def test_two_deletions_at_once() -> None:
-    """Of two deletions one does it; the other finds it done."""
-    rig = make(body=b"ab")
-    rig.run(rig.machine.create(Create("f", fork=Fork("a"))))
-    rig.machine.registry.drop(rig.run(rig.machine.find("a")))
-    slow = rig.machine.delete("f")
-    need = next(slow)
-    need = slow.send(rig.satisfy(need))
-    result = rig.satisfy(need)
-    rig.run(rig.machine.delete("f"))
-    with pytest.raises(StopIteration):
-        while True:
-            need = slow.send(result)
-            result = rig.satisfy(need)
-    assert rig.machine.stream_count == 1
-
-
 def test_a_fork_of_what_goes_meanwhile() -> None:
     """A source that is deleted while its fork is being made is not forked."""
     rig = make(body=b"ab")
@@ -561,180 +422,40 @@ def test_what_is_over() -> None:
     assert is_over(state)
 
 
-PATHS = st.sampled_from("abc")
+def test_two_deletions_at_once() -> None:
+    """Of two deletions one does it; the other finds it done."""
+    rig = make(body=b"ab")
+    rig.run(rig.machine.create(Create("f", fork=Fork("a"))))
+    rig.machine.registry.drop(rig.run(rig.machine.find("a")))
+    slow = rig.machine.delete("f")
+    need = next(slow)
+    need = slow.send(rig.satisfy(need))
+    result = rig.satisfy(need)
+    rig.run(rig.machine.delete("f"))
+    with pytest.raises(StopIteration):
+        while True:
+            need = slow.send(result)
+            result = rig.satisfy(need)
+    assert rig.machine.stream_count == 1
 
 
-class Model(RuleBasedStateMachine):
-    """The machine beside the plainest thing that could be right: a dictionary of lists of messages."""
-
-    @initialize(is_json=st.booleans(), limit=st.sampled_from([1, 7, 1000]), loaded=st.sampled_from([1, 2, 100]))
-    def begin(self, is_json: bool, limit: int, loaded: int) -> None:
-        self.rig = Rig(MachineLimits(max_read_bytes=limit, max_loaded_streams=loaded))
-        self.rig.store.is_late = True
-        self.is_json = is_json
-        self.content_type = "application/json" if is_json else "text/plain"
-        self.data: dict[str, list[bytes]] = {}
-        self.closed: dict[str, tuple[str, int, int] | None] = {}
-        self.producers: dict[str, dict[str, tuple[int, int]]] = {}
-        self.forks: dict[str, str] = {}
-        self.deleted: set[str] = set()
-        self.count = 0
-
-    def do(self, operation: object) -> int | object:
-        """The status of a refusal, or the result."""
-        try:
-            return self.rig.run(operation)  # type: ignore[arg-type]
-        except Refused as refused:
-            return refused.status
-
-    def batch(self, size: int) -> tuple[bytes, list[bytes]]:
-        messages = []
-        for _ in range(size):
-            self.count += 1
-            messages.append(b'{"n": %d}' % self.count if self.is_json else b"<%d>" % self.count)
-        return (b"[" + b" , ".join(messages) + b"]" if self.is_json else b"".join(messages)), messages
-
-    @rule(path=PATHS, size=st.integers(0, 3), is_closed=st.booleans())
-    def create(self, path: str, size: int, is_closed: bool) -> None:
-        body, messages = self.batch(size)
-        result = self.do(self.rig.machine.create(Create(path, self.content_type, is_closed=is_closed), body))
-        if path in self.deleted:
-            assert result == 409
-        elif path not in self.data:
-            assert result.is_new  # type: ignore[union-attr]
-            self.made(path, messages, is_closed)
-        elif path in self.forks or (path in self.closed) is not is_closed:
-            assert result == 409
-        else:
-            assert not result.is_new  # type: ignore[union-attr]
-
-    def made(self, path: str, messages: list[bytes], is_closed: bool = False) -> None:
-        self.data[path] = messages
-        self.producers[path] = {}
-        if is_closed:
-            self.closed[path] = None
-
-    @rule(path=PATHS, source=PATHS, size=st.integers(0, 2))
-    def fork(self, path: str, source: str, size: int) -> None:
-        body, messages = self.batch(size)
-        if path in self.data or path in self.deleted:
-            return
-        result = self.do(self.rig.machine.create(Create(path, fork=Fork(source)), body))
-        if source in self.deleted:
-            assert result == 409
-        elif source not in self.data:
-            assert result == 404
-        else:
-            assert result.is_new  # type: ignore[union-attr]
-            self.forks[path] = source
-            self.made(path, [*self.data[source], *messages])
-
-    @rule(
-        path=PATHS,
-        size=st.integers(0, 3),
-        name=st.sampled_from("pq"),
-        epoch=st.integers(0, 2),
-        seq=st.integers(0, 3),
-        is_producer=st.booleans(),
-        is_closing=st.sampled_from([False, False, False, True]),
-    )
-    def append(
-        self, path: str, size: int, name: str, epoch: int, seq: int, is_producer: bool, is_closing: bool
-    ) -> None:
-        body, messages = self.batch(size) if size else (b"", [])
-        producer = (name, epoch, seq) if is_producer else None
-        result = self.do(
-            self.rig.machine.append(Append(path, self.content_type, is_closing, producer=producer), body)
-        )
-        expected = self.expected(path, bool(size), producer, is_closing)
-        if isinstance(expected, int):
-            assert result == expected
-            return
-        assert isinstance(result, Appended)
-        assert result.is_duplicate is (expected == "duplicate")
-        if expected == "new":
-            self.data[path] = [*self.data[path], *messages]
-            if producer is not None:
-                self.producers[path][name] = (epoch, seq)
-            if is_closing:
-                self.closed[path] = producer
-
-    def expected(  # noqa: PLR0911 - the protocol's table
-        self, path: str, has_body: bool, producer: tuple[str, int, int] | None, is_closing: bool
-    ) -> int | str:
-        if path in self.deleted:
-            return 410
-        if path not in self.data:
-            return 404
-        if path in self.closed:
-            is_same = producer is not None and self.closed[path] == producer
-            return "duplicate" if is_same or (producer is None and is_closing and not has_body) else 409
-        if not has_body and not is_closing:
-            return 400
-        if producer is None:
-            return "new"
-        name, epoch, seq = producer
-        known = self.producers[path].get(name)
-        if known is None:
-            return "new" if seq == 0 else 409
-        if epoch < known[0]:
-            return 403
-        if epoch > known[0]:
-            return "new" if seq == 0 else 400
-        return "duplicate" if seq <= known[1] else "new" if seq == known[1] + 1 else 409
-
-    @rule(path=PATHS)
-    def delete(self, path: str) -> None:
-        result = self.do(self.rig.machine.delete(path))
-        if path in self.deleted:
-            assert result == 410
-        elif path not in self.data:
-            assert result == 404
-        else:
-            assert result is None
-            self.remove(path)
-
-    def remove(self, path: str) -> None:
-        if path in self.data:
-            del self.data[path]
-            self.closed.pop(path, None)
-        if path in self.forks.values():
-            self.deleted.add(path)
-            return
-        self.deleted.discard(path)
-        source = self.forks.pop(path, None)
-        if source in self.deleted:
-            self.remove(source)
-
-    @invariant()
-    def reads_agree(self) -> None:
-        if not hasattr(self, "data"):
-            return
-        for path in "abc":
-            if path in self.data:
-                self.check_read(path)
-            else:
-                assert self.do(self.rig.machine.read(Read(path))) == (410 if path in self.deleted else 404)
-        assert self.rig.machine.stream_count == len(self.data) + len(self.deleted)
-
-    def check_read(self, path: str) -> None:
-        start: int | Start = Start.BEGINNING
-        whole: list[bytes] = []
-        for _ in range(1000):
-            chunk = self.rig.run(self.rig.machine.read(Read(path, start)))
-            whole += chunk.pieces
-            if chunk.is_up_to_date:
-                assert chunk.is_closed is (path in self.closed)
-                break
-            assert chunk.pieces
-            assert not chunk.is_closed
-            start = chunk.end
-        if self.is_json:
-            assert json.loads(to_array(whole)) == [json.loads(message) for message in self.data[path]]
-        else:
-            assert b"".join(whole) == b"".join(self.data[path])
+def test_counting_takes_as_many_looks_as_it_needs() -> None:
+    """More streams than one look shows are counted."""
+    rig = Rig()
+    for index in range(201):
+        rig.run(rig.machine.create(Create(str(index))))
+    rig.machine.stream_count = 0
+    rig.run(rig.machine.count_streams())
+    assert rig.machine.stream_count == 201
 
 
-TestModel = Model.TestCase
-TestModel.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
-TestModel.__doc__ = "Whatever is done in whatever order, the machine answers as the model does."
+@pytest.mark.parametrize(("asked", "size"), [(None, 4), (2, 2), (9, 4)])
+def test_a_chunk_may_be_smaller_than_a_read(asked: int | None, size: int) -> None:
+    """Who follows takes history in smaller pieces, but never larger ones than a read's."""
+    rig = Rig(MachineLimits(max_read_bytes=4))
+    rig.run(rig.machine.create(Create("a", "text/plain")))
+    for _ in range(8):
+        rig.run(rig.machine.append(Append("a", "text/plain"), b"x"))
+    state, position = rig.run(rig.machine.follow(Read("a", Start.BEGINNING, "sse")))
+    chunk = rig.run(rig.machine.read_chunk(state, position, asked))
+    assert sum(map(len, chunk.pieces)) == chunk.end == size

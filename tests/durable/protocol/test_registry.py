@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 
 from tests.durable.protocol.driving import Rig
@@ -19,6 +21,10 @@ def make(*paths: str, max_loaded: int = 100, **changes: object) -> tuple[Rig, Re
     for path in paths:
         rig.run(rig.machine.create(Create(path, **changes), b"ab"))  # type: ignore[arg-type]
     return rig, Registry(rig.store, max_loaded)
+
+
+def _tell(told: list[bool], state: StreamState) -> None:
+    told.append(state.is_failed)
 
 
 def load(rig: Rig, registry: Registry, path: str) -> StreamState:
@@ -152,7 +158,7 @@ def test_a_source_that_is_missing(is_loaded: bool) -> None:
     if not is_loaded:
         registry.drop(state)
     with pytest.raises(StoreError, match="missing"):
-        rig.run(registry.lineage(state) if is_loaded else registry.load("f"))  # type: ignore[arg-type]
+        rig.run(registry.lineage(state) if is_loaded else registry.load("f"))
 
 
 def test_a_removed_state_is_waited_for() -> None:
@@ -185,6 +191,28 @@ def test_settling_twice() -> None:
     registry.settle(pending[1])
     assert (state.durable.tail, state.pending) == (2, None)
     assert rig.run(rig.machine.read(Read("a"))).end == 2
+
+
+def test_a_removal_that_is_not_durable_is_waited_for() -> None:
+    """Who looks for a stream that is being deleted waits for that; where it fails, the readers are told."""
+    for is_broken in (False, True):
+        rig = Rig()
+        rig.run(rig.machine.create(Create("a")))
+        registry = rig.machine.registry
+        state = load(rig, registry, "a")
+        told: list[bool] = []
+        rig.store.is_late = True
+        deletion = rig.machine.delete("a")
+        deletion.send(rig.satisfy(next(deletion)))
+        state.listeners.add(partial(_tell, told, state))
+        rig.store.is_broken = is_broken
+        if is_broken:
+            with pytest.raises(StoreError):
+                rig.run(registry.load("a"))
+            assert registry.get_nowait("a") is None
+        else:
+            assert rig.run(registry.load("a")) is None
+        assert told == [is_broken]
 
 
 def test_dropping_one_that_was_replaced() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given
@@ -55,9 +55,9 @@ def test_all_of_a_creation() -> None:
 def test_all_of_an_append() -> None:
     """Every header of POST has its place."""
     producer = {"producer_id": "p", "producer_epoch": "007", "producer_seq": str(MAX_INTEGER)}
-    assert parse("POST", content_type="a/b", stream_seq="s", if_match='"e"', stream_closed="true", **producer) == Append(
-        "a/b", "a/b", True, ("p", 7, MAX_INTEGER), "s", '"e"'
-    )
+    assert parse(
+        "POST", content_type="a/b", stream_seq="s", if_match='"e"', stream_closed="true", **producer
+    ) == Append("a/b", "a/b", True, ("p", 7, MAX_INTEGER), "s", '"e"')
 
 
 def test_all_of_a_read() -> None:
@@ -85,7 +85,10 @@ def test_true_closes_in_any_case(value: str) -> None:
 @pytest.mark.parametrize(
     ("headers", "field"),
     [
-        *(({"stream_ttl": text}, "Stream-TTL") for text in ("", "01", "+1", "-1", "1.0", "1e3", " 1", "1a", str(2**53))),
+        *(
+            ({"stream_ttl": text}, "Stream-TTL")
+            for text in ("", "01", "+1", "-1", "1.0", "1e3", " 1", "1a", str(2**53))
+        ),
         ({"stream_ttl": "1", "stream_expires_at": "2027-01-15T08:00:00Z"}, "Stream-TTL"),
         ({"content_type": "nonsense"}, "Content-Type"),
         ({"content_type": "a/" + "b" * 256}, "Content-Type"),
@@ -204,7 +207,7 @@ def test_repeated_headers_are_joined() -> None:
 def test_times_of_rfc_3339(moment: datetime, minutes: int) -> None:
     """A time is understood in any zone, to the microsecond."""
     zone = f"{'-' if minutes < 0 else '+'}{abs(minutes) // 60:02}:{abs(minutes) % 60:02}"
-    expected = moment.replace(tzinfo=timezone.utc).timestamp() - minutes * 60
+    expected = moment.replace(tzinfo=UTC).timestamp() - minutes * 60
     assert abs(parse_time("t", moment.isoformat() + zone) - expected) < 1e-3
 
 

@@ -11,15 +11,13 @@ from trio_streams.durable.errors import DurableStreamError
 from trio_streams.durable.server.server import DurableServer
 from trio_streams.transports.answer import run_handler
 
-TEXT = {"content_type": "text/plain"}
-
 
 @pytest.mark.parametrize("is_broken", [False, True])
 async def test_a_cancelled_append_is_still_durable(is_broken: bool) -> None:
     """Who appends may leave before the commit: readers hear of it all the same, or of the store's failure."""
     store = HeldStore()
     async with DurableServer(store) as server, trio.open_nursery() as nursery:
-        await server.create("a", **TEXT)
+        await server.create("a", content_type="text/plain")
         store.is_held, store.is_broken = True, is_broken
         read: list[int] = []
 
@@ -50,7 +48,7 @@ async def test_a_wait_for_the_store_can_be_cancelled(name: str, monkeypatch: pyt
     """An operation that is cancelled while the store is slow leaves nothing behind: the next one does its work."""
     store = HeldStore()
     async with DurableServer(store) as server, trio.open_nursery() as nursery:
-        await server.create("a", **TEXT, body=b"ab")
+        await server.create("a", content_type="text/plain", body=b"ab")
         await server.fork("a", "f")
         for state in list(server._machine.registry._by_path.values()):
             server._machine.registry.drop(state)
@@ -76,7 +74,7 @@ async def test_a_wait_for_the_store_can_be_cancelled(name: str, monkeypatch: pyt
 async def test_a_reader_that_leaves_is_forgotten(live: str, autojump_clock: MockClock) -> None:
     """A reader that is cancelled leaves no listener and no count behind."""
     async with DurableServer() as server, trio.open_nursery() as nursery:
-        await server.create("a", **TEXT)
+        await server.create("a", content_type="text/plain")
         exchange = begin("GET", "a", query=f"offset=now&live={live}")
         nursery.start_soon(run_handler, exchange, server.handle)
         await wait_all_tasks_blocked()
@@ -86,14 +84,14 @@ async def test_a_reader_that_leaves_is_forgotten(live: str, autojump_clock: Mock
         exchange.cancel_scope.cancel()
         await wait_all_tasks_blocked()
         assert not state.listeners
-        assert server._running.waiting_readers == 0
+        assert server._running.readers.count == 0
 
 
 async def test_two_that_load_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever waits for another's look at the store goes on when that one is cancelled."""
     store = HeldStore()
     async with DurableServer(store) as server, trio.open_nursery() as nursery:
-        await server.create("a", **TEXT, body=b"ab")
+        await server.create("a", content_type="text/plain", body=b"ab")
         state = server._machine.registry.get_nowait("a")
         assert state is not None
         server._machine.registry.drop(state)
@@ -123,7 +121,7 @@ async def test_a_sync_failure_of_the_store() -> None:
     """A store that takes nothing more is an error for who asks, with the protocol's words."""
     store = HeldStore()
     async with DurableServer(store) as server:
-        await server.create("a", **TEXT)
+        await server.create("a", content_type="text/plain")
         await store.aclose()
         with pytest.raises(DurableStreamError) as caught:
             await server.append("a", b"x")

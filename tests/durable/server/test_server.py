@@ -17,11 +17,11 @@ from trio_streams.errors import RpcError
 from trio_streams.service.exchange import RequestHead
 from trio_streams.transports.answer import run_handler
 
-TEXT = {"content_type": "text/plain"}
-JSON = {"content_type": "application/json"}
+TEXT: dict[str, Any] = {"content_type": "text/plain"}
+JSON: dict[str, Any] = {"content_type": "application/json"}
 
 
-def make(**config: Any) -> DurableServer:  # noqa: ANN401 - of any field
+def make(**config: Any) -> DurableServer:
     """A server whose clock is Trio's."""
     return DurableServer(config=DurableConfig(**config), clock=lambda: 1.8e9 + trio.current_time())
 
@@ -193,7 +193,10 @@ async def test_other_origins() -> None:
         reply = await ask(server, "GET", "a", origin="https://example.org")
         assert (reply.status, reply.headers["access-control-allow-origin"]) == (404, "*")
         assert "Stream-Next-Offset" in reply.headers["access-control-expose-headers"]
-        preflight = {"access_control_request_method": "PUT", "access_control_request_headers": "if-none-match"}
+        preflight: dict[str, Any] = {
+            "access_control_request_method": "PUT",
+            "access_control_request_headers": "if-none-match",
+        }
         reply = await ask(server, "OPTIONS", "a", origin="https://example.org", **preflight)
         assert (reply.status, reply.headers["access-control-allow-headers"]) == (204, "if-none-match")
         assert (await ask(server, "OPTIONS", "a")).headers["allow"] == "DELETE, GET, HEAD, POST, PUT, OPTIONS"

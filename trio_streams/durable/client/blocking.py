@@ -68,19 +68,19 @@ class StreamResponse(Response):
 
     def read_bytes(self) -> bytes:
         """All bytes up to where the stream is up to date; see `AsyncStreamResponse.read_bytes`."""
-        return as_bytes(self._read("read_bytes", whole=False))
+        return self._read("read_bytes", as_bytes)
 
     def read_text(self, encoding: str = "utf-8") -> str:
         """As `read_bytes`, as text."""
-        return as_text(self._read("read_text", whole=False), encoding)
+        return self._read("read_text", lambda pieces: as_text(pieces, encoding))
 
     def read_json(self, decode: Decode | None = None) -> list[Any]:
         """As `read_bytes`, as a list of its JSON values."""
-        return self._as_values(self._read("read_json", whole=True), decode)
+        return self._read("read_json", lambda pieces: self._as_values(pieces, decode), whole=True)
 
     def read_json_batches(self, decode: Decode | None = None) -> list[list[Any]]:
         """As `read_json`, with the values of each answer as a list of their own."""
-        return self._as_batches(self._read("read_json_batches", whole=True), decode)
+        return self._read("read_json_batches", lambda pieces: self._as_batches(pieces, decode), whole=True)
 
     def cancel(self) -> None:
         """Want no more: iteration ends, also in another thread that waits in it. What is open is closed by `close`."""
@@ -121,11 +121,11 @@ class StreamResponse(Response):
         self._call = None
         return piece
 
-    def _read(self, how: str, *, whole: bool) -> list[Piece]:
-        self._begin_collecting(how, whole=whole)
+    def _read(self, how: str, make: Callable[[list[Piece]], T], *, whole: bool = False) -> T:
+        pieces = self._begin_collecting(how, whole=whole)
         while (piece := self._next_piece()) is not None:
-            self._collect(piece)
-        return self._end_collecting()
+            pieces.append(piece)
+        return self._end_collecting(make)
 
 
 class _Items(Iterator[T], Generic[T]):
@@ -137,13 +137,13 @@ class _Items(Iterator[T], Generic[T]):
 
     def __next__(self) -> T:
         consumption = self._consumption
-        while not consumption.has_items:
+        while consumption.needs_piece():
             piece = self._next_piece()
             if piece is not None:
                 consumption.receive(piece)
                 continue
             consumption.receive_end()
-            if not consumption.has_items:
+            if consumption.needs_piece():
                 raise StopIteration
         return consumption.take_item()
 

@@ -49,11 +49,19 @@ class Consumption(Generic[T]):
         self._give = give
         self._items: deque[T] = deque()
         self._piece: Piece | None = None  # the one that the items are of
+        self._failure: DurableStreamError | None = None
 
-    @property
-    def has_items(self) -> bool:
-        """Whether there is an item to take."""
-        return bool(self._items)
+    def needs_piece(self) -> bool:
+        """Whether there is no item to take.
+
+        Raises:
+          DurableStreamError: a piece was not what it should be: what follows it is not given out either.
+        """
+        if self._items:
+            return False
+        if self._failure is not None:
+            raise self._failure
+        return True
 
     def take_item(self) -> T:
         """The next item."""
@@ -69,7 +77,11 @@ class Consumption(Generic[T]):
           DurableStreamError: it is not what it should be; none of it is given out.
         """
         self._piece = piece
-        self._items.extend(self._take(piece))
+        try:
+            self._items.extend(self._take(piece))
+        except DurableStreamError as exc:
+            self._failure = exc
+            raise
         if not self._items:
             self._give(piece)
 
@@ -196,15 +208,13 @@ class Response:
             self._collected = []
         return self._collected
 
-    def _collect(self, piece: Piece) -> None:
-        assert self._collected is not None, "begun"
-        self._collected.append(piece)
-        self._give(piece)
-
-    def _end_collecting(self) -> list[Piece]:
-        pieces, self._collected = self._collected, None
-        assert pieces is not None, "begun"
-        return pieces
+    def _end_collecting(self, make: Callable[[list[Piece]], T]) -> T:
+        """All pieces are here: make something of them, which gives them out."""
+        pieces, self._collected = self._collected or [], None
+        made = make(pieces)
+        if pieces:
+            self._give(pieces[-1])
+        return made
 
     def _consume(self, how: str, *, whole: bool) -> None:
         if self._consumed_by:

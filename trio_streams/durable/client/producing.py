@@ -30,6 +30,7 @@ from trio_streams.durable.protocol.sequencer import MAX_NUMBER, NumberedBatch, P
 from trio_streams.durable.types import AppendResult, ErrorHandler
 from trio_streams.errors import LocalProtocolError
 from trio_streams.nursery import open_bare_nursery
+from trio_streams.streams.pace import Pace
 from trio_streams.transports.http_client import HttpResponse
 
 __all__ = ["IdempotentProducer", "ProducerOptions"]
@@ -126,6 +127,7 @@ class IdempotentProducer:
         self._attempts: WeakKeyDictionary[NumberedBatch, Attempts] = WeakKeyDictionary()
         self._told: Exception | None = None
         self._is_detached = False
+        self._pace = Pace()
         self._kick = trio.Event()
         self._room = trio.lowlevel.ParkingLot()
         self._progressed = trio.lowlevel.ParkingLot()
@@ -183,7 +185,7 @@ class IdempotentProducer:
           What went wrong before, once.
         Cancellation: atomic; a cancelled call appends nothing.
         """
-        await trio.lowlevel.checkpoint()
+        await self._pace.step()
         payload = self._encode(data)
         self._check()
         if self._room or not self._sequencer.has_room:
@@ -286,8 +288,8 @@ class IdempotentProducer:
         return encode(data, as_json=is_json(self._writing().content_type))
 
     def _put(self, payload: bytes) -> None:
-        self._sequencer.put(payload, trio.current_time())
-        self._kick.set()
+        if self._sequencer.put(payload, trio.current_time()):
+            self._kick.set()
 
     def _check(self, *, is_adding: bool = True) -> None:
         """Raise what went wrong, if nobody was told yet; after a stall that somebody was told of, go on."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
@@ -91,11 +91,11 @@ class AsyncStreamResponse(Response):
           Exception: as `iter_text`.
         Cancellation: loses nothing, if it is called again.
         """
-        return as_bytes(await self._read("read_bytes", whole=False))
+        return await self._read("read_bytes", as_bytes)
 
     async def read_text(self, encoding: str = "utf-8") -> str:
         """As `read_bytes`, as text."""
-        return as_text(await self._read("read_text", whole=False), encoding)
+        return await self._read("read_text", lambda pieces: as_text(pieces, encoding))
 
     async def read_json(self, decode: Decode | None = None) -> list[Any]:
         """As `read_bytes`, as a list of its JSON values.
@@ -103,11 +103,11 @@ class AsyncStreamResponse(Response):
         Args:
           decode: makes something of each value.
         """
-        return self._as_values(await self._read("read_json", whole=True), decode)
+        return await self._read("read_json", lambda pieces: self._as_values(pieces, decode), whole=True)
 
     async def read_json_batches(self, decode: Decode | None = None) -> list[list[Any]]:
         """As `read_json`, with the values of each answer as a list of their own."""
-        return self._as_batches(await self._read("read_json_batches", whole=True), decode)
+        return await self._read("read_json_batches", lambda pieces: self._as_batches(pieces, decode), whole=True)
 
     def cancel(self) -> None:
         """Want no more: iteration ends, also in another task that waits in it. What is open is closed by `aclose`."""
@@ -137,11 +137,11 @@ class AsyncStreamResponse(Response):
                 stacklevel=1,
             )
 
-    async def _read(self, how: str, *, whole: bool) -> list[Piece]:
-        self._begin_collecting(how, whole=whole)
+    async def _read(self, how: str, make: Callable[[list[Piece]], T], *, whole: bool = False) -> T:
+        pieces = self._begin_collecting(how, whole=whole)
         while (piece := await self._reader.next_piece()) is not None:
-            self._collect(piece)
-        return self._end_collecting()
+            pieces.append(piece)
+        return self._end_collecting(make)
 
 
 class _Items(AsyncIterator[T], Generic[T]):
@@ -155,13 +155,13 @@ class _Items(AsyncIterator[T], Generic[T]):
     async def __anext__(self) -> T:
         await self._pace.step()
         consumption = self._consumption
-        while not consumption.has_items:
+        while consumption.needs_piece():
             piece = await self._reader.next_piece()
             self._pace.restart()
             if piece is not None:
                 consumption.receive(piece)
                 continue
             consumption.receive_end()
-            if not consumption.has_items:
+            if consumption.needs_piece():
                 raise StopAsyncIteration
         return consumption.take_item()

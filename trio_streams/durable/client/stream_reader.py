@@ -12,6 +12,8 @@ from collections.abc import Callable
 import trio
 
 from trio_streams.durable.client.requests import Endpoint, Failure, find_failure, find_lost
+from trio_streams.durable.errors import DurableStreamError
+from trio_streams.durable.protocol.failures import public_url
 from trio_streams.durable.protocol.follower import Follower, Mode, Phase
 from trio_streams.durable.protocol.reading import Piece
 from trio_streams.errors import ConnectionLost, RemoteProtocolError, StreamsError
@@ -111,8 +113,9 @@ class StreamReader:
         try:
             while not is_done() and self.machine.phase is not Phase.ENDED:
                 await self._step()
-            if not is_done() and self.machine.failure is not None:
-                raise self.machine.failure
+            if not is_done() and (failure := self.machine.failure) is not None:
+                what = f"can't read {public_url(self.endpoint.url)}: {failure.message}"
+                raise DurableStreamError(what, status=failure.status, code=failure.code) from failure
         except StreamsError as exc:
             self._error = exc
             self.machine.end()

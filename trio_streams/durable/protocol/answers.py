@@ -25,6 +25,7 @@ from trio_streams.wire.entity_tags import matches_weakly
 from trio_streams.wire.sse import CONTENT_TYPE
 
 __all__ = [
+    "SAFE",
     "Answer",
     "appended",
     "created",
@@ -40,7 +41,9 @@ __all__ = [
 
 _Headers = tuple[tuple[str, str], ...]
 
-_SAFE: Final[_Headers] = (("x-content-type-options", "nosniff"), ("cross-origin-resource-policy", "cross-origin"))
+SAFE: Final[_Headers] = (("x-content-type-options", "nosniff"), ("cross-origin-resource-policy", "cross-origin"))
+"""What every answer begins with."""
+
 _NO_STORE: Final = ("cache-control", "no-store")
 _CLOSED: Final = ("stream-closed", "true")
 _UP_TO_DATE: Final = ("stream-up-to-date", "true")
@@ -65,7 +68,7 @@ def created(result: Created, head: RequestHead) -> Answer:
     """To PUT."""
     record = result.record
     headers = (
-        *_SAFE,
+        *SAFE,
         ("content-type", record.content_type),
         ("stream-next-offset", format_offset(record.tail)),
         *((_CLOSED,) if record.is_closed else ()),
@@ -78,7 +81,7 @@ def created(result: Created, head: RequestHead) -> Answer:
 
 def appended(result: Appended, operation: Append) -> Answer:
     """To POST: 200 for a producer's new data, 204 for anything else."""
-    headers = (*_SAFE, ("stream-next-offset", format_offset(result.tail)))
+    headers = (*SAFE, ("stream-next-offset", format_offset(result.tail)))
     if result.is_closed:
         headers = (*headers, _CLOSED)
     if result.producer is None:
@@ -92,7 +95,7 @@ def appended(result: Appended, operation: Append) -> Answer:
 def found(record: StreamRecord) -> Answer:
     """To HEAD."""
     headers = [
-        *_SAFE,
+        *SAFE,
         ("content-type", record.content_type),
         ("stream-next-offset", format_offset(record.tail)),
         _NO_STORE,
@@ -117,7 +120,7 @@ def read(chunk: Chunk, operation: Read, cursor: str, cache_control: str) -> Answ
       cache_control: where the answer may be kept.
     """
     record = chunk.state.durable
-    headers = (*_SAFE, ("stream-next-offset", format_offset(chunk.end)))
+    headers = (*SAFE, ("stream-next-offset", format_offset(chunk.end)))
     if chunk.is_up_to_date:
         headers = (*headers, _UP_TO_DATE)
     if chunk.is_closed:
@@ -147,17 +150,17 @@ def following(record: StreamRecord) -> Answer:
     encoding = () if is_text(record.content_type) else (("stream-sse-data-encoding", "base64"),)
     # nginx and others hold an answer back until a buffer is full, unless told not to.
     own = (("content-type", CONTENT_TYPE), ("cache-control", "no-cache"), ("x-accel-buffering", "no"))
-    return Answer(200, (*_SAFE, *own, *encoding))
+    return Answer(200, (*SAFE, *own, *encoding))
 
 
 def deleted() -> Answer:
     """To DELETE."""
-    return Answer(204, _SAFE)
+    return Answer(204, SAFE)
 
 
 def options(allowed: str) -> Answer:
     """To OPTIONS."""
-    return Answer(204, (*_SAFE, ("allow", allowed)))
+    return Answer(204, (*SAFE, ("allow", allowed)))
 
 
 def listed(records: Sequence[StreamRecord], operation: List) -> Answer:
@@ -173,7 +176,7 @@ def listed(records: Sequence[StreamRecord], operation: List) -> Answer:
     ]
     following_path = records[-1].path if len(records) == operation.limit else None
     body = msgspec.json.encode({"streams": streams, "next": following_path})
-    return Answer(200, (*_SAFE, _JSON, _NO_STORE), body)
+    return Answer(200, (*SAFE, _JSON, _NO_STORE), body)
 
 
 def refused(error: Refused) -> Answer:
@@ -182,7 +185,7 @@ def refused(error: Refused) -> Answer:
     if error.details is not None:
         fields["details"] = dict(error.details)
     body = msgspec.json.encode({"error": fields})
-    return Answer(error.status, (*_SAFE, *error.headers, _JSON, _NO_STORE), body)
+    return Answer(error.status, (*SAFE, *error.headers, _JSON, _NO_STORE), body)
 
 
 def format_time(seconds: float) -> str:

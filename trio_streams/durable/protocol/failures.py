@@ -95,7 +95,10 @@ def find_refusal(
     if status in _REFUSALS:
         code, why = _REFUSALS[status]
         return DurableStreamError(_explained(f"{where}: {why}", details), status=status, code=code, details=details)
-    code, why = _FAULTS.get(status, ("SERVER_ERROR" if status >= 500 else "UNEXPECTED_STATUS", "unexpected"))
+    other = (
+        ("SERVER_ERROR", "the server has failed") if status >= 500 else ("UNEXPECTED_STATUS", "an unexpected answer")
+    )
+    code, why = _FAULTS.get(status, other)
     return FetchError(f"{where}: {why} (status {status})", status=status, code=code, details=details)
 
 

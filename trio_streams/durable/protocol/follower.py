@@ -129,6 +129,7 @@ class Follower:
         self.attempts: Attempts = attempts
         self._until: float | None = None
         self._asked_at = 0.0
+        self._lost_at = 0.0
         self._chunks: list[bytes] = []
         self._chunks_bytes = 0
         self._given = 0  # bytes given out beyond `offset`
@@ -245,10 +246,19 @@ class Follower:
             if self.phase is not Phase.ASKING:
                 return True
         self.drop()
-        delay = self.attempts.fail(retry_after) if is_passing(status, Repeat.ALWAYS) else None
+        if not is_passing(status, Repeat.ALWAYS):
+            return False
+        delay = self.attempts.fail(retry_after, is_patient=self._is_patient(now))
         if delay is not None:
             self._wait(now + delay)
         return delay is not None
+
+    def _is_patient(self, now: float) -> bool:
+        """Whether a loss now is no reason to give up: who has followed for hours waits for a server to start again."""
+        if not self.attempts.failures:
+            self._lost_at = now
+        patience = self.config.max_outage
+        return self.is_following and self.status > 0 and (patience is None or now - self._lost_at < patience)
 
     def drop(self) -> None:
         """Forget the request under way and ask again, at nobody's fault: whoever waited was cancelled."""

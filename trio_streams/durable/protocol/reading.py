@@ -23,6 +23,8 @@ class ReaderConfig:
         Servers may answer the whole rest of a stream at once.
       idle_timeout: seconds without a byte after which an answer counts as lost; None for never. More than servers hold
         a long poll, and than they keep a stream of events open.
+      max_outage: seconds for which a reader that follows live, and was answered before, goes on trying while nobody
+        answers or the server is overloaded; None for ever. Others try as often as `RetryOptions` says.
       short_stream_seconds: a stream of events that lasts less is short.
       max_short_streams: so many of them in a row, and it goes on by long polls.
     """
@@ -30,6 +32,7 @@ class ReaderConfig:
     max_piece_bytes: int = attrs.field(default=1_048_576, validator=positive)
     max_answer_bytes: int = attrs.field(default=134_217_728, validator=positive)
     idle_timeout: float | None = attrs.field(default=120.0, validator=positive)
+    max_outage: float | None = attrs.field(default=300.0, validator=positive)
     short_stream_seconds: float = attrs.field(default=1.0, validator=positive)
     max_short_streams: int = attrs.field(default=3, validator=positive)
 

@@ -108,17 +108,18 @@ class Attempts:
         self._options = options
         self._random = random
 
-    def fail(self, retry_after: float = 0.0) -> float | None:
+    def fail(self, retry_after: float = 0.0, *, is_patient: bool = False) -> float | None:
         """It failed.
 
         Args:
           retry_after: seconds that the server asks for.
+          is_patient: whether it is tried again however often it has failed.
 
         Returns:
           Seconds to wait before the next attempt; None where it was the last one.
         """
         options = self._options
-        if options.max_retries is not None and self.failures >= options.max_retries:
+        if not is_patient and options.max_retries is not None and self.failures >= options.max_retries:
             return None
         self.failures += 1
         return max(self.delay(self.failures), min(retry_after, options.max_retry_after))

@@ -206,20 +206,25 @@ class Sequencer:
 
     # What the user does
 
-    def put(self, payload: bytes, now: float) -> None:
+    def put(self, payload: bytes, now: float) -> bool:
         """Take a message, whether or not there is room.
+
+        Returns:
+          Whether `take` or `next_deadline` may have something else to say now: not while a message joins others that wait.
 
         Raises:
           LocalProtocolError: the stream is being closed, or the producer has failed.
         """
         if self._final is not None or self.has_failed:
             raise LocalProtocolError("can't append: the producer was closed or has failed")
-        if not self._waiting:
+        is_first = not self._waiting
+        if is_first:
             self._due_at = now + self._linger
         self._waiting.append(payload)
         self._waiting_bytes += len(payload)
         self._pending_bytes += len(payload) + _MESSAGE_COST
         self.put_items += 1
+        return is_first or (self._is_full and self._has_place)
 
     def hurry(self, now: float) -> None:
         """Let nothing that is here wait for company."""
@@ -310,8 +315,11 @@ class Sequencer:
     def _is_due(self, now: float) -> bool:
         if not self._waiting:
             return self._final is not None and self.result is None and not self._unacknowledged
-        is_full = self._waiting_bytes >= self._max_batch_bytes or len(self._waiting) >= self._max_batch_items
-        return is_full or now >= self._due_at
+        return self._is_full or now >= self._due_at
+
+    @property
+    def _is_full(self) -> bool:
+        return self._waiting_bytes >= self._max_batch_bytes or len(self._waiting) >= self._max_batch_items
 
     def _cut(self) -> None:
         """Number the next batch; a last message, or none, closes the stream."""

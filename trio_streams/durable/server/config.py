@@ -79,7 +79,7 @@ class DurableConfig:
     max_read_bytes: int = attrs.field(default=524_288, validator=positive)
     long_poll_timeout: float = attrs.field(default=30.0, validator=positive)
     sse_lifetime: float = attrs.field(default=60.0, validator=positive)
-    live_window_bytes: int = attrs.field(default=1_048_576, validator=positive)
+    live_window_bytes: int = attrs.field(default=262_144, validator=positive)
     max_streams: int | None = attrs.field(default=None, validator=positive)
     max_loaded_streams: int = attrs.field(default=10_000, validator=positive)
     max_producers_per_stream: int = attrs.field(default=10_000, validator=positive)

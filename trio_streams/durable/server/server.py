@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from time import time
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self
 
 import trio
 
@@ -31,6 +31,7 @@ from trio_streams.nursery import open_bare_nursery
 from trio_streams.service.cors import with_cors
 from trio_streams.service.exchange import Exchange, RequestHead
 from trio_streams.service.replay_log import ReplayLog
+from trio_streams.transports.http import WholeAnswer
 from trio_streams.wire.http1_fields import Fields
 
 __all__ = ["DurableServer"]
@@ -38,6 +39,8 @@ __all__ = ["DurableServer"]
 _LOG: Final = logging.getLogger("trio_streams")
 _DEFAULT: Final = DurableConfig()
 _BODILESS: Final = frozenset({204, 304})
+_SAFE: Final = Fields(answers.SAFE)
+_EMPTY: Final = Fields([("content-length", "0")])
 
 
 class DurableServer(LocalOperations):
@@ -48,9 +51,6 @@ class DurableServer(LocalOperations):
       config: limits and policies.
       clock: Unix seconds; for tests.
       random_number: from [0, 1), for cursors; for tests.
-
-    Attributes:
-      answers_at_once: whether `answer_nowait` answers anything.
     """
 
     def __init__(
@@ -75,10 +75,9 @@ class DurableServer(LocalOperations):
             max_age=config.max_age,
         )
         super().__init__(Machine(self._store, limits, clock))
-        # What is on disk has to be waited for, and who is asked for each append, or counts them, may have to wait.
-        self.answers_at_once: bool = (
-            isinstance(self._store, MemoryStore) and config.authenticate is None and not config.max_appends_per_second
-        )
+        self._commits_at_once = isinstance(self._store, MemoryStore)
+        # Who has to be asked for each append, or counts them, has to see the exchange.
+        self._is_plain = config.authenticate is None and not config.max_appends_per_second
         self._manager = open_bare_nursery()
         self._with_cors = self._handle if config.cors is None else with_cors(self._handle, config.cors)
         self._allows = AppendRate(config.max_appends_per_second).allows if config.max_appends_per_second else None
@@ -111,7 +110,7 @@ class DurableServer(LocalOperations):
         return is_handled
 
     def replay_log(self, prefix: str = "") -> ReplayLog:
-        """A log for the runs of durable procedures: `serve(app, url, replay_log=server.replay_log())`.
+        """A log for the runs of durable procedures: `serve(app, url, replay_log=server.replay_log("runs/"))`.
 
         Whoever may append to these streams over HTTP can break a run, though not forge a place in it: let the application
         alone write below `prefix`.
@@ -145,12 +144,12 @@ class DurableServer(LocalOperations):
                 return await self._with_cors(exchange)
         return await self._handle(exchange)
 
-    def answer_nowait(self, request: RequestHead, body: bytes) -> tuple[int, Fields, bytes] | None:
-        """Answer an append to a stream in memory: a `NowaitHandler`.
+    def answer_nowait(self, request: RequestHead, body: bytes) -> WholeAnswer | Coroutine[Any, Any, WholeAnswer] | None:
+        """Answer an append without an exchange: a `NowaitHandler`.
 
-        Whatever is less common than that is left to `handle`.
+        Whatever is less common than a plain append is left to `handle`.
         """
-        if not self.answers_at_once or request.method != "POST" or len(body) > self.config.max_append_bytes:
+        if request.method != "POST" or len(body) > self.config.max_append_bytes or not self._is_plain:
             return None
         for name, _ in request.headers:
             if name == "origin":
@@ -158,17 +157,21 @@ class DurableServer(LocalOperations):
         try:
             operation = parse_request(request, self.config.root)
             assert isinstance(operation, Append)
-            appended = self._machine.append_nowait(operation, body)
+            appended = (
+                self._running.run_nowait(self._machine.append(operation, body)) if self._commits_at_once else None
+            )
         except Refused as exc:
-            answer = answers.refused(exc)
-        else:
-            if appended is None:
-                return None
-            answer = answers.appended(appended, operation)
-        status, headers, data = answer
-        if status not in _BODILESS:
-            headers = (*headers, ("content-length", str(len(data))))
-        return status, Fields(headers), data
+            return _whole(answers.refused(exc))
+        if appended is None:
+            return self._append_later(operation, body)
+        return _whole(answers.appended(appended, operation))
+
+    async def _append_later(self, operation: Append, body: bytes) -> WholeAnswer:
+        try:
+            appended = await self._running.run(self._machine.append(operation, body))
+        except Refused as exc:
+            return _whole(answers.refused(exc))
+        return _whole(answers.appended(appended, operation))
 
     async def _handle(self, exchange: Exchange) -> None:
         try:
@@ -239,3 +242,11 @@ def _as_refused(error: RpcError) -> Refused:
     headers = [("www-authenticate", "Bearer")] if error.known_code is Code.UNAUTHENTICATED else []
     details = error.details if isinstance(error.details, dict) else None
     return Refused(http_status(error.code), error.code, error.message, headers, details)
+
+
+def _whole(answer: answers.Answer) -> WholeAnswer:
+    status, headers, body = answer
+    fields = _SAFE.joined(Fields(headers[len(answers.SAFE) :]))
+    if status not in _BODILESS:
+        fields = fields.joined(Fields([("content-length", str(len(body)))]) if body else _EMPTY)
+    return status, fields, body

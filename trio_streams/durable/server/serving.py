@@ -58,7 +58,7 @@ async def serve_durable(
             server.handle,
             host,
             port,
-            answer_nowait=server.answer_nowait if server.answers_at_once else None,
+            answer_nowait=server.answer_nowait,
             config=exchange_config,
             graceful_timeout=graceful_timeout,
             shutdown_trigger=shutdown_trigger,

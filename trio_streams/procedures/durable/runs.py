@@ -87,24 +87,17 @@ class DurableRuns:
             kept any more. RESOURCE_EXHAUSTED: too many runs. UNAVAILABLE: the store fails.
         Cancellation: a run that was started goes on.
         """
-        procedure, context = found.procedure, invocation.context
-        template = procedure.durable
-        assert template is not None, "only durable procedures are read"
+        context = invocation.context
         place = None if context.last_event_id is None else Place.parse(context.last_event_id)
-        run_id = ""
-        if template.has_run:
-            given = context.metadata.get(RUN_KEY) if place is None else place.run
-            run_id = new_run_id() if given is None else check_run_id(given)
-        path = template.fill(value, found.params, run_id)
-        run, log = await self._find(path, procedure, context, value, is_known=place is not None)
+        path, run_id = _where(found, context, value, place)
+        run, log = await self._find(path, found.procedure, context, value, is_known=place is not None)
         name = run_id or log.log_id
         if place is not None and place.run != name:
             raise _not_kept()
 
         async def renew() -> RunLog:
-            nonlocal run
-            # The one it was attached to is over.
-            run, again = await self._find(path, procedure, context, value, is_known=True)
+            nonlocal run  # the one that this reading was attached to is over
+            run, again = await self._find(path, found.procedure, context, value, is_known=True)
             if again.log_id != log.log_id:
                 raise _not_kept()
             if run is not None:
@@ -116,7 +109,7 @@ class DurableRuns:
             place or Place(name),
             max_bytes=self._config.max_read_bytes,
             renew=renew,
-            recode=_recoding(procedure, invocation, encode),
+            recode=_recoding(found.procedure, invocation, encode),
         )
         if run is not None:
             run.attach(reading)
@@ -170,8 +163,24 @@ class DurableRuns:
         return run
 
 
-def make_runs(replay_log: ReplayLog, nursery: trio.Nursery, config: RunConfig) -> DurableRuns:
-    """The runs of a server, in its nursery."""
+def _where(found: Found, context: Context, value: object, place: Place | None) -> tuple[str, str]:
+    """The path of a caller's run, and the id of the run where each call has its own; a new one if it names none."""
+    template = found.procedure.durable
+    assert template is not None, "only durable procedures are read"
+    run_id = ""
+    if template.has_run:
+        given = context.metadata.get(RUN_KEY) if place is None else place.run
+        run_id = new_run_id() if given is None else check_run_id(given)
+    return template.fill(value, found.params, run_id), run_id
+
+
+def make_runs(
+    procedures: Iterable[Procedure], replay_log: ReplayLog | None, nursery: trio.Nursery, config: RunConfig
+) -> DurableRuns | None:
+    """The runs of a server, in its nursery; None where there is no log. Raises as `check_replay_log`."""
+    check_replay_log(procedures, replay_log)
+    if replay_log is None:
+        return None
     return DurableRuns(replay_log, Background(nursery, max_running=config.max_runs), config)
 
 

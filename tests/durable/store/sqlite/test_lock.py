@@ -73,7 +73,10 @@ def test_a_second_store_of_the_same_process_is_refused(tmp_path: Path) -> None:
 def test_programs_that_the_owner_starts_do_not_inherit_it(tmp_path: Path) -> None:
     """A program that was started meanwhile and lives on does not hold the directory of an owner that has let go."""
     lock = DirectoryLock.acquire(tmp_path)
-    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, close_fds=False) as other:
+    command = [sys.executable, "-c", "print('running', flush=True); input()"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, close_fds=False) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"running\n"  # only then has it closed what it does not inherit
         lock.release()
         DirectoryLock.acquire(tmp_path).release()
         other.communicate(b"\n")

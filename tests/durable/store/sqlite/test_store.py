@@ -273,6 +273,7 @@ async def test_a_cancelled_close_waits_no_longer_than_it_may(tmp_path: Path) -> 
     async with _gated(tmp_path, SqliteConfig(close_timeout=0.01)) as (store, gate):
         gate.may_commit.clear()
         store.submit(_append(await store.new_id(), 0))
+        await gate.wait_commit()
         with trio.CancelScope() as scope:
             scope.cancel()
             await store.aclose()

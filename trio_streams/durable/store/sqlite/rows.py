@@ -73,11 +73,12 @@ def _stored(database: Database, sql: str, key: object) -> Stored | None:
 def read_entries(database: Database, stream_id: int, start: int, end: int, max_bytes: int) -> list[Entry]:
     """A stream's entries that overlap [start, end): as many as fit, and one at least."""
     # A removed stream's entries may still be waiting for their deletion.
-    sql = """SELECT position, data, at FROM entries WHERE stream_id = ?1 AND position < ?2 AND position >= coalesce(
-        (SELECT max(position) FROM entries WHERE stream_id = ?1 AND position <= ?3), ?3)
-        AND EXISTS (SELECT 1 FROM streams WHERE stream_id = ?1) ORDER BY position"""
+    sql = """SELECT position, data, at FROM entries WHERE stream_id = ? AND position < ? AND position >= coalesce(
+        (SELECT max(position) FROM entries WHERE stream_id = ? AND position <= ?), ?)
+        AND EXISTS (SELECT 1 FROM streams WHERE stream_id = ?) ORDER BY position"""
+    bounds = (stream_id, end, stream_id, start, start, stream_id)
     entries: list[Entry] = []
-    with closing(database.iterate(sql, (stream_id, end, start))) as rows:
+    with closing(database.iterate(sql, bounds)) as rows:
         for row in rows:
             entry = Entry(*row)
             if entry.end <= start:
