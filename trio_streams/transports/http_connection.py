@@ -31,7 +31,14 @@ from trio_streams.streams.pace import Pace
 from trio_streams.transports.answer import run_handler
 from trio_streams.transports.exchange import HostedExchange
 from trio_streams.transports.http_access import AccessRecord, report_access
-from trio_streams.transports.http_host import Host, NowaitHandler, WholeAnswer, request_head, wants_websocket
+from trio_streams.transports.http_host import (
+    Host,
+    NowaitAnswer,
+    NowaitHandler,
+    WholeAnswer,
+    request_head,
+    wants_websocket,
+)
 from trio_streams.transports.http_link import Link, SocketLink
 from trio_streams.transports.http_output import NOTHING, HttpOutput
 from trio_streams.transports.watched import Watched
@@ -56,7 +63,7 @@ class HttpConnection(HttpOutput):
     """
 
     __slots__ = (
-        "_goodbye_by", "_grace_ends", "_has_reader", "_has_waited", "_next", "_owner_reads", "_pace", "_peer",
+        "_goodbye_by", "_grace_ends", "_has_reader", "_has_waited", "_known", "_next", "_owner_reads", "_pace", "_peer",
         "_promise", "_reader_scope", "_refused", "_scope", "_watched",
     )  # fmt: skip
 
@@ -66,6 +73,7 @@ class HttpConnection(HttpOutput):
         self._pace = Pace()
         self._scope = trio.CancelScope()  # of every handler in turn: entering one costs a tenth of an answer
         self._next: tuple[Request, HostedExchange] | None = None
+        self._known: tuple[Request, NowaitAnswer | None] | None = None
         self._promise: tuple[Request, float, Coroutine[Any, Any, WholeAnswer]] | None = None
         self._has_waited = False
         self._watched: Watched | None = None
@@ -145,7 +153,7 @@ class HttpConnection(HttpOutput):
         host = self._host
         access = None if host.on_access is None else (host.on_access, request, trio.current_time())
         del request  # a long answer has no use for it
-        self._next = None
+        self._next = self._known = None
         self._exchange = exchange
         self._has_waited = self._head_sent = False
         self._sent = 0
@@ -213,7 +221,7 @@ class HttpConnection(HttpOutput):
             self._answer_nowait(answer)
         self._sort()
 
-    def _answer_nowait(self, answer: NowaitHandler) -> None:
+    def _answer_nowait(self, choose: NowaitHandler) -> None:
         """Answer what is here as a whole and needs no exchange."""
         machine, host = self._machine, self._host
         for _ in range(_PIPELINE_ANSWERS):
@@ -221,8 +229,14 @@ class HttpConnection(HttpOutput):
             if whole is None:
                 return
             request, body = whole
+            known = self._known
+            if known is None or known[0] is not request:
+                known = self._known = (request, choose(request_head(request, self._peer, host.scheme)))
+            answer = known[1]
+            if answer is None:
+                return
             began = trio.current_time()
-            answered = answer(request_head(request, self._peer, host.scheme), body)
+            answered = answer(body)
             if answered is None:
                 return
             machine.events()  # that was all of them
