@@ -177,17 +177,12 @@ class DurableRun:
     async def _produce(self, writer: LogWriter, point: ResumePoint | None) -> RpcError | None:
         """Run the handler, and store what it yields; returns what it has ended with."""
         pending = Pending(self._config.max_pending_bytes)
-        try:
-            async with open_bare_nursery() as nursery:
-                nursery.start_soon(_store_all, pending, writer)
-                try:
-                    return await self._iterate(pending, point)
-                finally:
-                    pending.end()  # what was yielded is stored, however the handler ended
-        except RpcError as exc:
-            if exc.known_code is Code.INVALID_ARGUMENT:
-                return exc  # the log is sound, but not for such items
-            raise
+        async with open_bare_nursery() as nursery:
+            nursery.start_soon(_store_all, pending, writer)
+            try:
+                return await self._iterate(pending, point)
+            finally:
+                pending.end()  # what was yielded is stored, however the handler ended
 
     async def _iterate(self, pending: Pending, point: ResumePoint | None) -> RpcError | None:
         procedure = self._procedure
