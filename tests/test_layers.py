@@ -60,6 +60,7 @@ HOMES: Final = {
     "hypercorn": ("transports/asgi*.py", "transports/asgi/*"),
     "aioquic": ("webtransport/quic.py",),
     "pyarrow": ("arrow/*",),
+    "sqlite3": ("durable/store/sqlite/*",),
     "prometheus_client": ("procedures/interceptors/metrics.py",),
     "opentelemetry": ("procedures/interceptors/tracing.py",),
     "watchfiles": ("cli/reload.py",),

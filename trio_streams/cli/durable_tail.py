@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 import base64
 from functools import partial
+from typing import Literal
 
 from trio_streams.cli.durable_remote import add_stream_command, open_stream
 from trio_streams.cli.items import line
 from trio_streams.cli.output import Output, write_note
 from trio_streams.cli.process import run
 from trio_streams.cli.remote import AddParser
-from trio_streams.durable import AsyncStreamResponse, StreamEvent
+from trio_streams.durable import StreamEvent
 from trio_streams.durable.client.payloads import is_json
 
 __all__ = ["add_tail"]
@@ -41,8 +42,7 @@ async def _tail(arguments: argparse.Namespace) -> None:
     async with open_stream(arguments) as stream:
         try:
             async with stream.stream(offset=offset, live=arguments.live) as response:
-                mode = "json" if is_json(response.content_type) else "text" if _is_text(response) else "bytes"
-                async for event in response.iter_events(mode):
+                async for event in response.iter_events(_mode(response.content_type)):
                     await output.write_bytes(_with_offset(event) if arguments.json else _plain(event.data))
                     offset = event.next_offset
         finally:
@@ -50,8 +50,10 @@ async def _tail(arguments: argparse.Namespace) -> None:
                 write_note(f"offset: {offset}")
 
 
-def _is_text(response: AsyncStreamResponse) -> bool:
-    return (response.content_type or "").startswith("text/")
+def _mode(content_type: str | None) -> Literal["json", "text", "bytes"]:
+    if is_json(content_type):
+        return "json"
+    return "text" if (content_type or "").startswith("text/") else "bytes"
 
 
 def _plain(data: object) -> bytes:

@@ -447,3 +447,15 @@ def test_counting_takes_as_many_looks_as_it_needs() -> None:
     rig.machine.stream_count = 0
     rig.run(rig.machine.count_streams())
     assert rig.machine.stream_count == 201
+
+
+@pytest.mark.parametrize(("asked", "size"), [(None, 4), (2, 2), (9, 4)])
+def test_a_chunk_may_be_smaller_than_a_read(asked: int | None, size: int) -> None:
+    """Who follows takes history in smaller pieces, but never larger ones than a read's."""
+    rig = Rig(MachineLimits(max_read_bytes=4))
+    rig.run(rig.machine.create(Create("a", "text/plain")))
+    for _ in range(8):
+        rig.run(rig.machine.append(Append("a", "text/plain"), b"x"))
+    state, position = rig.run(rig.machine.follow(Read("a", Start.BEGINNING, "sse")))
+    chunk = rig.run(rig.machine.read_chunk(state, position, asked))
+    assert sum(map(len, chunk.pieces)) == chunk.end == size

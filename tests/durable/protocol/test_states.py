@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import attrs
 
 from trio_streams.durable.protocol.states import Step, StreamState, media_type
-from trio_streams.durable.store.base import ProducerState, Stored, StreamRecord
+from trio_streams.durable.store.base import Entry, ProducerState, Stored, StreamRecord
 
 RECORD = StreamRecord(stream_id=1, path="a", content_type="text/plain", created_at=0.0, touched_at=10.0)
 
@@ -30,6 +31,48 @@ def test_decisions_become_durable_in_any_order() -> None:
     second.settle()
     first.settle()
     assert (state.durable.tail, told) == (2, [2])
+
+
+class Follower:
+    def __init__(self) -> None:
+        self.seen: list[tuple[bytes, int]] = []
+
+    def add(self, entries: Sequence[Entry], record: StreamRecord) -> None:
+        self.seen += [(entry.data, record.tail) for entry in entries]
+
+
+def grow(state: StreamState, *pieces: bytes) -> Step:
+    tail = state.record.tail
+    step = Step(state, attrs.evolve(state.record, tail=tail + sum(map(len, pieces))))
+    step.entries = [Entry(tail, piece, 0.0) for piece in pieces]
+    step.apply()
+    return step
+
+
+def test_a_follower_is_given_each_entry_once_and_in_order() -> None:
+    """However late its change is heard of: one that is durable says so of those before it, too."""
+    state, follower = make(), Follower()
+    state.follower = follower
+    told: list[int] = []
+    state.listeners.add(lambda: told.append(len(follower.seen)))
+    first, second, third = grow(state, b"a", b"b"), grow(state, b"c"), grow(state, b"d")
+    second.settle()
+    assert follower.seen == [(b"a", 2), (b"b", 2), (b"c", 3)]
+    first.settle()
+    third.settle()
+    assert follower.seen[3:] == [(b"d", 4)]
+    assert told == [3, 4]
+    assert not state.unsettled
+
+
+def test_nothing_is_kept_for_nobody() -> None:
+    """Without a follower what is durable is forgotten here; who comes later is given what comes after that."""
+    state, follower = make(), Follower()
+    grow(state, b"a").settle()
+    assert not state.unsettled
+    state.follower = follower
+    grow(state, b"b").settle()
+    assert follower.seen == [(b"b", 2)]
 
 
 def test_listeners_may_leave_when_they_are_told() -> None:

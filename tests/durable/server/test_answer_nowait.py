@@ -155,3 +155,14 @@ async def test_a_stream_that_has_expired_is_waited_for() -> None:
         late = server.answer_nowait(head("text", TEXT), b"x")
         assert inspect.iscoroutine(late)
         assert (await late)[0] == 404
+
+
+async def test_a_store_that_takes_nothing() -> None:
+    """It is answered as the handler would."""
+    store = MemoryStore()
+    async with DurableServer(store) as server:
+        await handled(server, head("text", TEXT, method="PUT"), b"")
+        await store.aclose()
+        answered = server.answer_nowait(head("text", TEXT), b"x")
+        assert isinstance(answered, tuple)
+        assert answered[0] == 503

@@ -84,7 +84,7 @@ async def test_a_reader_that_leaves_is_forgotten(live: str, autojump_clock: Mock
         exchange.cancel_scope.cancel()
         await wait_all_tasks_blocked()
         assert not state.listeners
-        assert server._running.waiting_readers == 0
+        assert server._running.readers.count == 0
 
 
 async def test_two_that_load_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -256,7 +256,7 @@ async def test_nobody_is_kept(autojump_clock: MockClock) -> None:
             nursery.cancel_scope.cancel()
         assert state.follower is None
         assert not state.listeners
-        assert server._running.waiting_readers == 0
+        assert server._running.readers.count == 0
 
 
 async def test_too_many_readers(autojump_clock: MockClock) -> None:

@@ -99,7 +99,7 @@ async def play(actions: list[tuple[str, bytes]], slice_readers: int) -> None:
             for reader, start in stage.readers:
                 if reader not in stage.left:
                     check_whole(reader, stage.whole, start)
-            assert server._running.waiting_readers == 0
+            assert server._running.readers.count == 0
 
 
 @settings(max_examples=150, deadline=None)

@@ -114,7 +114,7 @@ async def test_a_client_that_does_not_read_is_given_up() -> None:
         await connected.send(b"GET /v1/stream/a?live=sse&offset=-1 HTTP/1.1\r\nhost: x\r\n\r\n")
         quick = await open_client(port, "a")
         nursery.start_soon(quick.read)
-        await until(lambda: server._running.waiting_readers == 2)
+        await until(lambda: server._running.readers.count == 2)
         piece = b"x" * 65_536
         count = 200
         most = 0
@@ -126,7 +126,7 @@ async def test_a_client_that_does_not_read_is_given_up() -> None:
             await server.append("a", piece)
             await until(lambda: len(quick.pieces) > number)  # noqa: B023 - awaited here
             most = max(most, feed.log.retained_bytes)
-        await until(lambda: server._running.waiting_readers == 1)
+        await until(lambda: server._running.readers.count == 1)
         assert most <= 262_144 + 2 * (65_536 + 64)
         connected.close()
         await server.close("a")

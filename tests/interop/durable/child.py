@@ -23,8 +23,9 @@ async def main(host: str, store: str, long_poll_timeout: float) -> None:
         opened = None if store == "memory" else await stack.enter_async_context(open_sqlite_store(store))
         server = await stack.enter_async_context(DurableServer(opened, config))
         nursery = await stack.enter_async_context(trio.open_nursery())
-        serve = serve_lean if host == "lean" else serve_hypercorn
-        url: str = await nursery.start(partial(serve, server.handle, port=0))
+        # Alone on the lean host, appends are answered without an exchange, as `serve_durable` has it.
+        lean = partial(serve_lean, answer_nowait=server.answer_nowait)
+        url: str = await nursery.start(partial(lean if host == "lean" else serve_hypercorn, server.handle, port=0))
         sys.stdout.write(f"{url}\n")
         sys.stdout.flush()
         await trio.to_thread.run_sync(sys.stdin.read, abandon_on_cancel=True)

@@ -166,33 +166,19 @@ class Machine:
         """POST. Raises `Refused`."""
         yield ROOM
         state = yield from self.find(operation.path)
+        now = self._clock()
+        state.touch(now)
         try:
-            appended = self._append_to(state, operation, body)
+            decision = decide_append(operation, body, state, now, max_producers=self._limits.max_producers_per_stream)
         except refusals.Refused:
             yield from _settled(state)
             raise
-        if state.pending is not None:
-            yield Settle(state.pending)
-        return appended
-
-    def append_nowait(self, operation: Append, body: bytes) -> Appended | None:
-        """As `append`, for a store whose changes are durable at once; None where the stream has to be looked for.
-
-        Raises `Refused`.
-        """
-        state = self.registry.get_nowait(operation.path)
-        if state is None or state.record.is_deleted or state.is_expired(self._clock()):
-            return None
-        return self._append_to(state, operation, body)
-
-    def _append_to(self, state: StreamState, operation: Append, body: bytes) -> Appended:
-        now = self._clock()
-        state.touch(now)
-        decision = decide_append(operation, body, state, now, max_producers=self._limits.max_producers_per_stream)
         step = decision.step
         if step is not None:
             change = Change(records=(step.record,), entries=decision.entries, producers=step.producers)
             self.registry.submit(change, (step,))
+        if state.pending is not None:
+            yield Settle(state.pending)
         return decision.result
 
     def head(self, path: str) -> Running[StreamRecord]:
@@ -268,9 +254,11 @@ class Machine:
         Args:
           state: of the stream.
           position: in front of what is read.
-          max_bytes: what should fit; None for `max_read_bytes`.
+          max_bytes: what should fit, where that is less than `max_read_bytes`.
         """
-        limit = self._limits.max_read_bytes if max_bytes is None else max_bytes
+        limit = self._limits.max_read_bytes
+        if max_bytes is not None and max_bytes < limit:
+            limit = max_bytes
         pieces, end = yield from read_range(state, position, state.durable.tail, limit)
         check_alive(state)
         durable = state.durable

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from typing import Any, Final, TypeAlias, TypeVar
 
 import trio
@@ -14,11 +13,36 @@ from trio_streams.durable.protocol.registry import Registry
 from trio_streams.durable.protocol.states import Pending
 from trio_streams.durable.store.base import Store, StoreError
 
-__all__ = ["Driver"]
+__all__ = ["Driver", "WaitingReaders"]
 
 T = TypeVar("T")
 
 _Satisfy: TypeAlias = Callable[[Any], Awaitable[Any]]
+
+
+class WaitingReaders:
+    """Counts those who wait, each within `with`; one object for all of them, since thousands may.
+
+    Attributes:
+      count: how many there are.
+
+    Args:
+      maximum: how many there may be.
+    """
+
+    def __init__(self, maximum: int) -> None:
+        self._maximum = maximum
+        self.count: int = 0
+
+    def __enter__(self) -> None:
+        """One more. Raises `Refused`, 429, where that is too many."""
+        if self.count >= self._maximum:
+            limit = self._maximum
+            raise too_many("max_waiting_readers", limit, f"{limit} readers are waiting, and no more may")
+        self.count += 1
+
+    def __exit__(self, *_: object) -> None:
+        self.count -= 1
 
 
 class Driver:
@@ -35,8 +59,7 @@ class Driver:
         self._store = store
         self._registry = registry
         self.nursery: trio.Nursery = nursery
-        self._max_waiting_readers = max_waiting_readers
-        self.waiting_readers: int = 0
+        self.readers: WaitingReaders = WaitingReaders(max_waiting_readers)
         self._satisfy: Final[dict[type, _Satisfy]] = {
             needs.Room: self._wait_room,
             needs.Find: self._find,
@@ -70,6 +93,26 @@ class Driver:
             return stop.value  # type: ignore[no-any-return]
         except StoreError as exc:
             raise unavailable() from exc
+
+    def run_nowait(self, operation: needs.Running[T]) -> T | None:
+        """Run an operation on a store that always has room and whose changes are durable at once.
+
+        Returns:
+          Its result; None where something else has to be waited for, and it was given up before it decided anything.
+
+        Raises:
+          Refused: as `run`.
+        """
+        try:
+            need = next(operation)
+            while isinstance(need, needs.Room):
+                need = operation.send(None)
+        except StopIteration as stop:
+            return stop.value  # type: ignore[no-any-return]
+        except StoreError as exc:
+            raise unavailable() from exc
+        operation.close()
+        return None
 
     async def _wait_room(self, _: needs.Room) -> None:
         await self._store.wait_room()
@@ -119,24 +162,8 @@ class Driver:
             return True
         if not need.is_reader:
             return await self._wait_ready(need)
-        with self.reading():
+        with self.readers:
             return await self._wait_ready(need)
-
-    @contextmanager
-    def reading(self) -> Generator[None, None, None]:
-        """Count for `max_waiting_readers` meanwhile.
-
-        Raises:
-          Refused: 429: there are so many.
-        """
-        if self.waiting_readers >= self._max_waiting_readers:
-            limit = self._max_waiting_readers
-            raise too_many("max_waiting_readers", limit, f"{limit} readers are waiting, and no more may")
-        self.waiting_readers += 1
-        try:
-            yield
-        finally:
-            self.waiting_readers -= 1
 
     async def _wait_ready(self, need: needs.Wait) -> bool:
         changed = trio.Event()

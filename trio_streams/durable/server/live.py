@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from typing import Final
 
@@ -65,16 +64,19 @@ class EventStreams:
         state, position = following
         own = None if asked_cursor is None else partial(self._make_cursor, asked_cursor)
         cursor = Cursor(self._current_cursor, own)
-        with self._driver.reading(), self._following(state) as feed:
+        feed = LiveFeed.of(state, self._driver.nursery, self._current_cursor, self._window_bytes)
+        # Thousands may wait in here, and each of them holds what this function has.
+        del following, asked_cursor, own
+        with self._driver.readers, feed:
             reader = LiveReader(feed, cursor, position)
             self._lifetimes.add(reader)
             try:
-                answer = answers.following(state.durable)
-                await exchange.send_head(answer.status, answer.headers)
+                await exchange.send_head(*answers.following(state.durable)[:2])
                 await self._send_events(exchange, state, reader, cursor)
             finally:
                 self._lifetimes.discard(reader)
                 reader.leave()
+                self._machine.leave(state)
 
     async def _send_events(self, exchange: Exchange, state: StreamState, reader: LiveReader, cursor: Cursor) -> None:
         is_first = True
@@ -105,14 +107,6 @@ class EventStreams:
         data = events.encode_data(chunk.pieces, state.record.content_type)
         control = _control(chunk.end, cursor, is_up_to_date=chunk.is_up_to_date, is_closed=chunk.is_closed)
         await exchange.send(data + control)
-
-    @contextmanager
-    def _following(self, state: StreamState) -> Generator[LiveFeed, None, None]:
-        with LiveFeed.of(state, self._driver.nursery, self._current_cursor, self._window_bytes) as feed:
-            try:
-                yield feed
-            finally:
-                self._machine.leave(state)
 
 
 def _control(position: int, cursor: Cursor, *, is_up_to_date: bool, is_closed: bool) -> bytes:

@@ -157,7 +157,9 @@ class DurableServer(LocalOperations):
         try:
             operation = parse_request(request, self.config.root)
             assert isinstance(operation, Append)
-            appended = self._machine.append_nowait(operation, body) if self._commits_at_once else None
+            appended = (
+                self._running.run_nowait(self._machine.append(operation, body)) if self._commits_at_once else None
+            )
         except Refused as exc:
             return _whole(answers.refused(exc))
         if appended is None:
