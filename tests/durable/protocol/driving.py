@@ -100,6 +100,8 @@ class Rig:
                 return finish(store.read(stream_id, start, end, max_bytes=max_bytes))
             case needs.Listing(prefix, after, limit):
                 return finish(store.list_records(prefix, after=after, limit=limit))
+            case needs.Count():
+                return finish(store.count_records())
             case needs.Expired(now, limit):
                 return finish(store.list_expired(now, limit=limit))
             case needs.Settle(pending):

@@ -8,7 +8,8 @@ import pytest
 from tests.durable.protocol.driving import START, Rig
 from tests.durable.protocol.streams import append, make, read, refusal
 from trio_streams.durable.protocol.json_messages import to_array
-from trio_streams.durable.protocol.machine import MachineLimits, is_over
+from trio_streams.durable.protocol.machine import MachineLimits, is_over, read_range
+from trio_streams.durable.protocol.needs import NewId, Settle
 from trio_streams.durable.protocol.operations import Append, Create, Fork, List, Read, Start
 from trio_streams.durable.protocol.refusals import Refused
 from trio_streams.durable.store.base import StoreError
@@ -232,107 +233,6 @@ def _number(rig: Rig) -> int:
     return rig.run(rig.machine.head("a")).stream_id
 
 
-def test_sweeping() -> None:
-    """What has expired is deleted without being asked for; what is still in use is noted, and stays."""
-    rig = make(ttl_seconds=10)
-    for index in range(150):
-        rig.run(rig.machine.create(Create(str(index), expires_at=START + 5)))
-    rig.now += 2
-    rig.run(rig.machine.find("a")).touch(rig.now)
-    rig.now += 8
-    assert rig.run(rig.machine.sweep()) == 150
-    assert rig.store._streams[_number(rig)].record.touched_at == START + 2
-    rig.now += 2
-    assert rig.run(rig.machine.sweep()) == 1
-    assert rig.run(rig.machine.sweep()) == 0
-    assert rig.machine.stream_count == 0
-
-
-def test_sweeping_passes_over_what_is_kept_alive() -> None:
-    """A stream that somebody waits for is not deleted; one that was deleted meanwhile is not deleted again."""
-    rig = make(ttl_seconds=10)
-    state = rig.run(rig.machine.find("a"))
-    state.listeners.add(lambda: None)
-    rig.now += 50
-    sweep = rig.machine.sweep()
-    need = next(sweep)
-    records = rig.satisfy(need)
-    assert [record.path for record in records] == ["a"]  # type: ignore[attr-defined]
-    with pytest.raises(StopIteration) as stop:
-        sweep.send(records)
-    assert stop.value.value == 0
-    again = rig.machine.sweep()
-    next(again)
-    rig.run(rig.machine.delete("a"))
-    need = again.send(records)
-    with pytest.raises(StopIteration):
-        again.send(rig.satisfy(need))
-
-
-def test_retention_by_size() -> None:
-    """Whole entries are dropped until no more than the limit is kept; what is before them is 410, and named."""
-    rig = make(MachineLimits(max_stream_bytes=5, max_read_bytes=4))
-    for data in (b"aaa", b"bb", b"cc", b"d"):
-        append(rig, data)
-    rig.run(rig.machine.trim())
-    chunk = read(rig)
-    assert (chunk.start, b"".join(chunk.pieces)) == (3, b"bbcc")
-    refused = refusal(rig, rig.machine.read(Read("a", 2)))
-    assert (refused.status, dict(refused.headers)) == (410, {"stream-earliest-offset": "0000000000000003"})
-    assert read(rig, 3).end == 7
-    assert read(rig, Start.NOW).end == 8
-
-
-def test_retention_by_age() -> None:
-    """Entries are dropped when they are too old, down to none."""
-    rig = make(MachineLimits(max_age=10))
-    append(rig, b"aa")
-    rig.now += 8
-    append(rig, b"bb")
-    rig.now += 3
-    rig.run(rig.machine.trim())
-    assert b"".join(read(rig).pieces) == b"bb"
-    rig.now += 10
-    rig.run(rig.machine.trim())
-    chunk = read(rig)
-    assert (chunk.pieces, chunk.end, chunk.is_up_to_date) == ((), 4, True)
-    assert append(rig, b"c").tail == 5
-
-
-def test_retention_of_many_streams() -> None:
-    """Every stream is looked at; without limits none is."""
-    rig = Rig(MachineLimits(max_stream_bytes=1))
-    for index in range(101):
-        rig.run(rig.machine.create(Create(f"{index:03}", "text/plain"), b"a"))
-        append(rig, b"b", f"{index:03}")
-    rig.run(rig.machine.trim())
-    assert {read(rig, path=f"{index:03}").start for index in range(101)} == {1}
-    with pytest.raises(StopIteration):
-        next(Rig().machine.trim())
-
-
-def test_retention_of_what_goes_meanwhile() -> None:
-    """A stream that is deleted while retention looks at it is left alone."""
-    rig = make(MachineLimits(max_stream_bytes=1), body=b"aa")
-    append(rig, b"bb")
-    for steps in (1, 2):
-        trim = rig.machine.trim()
-        result: object = None
-        need = next(trim)
-        for _ in range(steps - 1):
-            need = trim.send(rig.satisfy(need))
-        result = rig.satisfy(need)
-        rig.run(rig.machine.delete("a"))
-        with pytest.raises(StopIteration):
-            while True:
-                need = trim.send(result)
-                result = rig.satisfy(need)
-        make_again = rig.run(rig.machine.create(Create("a", "text/plain"), b"aa"))
-        append(rig, b"bb")
-        assert make_again.is_new
-        assert read(rig).start == 0
-
-
 def test_listing() -> None:
     """Streams are listed in order, page by page; deleted and expired ones are left out."""
     rig = Rig()
@@ -402,12 +302,6 @@ def test_what_a_store_has_lost() -> None:
     rig.store._streams[_number(rig)].entries.clear()
     chunk = read(rig)
     assert (chunk.pieces, chunk.end) == ([], 0)
-    trimming = Rig(MachineLimits(max_age=1))
-    trimming.run(trimming.machine.create(Create("a", "text/plain"), b"ab"))
-    trimming.store._streams[_number(trimming)].entries.clear()
-    trimming.now += 5
-    trimming.run(trimming.machine.trim())
-    assert read(trimming).start == 0
 
 
 def test_what_is_over() -> None:
@@ -449,6 +343,60 @@ def test_counting_takes_as_many_looks_as_it_needs() -> None:
     assert rig.machine.stream_count == 201
 
 
+def test_creations_at_once_are_bounded() -> None:
+    """Of several creations that all found room the first ones take it."""
+    rig = Rig(MachineLimits(max_streams=1))
+    slow = rig.machine.create(Create("a", "text/plain"))
+    need = next(slow)
+    while not isinstance(need, NewId):
+        need = slow.send(rig.satisfy(need))
+    rig.run(rig.machine.create(Create("b", "text/plain")))
+    with pytest.raises(Refused) as caught:
+        while True:
+            need = slow.send(rig.satisfy(need))
+    assert (caught.value.status, rig.machine.stream_count) == (429, 1)
+
+
+def test_a_duplicate_waits_for_its_original() -> None:
+    """What was appended before is said to be so when it is durable, and not earlier."""
+    rig = make()
+    rig.store.is_late = True
+    operation = Append("a", "text/plain", producer=("p", 0, 0))
+    for is_duplicate in (False, True):
+        again = rig.machine.append(operation, b"ab")
+        need = next(again)
+        while not isinstance(need, Settle):
+            need = again.send(rig.satisfy(need))
+        assert len(rig.store.held) == 1
+        if is_duplicate:
+            with pytest.raises(StopIteration) as stop:
+                again.send(rig.satisfy(need))
+            assert stop.value.value.is_duplicate
+    done = rig.run(rig.machine.append(operation, b"ab"))
+    assert (done.is_duplicate, rig.store.held) == (True, [])
+
+
+def test_reads_are_touches_now_and_then() -> None:
+    """A read is persisted when an eighth of the time to live has passed."""
+    rig = make(ttl_seconds=80)
+    rig.now += 10
+    read(rig)
+    assert rig.store._streams[_number(rig)].record.touched_at == START + 10
+
+
+def test_what_is_not_kept_is_gone() -> None:
+    """An append beyond the limit is noted; what it pushes out is 410 afterwards, and following from the tail goes on."""
+    rig = make(MachineLimits(max_stream_bytes=2), body=b"ab")
+    append(rig, b"cd")
+    rig.run(rig.machine.upkeep.trim())
+    assert refusal(rig, rig.machine.read(Read("a", 0))).status == 410
+    assert read(rig).start == 2
+    rig.now += 5
+    state = rig.run(rig.machine.find("a"))
+    rig.machine.leave(state)
+    assert state.touched_at == START + 5
+
+
 @pytest.mark.parametrize(("asked", "size"), [(None, 4), (2, 2), (9, 4)])
 def test_a_chunk_may_be_smaller_than_a_read(asked: int | None, size: int) -> None:
     """Who follows takes history in smaller pieces, but never larger ones than a read's."""
@@ -459,3 +407,16 @@ def test_a_chunk_may_be_smaller_than_a_read(asked: int | None, size: int) -> Non
     state, position = rig.run(rig.machine.follow(Read("a", Start.BEGINNING, "sse")))
     chunk = rig.run(rig.machine.read_chunk(state, position, asked))
     assert sum(map(len, chunk.pieces)) == chunk.end == size
+
+
+def test_what_is_dropped_during_a_read() -> None:
+    """A read that retention overtakes ends before the gap, or is 410; never has it bytes at another one's offset."""
+    rig = Rig(MachineLimits(max_read_bytes=2))
+    rig.run(rig.machine.create(Create("a", "text/plain")))
+    for data in (b"ab", b"cd", b"ef"):
+        append(rig, data)
+    entries = rig.store._streams[_number(rig)].entries
+    del entries[1]
+    assert rig.run(read_range(rig.run(rig.machine.find("a")), 0, 6, 100)) == ([b"ab"], 2)
+    refused = refusal(rig, rig.machine.read(Read("a", 2)))
+    assert (refused.status, dict(refused.headers)) == (410, {"stream-earliest-offset": "0000000000000004"})

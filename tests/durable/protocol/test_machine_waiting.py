@@ -79,19 +79,6 @@ def test_an_expired_source() -> None:
     assert b"".join(read(rig, path="f").pieces) == b"ab"
 
 
-def test_retention_leaves_what_forks_read() -> None:
-    """A stream that has forks stays whole; a fork drops what it inherits from its own view alone."""
-    rig = make(MachineLimits(max_stream_bytes=2), body=b"aa")
-    append(rig, b"bb")
-    rig.run(rig.machine.create(Create("f", fork=Fork("a")), b"cc"))
-    rig.run(rig.machine.trim())
-    assert b"".join(read(rig).pieces) == b"aabb"
-    assert b"".join(read(rig, path="f").pieces) == b"cc"
-    rig.run(rig.machine.delete("f"))
-    rig.run(rig.machine.trim())
-    assert b"".join(read(rig).pieces) == b"bb"
-
-
 def test_touches_are_persisted_coarsely() -> None:
     """A read is persisted when an eighth of the time to live has passed, and not each time."""
     rig = make(ttl_seconds=80)

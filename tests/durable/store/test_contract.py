@@ -189,6 +189,7 @@ async def test_streams_are_listed_by_path(tmp_path: Path, opening: Opening) -> N
             return [record.path for record in await store.list_records(prefix, after=after, limit=limit)]
 
         assert await listed("") == sorted(paths)
+        assert await store.count_records() == len(paths)
         for prefix in ("/", "/a", "/a/", "/a\ud7ff", "/a\U0010ffff", "/b", "/c", "\U0010ffff"):
             expected = sorted(path for path in paths if path.startswith(prefix))
             assert await listed(prefix) == expected
@@ -237,6 +238,7 @@ QUESTIONS: dict[str, Callable[[Store, int], Awaitable[object]]] = {
     "read": lambda store, n: store.read(n, 0, 30, max_bytes=100),
     "wait_room": lambda store, n: store.wait_room(),
     "list_records": lambda store, n: store.list_records("/", limit=10),
+    "count_records": lambda store, n: store.count_records(),
     "list_expired": lambda store, n: store.list_expired(100.0, limit=10),
 }
 

@@ -18,15 +18,15 @@ from trio_streams.durable.protocol.decisions import Appended, decide_append
 from trio_streams.durable.protocol.entries import make_entries
 from trio_streams.durable.protocol.forks import Forking
 from trio_streams.durable.protocol.lifecycle import check_same, new_record, removal
-from trio_streams.durable.protocol.needs import ROOM, Expired, Listing, NewId, ReadEntries, Running, Settle, Wait
+from trio_streams.durable.protocol.needs import ROOM, Count, Listing, NewId, ReadEntries, Running, Settle, Wait
 from trio_streams.durable.protocol.operations import Append, Create, List, Read, Start
 from trio_streams.durable.protocol.registry import Registry, touch
 from trio_streams.durable.protocol.states import Step, StreamState
+from trio_streams.durable.protocol.upkeep import Upkeep
 from trio_streams.durable.store.base import Change, Store, Stored, StoreError, StreamRecord
 
 __all__ = ["Chunk", "Created", "Following", "Machine", "MachineLimits"]
 
-_SWEEP_ITEMS: Final = 100
 _TOUCH_PARTS: Final = 8
 """A time to live is persisted to an eighth of itself: a crash costs a stream no more of it."""
 
@@ -87,6 +87,11 @@ class Machine:
       store: keeps what is decided. Only `submit` is called here, which does not wait.
       limits: what is bounded.
       clock: Unix seconds.
+
+    Attributes:
+      registry: the streams in memory.
+      stream_count: streams in the store, those that are deleted and have forks included.
+      upkeep: what time and limits do to streams, to be run now and then.
     """
 
     def __init__(self, store: Store, limits: MachineLimits, clock: Callable[[], float]) -> None:
@@ -95,6 +100,14 @@ class Machine:
         self.registry: Registry = Registry(store, limits.max_loaded_streams)
         self._forking = Forking(self.registry, limits.max_read_bytes)
         self.stream_count: int = 0
+        self.upkeep: Upkeep = Upkeep(
+            self.registry,
+            clock,
+            self._submit_removal,
+            max_stream_bytes=limits.max_stream_bytes,
+            max_age=limits.max_age,
+            max_read_bytes=limits.max_read_bytes,
+        )
 
     def find(self, path: str) -> Running[StreamState]:
         """The stream at a path, for whoever is to read or write it.
@@ -132,9 +145,7 @@ class Machine:
                 return created
 
     def _create_new(self, operation: Create, body: bytes) -> Running[Created | None]:
-        maximum = self._limits.max_streams
-        if maximum is not None and self.stream_count >= maximum:
-            raise refusals.too_many("max_streams", maximum, f"the server keeps {maximum} streams, and takes no more")
+        self._check_room()
         stream_id: int = yield NewId()
         if operation.fork is not None:
             ready = yield from self._forking.prepare(operation, stream_id, self.find, self._clock)
@@ -147,6 +158,7 @@ class Machine:
             record = attrs.evolve(record, tail=tail, is_closed=operation.is_closed)
         if (yield from self.registry.load(operation.path)) is not None:
             return None  # somebody was faster: look at what they made
+        self._check_room()  # others may have been faster elsewhere
         if source is not None and not (source.is_current and not source.is_removed and not source.record.is_deleted):
             return None
         state = StreamState(Stored(record), segments)
@@ -161,6 +173,11 @@ class Machine:
         self.stream_count += 1
         yield from _settled(state)
         return Created(record, is_new=True)
+
+    def _check_room(self) -> None:
+        maximum = self._limits.max_streams
+        if maximum is not None and self.stream_count >= maximum:
+            raise refusals.too_many("max_streams", maximum, f"the server keeps {maximum} streams, and takes no more")
 
     def append(self, operation: Append, body: bytes) -> Running[Appended]:
         """POST. Raises `Refused`."""
@@ -177,6 +194,8 @@ class Machine:
         if step is not None:
             change = Change(records=(step.record,), entries=decision.entries, producers=step.producers)
             self.registry.submit(change, (step,))
+            if self._limits.max_stream_bytes is not None:
+                self.upkeep.note_growth(step.record)
         if state.pending is not None:
             yield Settle(state.pending)
         return decision.result
@@ -194,14 +213,17 @@ class Machine:
         yield from self._remove(state)
 
     def _remove(self, state: StreamState) -> Running[None]:
+        yield from self._submit_removal(state)
+        yield from _settled(state)
+
+    def _submit_removal(self, state: StreamState) -> Running[None]:
         ancestors = yield from self.registry.lineage(state)
         if state.is_failed:
             raise StoreError(f"it is not known whether {state.record.path!r} is there")
         if not state.is_removed and not state.record.is_deleted:
             change, steps = removal(state, ancestors)
-            self.registry.submit(change, steps)
+            self.registry.submit_unawaited(change, steps)
             self.stream_count -= len(change.removals)
-        yield from _settled(state)
 
     def read(self, operation: Read) -> Running[Chunk]:
         """GET, at once or by long-poll. Raises `Refused`."""
@@ -231,7 +253,7 @@ class Machine:
         state.touch(now)
         record = state.record
         if record.ttl_seconds is not None and now - record.touched_at >= record.ttl_seconds / _TOUCH_PARTS:
-            self.registry.submit(*touch(state))
+            self.registry.submit_unawaited(*touch(state))
         return state, _position(operation.start, state.durable)
 
     def leave(self, state: StreamState) -> None:
@@ -282,83 +304,14 @@ class Machine:
 
     def count_streams(self) -> Running[None]:
         """Count what the store has, for `max_streams`."""
-        after = ""
-        while True:
-            records: Sequence[StreamRecord] = yield Listing("", after, _SWEEP_ITEMS)
-            self.stream_count += len(records)
-            if len(records) < _SWEEP_ITEMS:
-                return
-            after = records[-1].path
-
-    def sweep(self) -> Running[int]:
-        """Delete streams whose time is over. Returns how many."""
-        count = 0
-        while True:
-            now = self._clock()
-            records: Sequence[StreamRecord] = yield Expired(now, _SWEEP_ITEMS)
-            before = count
-            for record in records:
-                state = yield from self.registry.load(record.path)
-                if state is None or state.record.is_deleted:
-                    continue
-                if state.is_expired(now):
-                    yield from self._remove(state)
-                    count += 1
-                elif state.touched_at > state.record.touched_at:
-                    self.registry.submit(*touch(state))
-            if count == before or len(records) < _SWEEP_ITEMS:
-                return count
-
-    def trim(self) -> Running[None]:
-        """Drop what retention does not keep: whole entries, oldest first. What forks read from stays whole."""
-        if self._limits.max_stream_bytes is None and self._limits.max_age is None:
-            return
-        after = ""
-        while True:
-            records: Sequence[StreamRecord] = yield Listing("", after, _SWEEP_ITEMS)
-            for record in records:
-                if not record.references and not record.is_deleted and record.tail > record.start:
-                    yield from self._trim_stream(record.path)
-            if len(records) < _SWEEP_ITEMS:
-                return
-            after = records[-1].path
-
-    def _trim_stream(self, path: str) -> Running[None]:
-        state = yield from self.registry.load(path)
-        if state is None:
-            return
-        maximum, age = self._limits.max_stream_bytes, self._limits.max_age
-        durable = state.durable
-        oldest = None if age is None else self._clock() - age
-        start = yield from _kept_from(state, durable, maximum, oldest, self._limits.max_read_bytes)
-        if start > state.record.start and state.is_current and not state.is_removed and not state.record.references:
-            record = attrs.evolve(state.record, start=start)
-            self.registry.submit(Change(records=[record]), [Step(state, record)])
-
-
-def _kept_from(
-    state: StreamState, durable: StreamRecord, maximum: int | None, oldest: float | None, max_read_bytes: int
-) -> Running[int]:
-    start = durable.start
-    for stream_id, first, last in state.segments:
-        stop = durable.tail if last is None else min(last, durable.tail)
-        while max(start, first) < stop:
-            entries = yield ReadEntries(stream_id, max(start, first), stop, max_read_bytes)
-            if not entries:
-                return start
-            for entry in entries:
-                is_over = maximum is not None and durable.tail - start > maximum
-                if not (is_over or (oldest is not None and entry.at < oldest)):
-                    return start
-                start = min(entry.end, stop)
-    return start
+        self.stream_count = yield Count()
 
 
 def read_range(state: StreamState, start: int, end: int, max_bytes: int) -> Running[tuple[list[bytes], int]]:
     """The bytes of [start, end) that fit, and one entry at least, with the position behind them.
 
     Raises:
-      Refused: 400: `start` lies within a message.
+      Refused: 400: `start` lies within a message; 410: it has been dropped meanwhile.
     """
     pieces: list[bytes] = []
     size, position = 0, start
@@ -369,6 +322,10 @@ def read_range(state: StreamState, start: int, end: int, max_bytes: int) -> Runn
             if not entries:
                 return pieces, position
             for entry in entries:
+                if entry.position > position:  # it is not kept any more
+                    if pieces:
+                        return pieces, position
+                    raise refusals.retention_gone(state.record.path, entry.position)
                 if entry.position < position and state.is_json:
                     raise refusals.bad_request("offset", "the offset is none that this server gave")
                 piece = entry.data

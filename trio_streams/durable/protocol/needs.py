@@ -14,6 +14,7 @@ from trio_streams.durable.protocol.states import Listener, Pending
 
 __all__ = [
     "ROOM",
+    "Count",
     "Expired",
     "Find",
     "Get",
@@ -107,6 +108,11 @@ class Listing:
 
 
 @attrs.frozen
+class Count:
+    """`Store.count_records`. Sends the number."""
+
+
+@attrs.frozen
 class Expired:
     """`Store.list_expired`. Sends the records."""
 
@@ -114,7 +120,7 @@ class Expired:
     limit: int
 
 
-Need: TypeAlias = Find | Get | NewId | ReadEntries | Room | Settle | Wait | Listing | Expired
+Need: TypeAlias = Find | Get | NewId | ReadEntries | Room | Settle | Wait | Listing | Count | Expired
 
 Running: TypeAlias = Generator[Need, Any, T]
 """An operation under way: yields what it needs, returns its result."""

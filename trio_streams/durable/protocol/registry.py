@@ -39,6 +39,7 @@ class Registry:
         self._by_path: OrderedDict[str, StreamState] = OrderedDict()
         self._by_id: dict[int, StreamState] = {}
         self._flights: dict[str, _Flight] = {}
+        self._unawaited: dict[StreamState, None] = {}
 
     def __len__(self) -> int:
         return len(self._by_path)
@@ -138,7 +139,7 @@ class Registry:
                 self._by_path.move_to_end(path)
             elif state.record.ttl_seconds is not None and state.touched_at > state.record.touched_at:
                 # What it would forget is persisted first; it is dropped the next time.
-                self.submit(*touch(state))
+                self.submit_unawaited(*touch(state))
                 self._by_path.move_to_end(path)
             else:
                 self.drop(state)
@@ -170,6 +171,18 @@ class Registry:
                 step.state.pending = pending
         if pending is None:
             self._settle(steps)
+
+    def submit_unawaited(self, change: Change, steps: Sequence[Step]) -> None:
+        """As `submit`, for what nobody waits for: `settle_unawaited` does, sooner or later."""
+        self.submit(change, steps)
+        self._unawaited.update((step.state, None) for step in steps if step.state.pending is not None)
+
+    def settle_unawaited(self) -> Running[None]:
+        """Wait until readers see what nobody has waited for. Without it such states stay in memory for ever."""
+        states, self._unawaited = self._unawaited, {}
+        for state in states:
+            if state.pending is not None:
+                yield Settle(state.pending)
 
     def settle(self, pending: Pending) -> None:
         """A change is durable: readers see it. Idempotent."""

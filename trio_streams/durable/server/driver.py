@@ -69,6 +69,7 @@ class Driver:
             needs.Settle: self._settle,
             needs.Wait: self.wait,
             needs.Listing: self._list,
+            needs.Count: self._count,
             needs.Expired: self._list_expired,
         }
 
@@ -131,6 +132,9 @@ class Driver:
 
     async def _list(self, need: needs.Listing) -> object:
         return await self._store.list_records(need.prefix, after=need.after, limit=need.limit)
+
+    async def _count(self, _: needs.Count) -> int:
+        return await self._store.count_records()
 
     async def _list_expired(self, need: needs.Expired) -> object:
         return await self._store.list_expired(need.now, limit=need.limit)

@@ -128,8 +128,8 @@ class DurableServer(LocalOperations):
             if driver is None:
                 return
             try:
-                await driver.run(self._machine.sweep())
-                await driver.run(self._machine.trim())
+                await driver.run(self._machine.upkeep.sweep())
+                await driver.run(self._machine.upkeep.trim())
             except Refused as exc:
                 _LOG.warning("could not look for expired streams: %s", exc.__cause__ or exc)
 

@@ -212,6 +212,10 @@ class Store(Protocol):
         """Streams whose path starts with `prefix` and is greater than `after`, in the order of paths. As `find`."""
         ...
 
+    async def count_records(self) -> int:
+        """How many streams there are, soft-deleted ones included. As `find`."""
+        ...
+
     async def list_expired(self, now: float, *, limit: int) -> Sequence[StreamRecord]:
         """Streams that have expired and are not deleted yet, in any order. As `find`."""
         ...

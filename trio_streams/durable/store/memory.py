@@ -113,6 +113,10 @@ class MemoryStore:
             index += 1
         return found
 
+    async def count_records(self) -> int:
+        """See `Store`."""
+        return len(self._streams)
+
     async def list_expired(self, now: float, *, limit: int) -> Sequence[StreamRecord]:
         """See `Store`."""
         found: list[StreamRecord] = []

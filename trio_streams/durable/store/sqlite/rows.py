@@ -14,7 +14,7 @@ import msgspec
 from trio_streams.durable.store.base import Entry, ProducerState, Stored, StoreError, StreamRecord
 from trio_streams.durable.store.sqlite.database import Database, Row
 
-__all__ = ["find", "get", "list_expired", "list_records", "read_entries", "to_record", "to_row"]
+__all__ = ["count_records", "find", "get", "list_expired", "list_records", "read_entries", "to_record", "to_row"]
 
 _ENCODER: Final = msgspec.json.Encoder()
 _DECODER: Final = msgspec.json.Decoder(StreamRecord)
@@ -106,6 +106,12 @@ def _behind(prefix: str) -> str | None:
         return None
     following = ord(kept[-1]) + 1
     return kept[:-1] + chr(0xE000 if following == 0xD800 else following)  # surrogates are no characters
+
+
+def count_records(database: Database) -> int:
+    """How many streams there are."""
+    ((count,),) = database.execute("SELECT count(*) FROM streams")
+    return int(count)
 
 
 def list_expired(database: Database, now: float, limit: int) -> list[StreamRecord]:

