@@ -220,6 +220,7 @@ class Table:
     rows: Sequence[Row]
 
 
+_RATE: Final = partial(Column, figure="rate", has_ratio=True)
 _CPU: Final = Column("server CPU", "cost", "{:,.1f} µs", 1e6, has_ratio=True)
 _GROWN: Final = Column("growth for each", "grown", "{:,.1f} MiB")
 _DELAYS: Final = (Column("p50", "half", "{:,.0f} µs", 1e6, has_ratio=True), Column("p99", "late", "{:,.0f} µs", 1e6))
@@ -232,47 +233,55 @@ _MEMORY, _DISK = "ours, memory", "ours, SQLite"
 
 
 def _tables(sizes: Sizes) -> list[Table]:
-    seconds, readers, size = sizes.seconds, sizes.readers, sizes.catch_up_bytes
+    return [*_append_tables(sizes), _fan_out_table(sizes), *_catch_up_tables(sizes), *_live_tables(sizes)]
 
+
+def _append_tables(sizes: Sizes) -> list[Table]:
     def appends(measure: Callable[[Server, int, float], Figures], connections: int) -> Callable[[Server], Figures]:
-        return lambda server: measure(server, connections, seconds)
+        return lambda server: measure(server, connections, sizes.seconds)
 
-    def fan_outs(history: int) -> Callable[[Server], Figures]:
-        return lambda server: _fan_out(server, readers, history, seconds)
-
-    def delays(measure: Callable[[Server, str, int], list[float]]) -> Callable[[Server], Figures]:
-        return lambda server: _delays(server, measure, sizes.delays)
-
-    rate = partial(Column, figure="rate", has_ratio=True)
+    both = {_MEMORY: "1 x", _DISK: "7 x"}
     return [
         Table(
             "append 100 B",
-            (rate("appends/s"), _CPU),
+            (_RATE("appends/s"), _CPU),
             (
                 Row("1 connection", appends(_appends, 1), names=_LASTING),
-                Row("10 connections", appends(_appends, 10), {_MEMORY: "1 x", _DISK: "7 x"}, _ALL),
-                Row("10 idempotent producers", appends(_idempotent_appends, 10), {_MEMORY: "1 x", _DISK: "7 x"}),
+                Row("10 connections", appends(_appends, 10), both, _ALL),
+                Row("10 idempotent producers", appends(_idempotent_appends, 10), {_DISK: "7 x"}),
             ),
         ),
         Table(
             f"append {_BATCH} JSON messages of 100 B",
-            (rate("messages/s"), _CPU),
+            (_RATE("messages/s"), _CPU),
             (
                 Row("1 connection", appends(_batches, 1), {_MEMORY: "1 x"}),
                 Row("10 connections", appends(_batches, 10), {_MEMORY: "1 x"}),
             ),
         ),
-        Table(
-            f"one message to {readers:,} SSE readers",
-            (rate("deliveries/s"), _CPU),
-            (
-                Row("empty history", fan_outs(0), {_MEMORY: "1 x"}),
-                Row(f"{sizes.history:,} messages before", fan_outs(sizes.history), {_MEMORY: "20 x"}, _FAST_FILLED),
-            ),
+    ]
+
+
+def _fan_out_table(sizes: Sizes) -> Table:
+    def fan_outs(history: int) -> Callable[[Server], Figures]:
+        return lambda server: _fan_out(server, sizes.readers, history, sizes.seconds)
+
+    return Table(
+        f"one message to {sizes.readers:,} SSE readers",
+        (_RATE("deliveries/s"), _CPU),
+        (
+            Row("empty history", fan_outs(0), {_MEMORY: "1 x"}),
+            Row(f"{sizes.history:,} messages before", fan_outs(sizes.history), {_MEMORY: "20 x"}, _FAST_FILLED),
         ),
+    )
+
+
+def _catch_up_tables(sizes: Sizes) -> list[Table]:
+    size = sizes.catch_up_bytes
+    return [
         Table(
             f"catch-up of {size / 1e6:,.0f} MB",
-            (rate("MB/s"), Column("first byte", "first", "{:,.1f} ms", 1e3), _GROWN, _CPU),
+            (_RATE("MB/s"), Column("first byte", "first", "{:,.1f} ms", 1e3), _GROWN, _CPU),
             (
                 Row("1 reader", lambda server: _catch_up(server, size, 1), dict.fromkeys(_PAIRS, "5 ms, 2 MiB")),
                 Row("4 readers", lambda server: _catch_up(server, size, 4), dict.fromkeys(_PAIRS, "2 MiB")),
@@ -286,6 +295,14 @@ def _tables(sizes: Sizes) -> list[Table]:
                 Row("SSE", lambda server: _stalled(server, sizes, "?offset=-1&live=sse", 4)),
             ),
         ),
+    ]
+
+
+def _live_tables(sizes: Sizes) -> list[Table]:
+    def delays(measure: Callable[[Server, str, int], list[float]]) -> Callable[[Server], Figures]:
+        return lambda server: _delays(server, measure, sizes.delays)
+
+    return [
         Table(
             "from an append to a live reader",
             _DELAYS,
@@ -295,7 +312,7 @@ def _tables(sizes: Sizes) -> list[Table]:
             ),
         ),
         Table(
-            f"{readers:,} live readers that wait",
+            f"{sizes.readers:,} live readers that wait",
             (Column("held for each", "held", "{:,.1f} KiB"),),
             (
                 Row("SSE", lambda server: _idle(server, sizes, "sse")),

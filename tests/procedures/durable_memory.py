@@ -26,11 +26,13 @@ __all__ = ["Server", "jobs", "served"]
 class Server:
     """A site with its runs, and clients of it, all in memory."""
 
-    def __init__(self, nursery: trio.Nursery, site: Site, log: FakeReplayLog, config: RunConfig | None = None) -> None:
+    def __init__(
+        self, nursery: trio.Nursery, site: Site, log: FakeReplayLog, config: RunConfig | None, max_running: int
+    ) -> None:
         self.site = site
         self.log = log
         self.nursery = nursery
-        self.runs = DurableRuns(log, Background(nursery), config)
+        self.runs = DurableRuns(log, Background(nursery, max_running=max_running), config)
 
     @asynccontextmanager
     async def client(self, content_type: str = "application/json") -> AsyncGenerator[ConnectionClient, None]:
@@ -47,10 +49,13 @@ class Server:
 
 @asynccontextmanager
 async def served(
-    config: RunConfig | None = None, site: Site | None = None, log: FakeReplayLog | None = None
+    config: RunConfig | None = None,
+    site: Site | None = None,
+    log: FakeReplayLog | None = None,
+    max_running: int = 100,
 ) -> AsyncGenerator[Server, None]:
     async with open_bare_nursery() as nursery:
-        yield Server(nursery, site or Site(), log or FakeReplayLog(), config)
+        yield Server(nursery, site or Site(), log or FakeReplayLog(), config, max_running)
         nursery.cancel_scope.cancel()
 
 

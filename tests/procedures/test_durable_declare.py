@@ -14,6 +14,7 @@ import pytest
 from trio_streams.errors import RpcError
 from trio_streams.procedures import Kind, Router
 from trio_streams.procedures.describe import describe
+from trio_streams.procedures.documents import openapi_document
 from trio_streams.procedures.durable.end import encode_end, read_end
 from trio_streams.procedures.durable.path import MAX_PATH_CHARACTERS, PathTemplate, check_run_id, new_run_id
 from trio_streams.procedures.durable.place import Place
@@ -130,6 +131,19 @@ def test_a_description_says_so() -> None:
     router.stream("x", durable="secret/{job}")(handle)
     router.stream("y")(handle)
     assert [(one.name, one.is_durable) for one in describe(router).procedures] == [("x", True), ("y", False)]
+
+
+def test_documents_say_how_to_go_on() -> None:
+    """OpenAPI has the header that brings the last id, for durable streams alone."""
+    router = Router()
+    router.stream("x", durable="x/{job}")(handle)
+    router.stream("y")(handle)
+    paths = openapi_document(router)["paths"]
+    headers = [
+        [one["name"] for one in paths[f"/streams/{name}"]["get"].get("parameters", []) if one["in"] == "header"]
+        for name in "xy"
+    ]
+    assert headers == [["Last-Event-ID"], []]
 
 
 @pytest.mark.parametrize(

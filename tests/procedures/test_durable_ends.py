@@ -13,6 +13,7 @@ from tests.procedures.durable_site import Ask, Site
 from tests.procedures.fake_replay_log import FakeReplayLog
 from trio_streams.codes import Code
 from trio_streams.errors import RpcError
+from trio_streams.nursery import open_bare_nursery
 from trio_streams.procedures import Router
 from trio_streams.service.context import Context
 from trio_streams.service.replay_log import RunConfig
@@ -174,6 +175,37 @@ async def test_a_log_that_fails_ends_the_run_for_now() -> None:
             with pytest.raises(RpcError, match="UNAVAILABLE: the run was lost"):
                 await items.receive()
         assert site.ended == ["a"]
+
+
+async def test_a_run_that_fails_again_and_again() -> None:
+    """A resumable handler is not started without end for a log that takes nothing: its readers are told after one more."""
+    site = Site()
+    site.steps = trio.Semaphore(1)
+    async with (
+        served(site=site) as server,
+        server.client() as client,
+        client.durable_stream("resumable", Ask("a"), returns=str) as items,
+    ):
+        assert await items.receive() == "a 0"
+        server.log.logs["resumable/a"].failure = RpcError(Code.UNAVAILABLE, "the disk is full")
+        for _ in range(9):
+            site.steps.release()
+        with pytest.raises(RpcError, match="UNAVAILABLE: the run goes on and fails again"):
+            await items.receive()
+        assert [point.items for point in site.points] == [0, 1]
+
+
+async def test_a_run_that_never_begins() -> None:
+    """Who gives up before there is room for a task leaves nothing behind."""
+    async with served(max_running=1) as server:
+        async with server.client() as client, client.durable_stream("shared", Ask("a", 1, "hang")) as items:
+            await items.receive()
+            async with open_bare_nursery() as nursery:
+                nursery.start_soon(server.read, "shared", Ask("b"))
+                await until(lambda: len(server.runs) == 2)
+                nursery.cancel_scope.cancel()
+            await until(lambda: len(server.runs) == 1)
+        assert server.site.started == ["a"]
 
 
 async def test_a_log_that_can_not_be_opened() -> None:

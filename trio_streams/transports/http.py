@@ -25,6 +25,7 @@ from trio_streams.transports.exchange import ExchangeConfig, ExchangeHandler
 from trio_streams.transports.http_access import AccessRecord as AccessRecord
 from trio_streams.transports.http_access import log_access as log_access
 from trio_streams.transports.http_connection import HttpConnection
+from trio_streams.transports.http_host import NowaitAnswer as NowaitAnswer
 from trio_streams.transports.http_host import NowaitHandler as NowaitHandler
 from trio_streams.transports.http_host import Served
 from trio_streams.transports.http_host import WholeAnswer as WholeAnswer
@@ -87,7 +88,7 @@ async def serve_lean(
       keyfile: its key.
       limits: what a client may take; None for the defaults, with `config.body_timeout`, and
         `config.linger_timeout` to drain unread bodies.
-      answer_nowait: asked before `handler` for a request that has arrived as a whole; what it answers costs no exchange, and no
+      answer_nowait: asked before `handler` about requests that have arrived as a whole; what it answers costs no exchange, and no
         schedule point that it does not take itself.
       websocket: for each WebSocket in our subprotocol, on any path; None to treat such requests like others.
       websocket_config: limits and timeouts of WebSockets.

@@ -4,7 +4,8 @@ A request that is answered without waiting costs one task and no schedule point 
 request: the owner task reads, runs the handler and writes. Only when a handler waits for something, which `Watched`
 notices, does somebody else have to look at the client: then a second task becomes the connection's reader until the
 owner is free again, and what the handler says from there on is written by the host's one writer task, which serves all
-connections in a round. A write that the kernel does not take whole is finished by a task of its own.
+connections in a round. Where the request is here as a whole, that task begins only when the host looks at its deadlines
+next: most handlers that wait for a disk are done by then. A write that the kernel does not take whole is finished by a task of its own.
 
     owner    [read] → machine → handler → machine → write                      until a handler waits; then:
     reader   read → machine → the request's body, the client's leaving
@@ -13,6 +14,9 @@ connections in a round. A write that the kernel does not take whole is finished 
 
 A handler that only waits for its client to leave, because what it says comes from a source (`send_from`), is the reader
 itself: one task, and whoever publishes writes to the socket in its own.
+
+A request that `answer_nowait` answers has no exchange at all. While such an answer is waited for nobody looks at the
+client, so it is for what ends by itself.
 
 No task has a timer. The machine's deadlines and ours (a write that makes no way, a client that ended its side, a
 goodbye) are numbers that the host looks at a few times a second.
@@ -31,11 +35,19 @@ from trio_streams.streams.pace import Pace
 from trio_streams.transports.answer import run_handler
 from trio_streams.transports.exchange import HostedExchange
 from trio_streams.transports.http_access import AccessRecord, report_access
-from trio_streams.transports.http_host import Host, NowaitHandler, WholeAnswer, request_head, wants_websocket
+from trio_streams.transports.http_host import (
+    Host,
+    NowaitAnswer,
+    NowaitHandler,
+    WholeAnswer,
+    request_head,
+    wants_websocket,
+)
 from trio_streams.transports.http_link import Link, SocketLink
 from trio_streams.transports.http_output import NOTHING, HttpOutput
 from trio_streams.transports.watched import Watched
-from trio_streams.wire.http1 import BodyEnded, BodyReceived, Failed, InputEnded, Request
+from trio_streams.wire.http1 import BodyEnded, BodyReceived, Event, Failed, InputEnded, Request
+from trio_streams.wire.http1_records import whole_request
 
 __all__ = ["HttpConnection"]
 
@@ -56,7 +68,7 @@ class HttpConnection(HttpOutput):
     """
 
     __slots__ = (
-        "_goodbye_by", "_grace_ends", "_has_reader", "_has_waited", "_next", "_owner_reads", "_pace", "_peer",
+        "_goodbye_by", "_grace_ends", "_has_reader", "_has_waited", "_known", "_next", "_owner_reads", "_pace", "_peer",
         "_promise", "_reader_scope", "_refused", "_scope", "_watched",
     )  # fmt: skip
 
@@ -66,6 +78,7 @@ class HttpConnection(HttpOutput):
         self._pace = Pace()
         self._scope = trio.CancelScope()  # of every handler in turn: entering one costs a tenth of an answer
         self._next: tuple[Request, HostedExchange] | None = None
+        self._known: tuple[Request, NowaitAnswer | None] | None = None
         self._promise: tuple[Request, float, Coroutine[Any, Any, WholeAnswer]] | None = None
         self._has_waited = False
         self._watched: Watched | None = None
@@ -145,7 +158,7 @@ class HttpConnection(HttpOutput):
         host = self._host
         access = None if host.on_access is None else (host.on_access, request, trio.current_time())
         del request  # a long answer has no use for it
-        self._next = None
+        self._next = self._known = None
         self._exchange = exchange
         self._has_waited = self._head_sent = False
         self._sent = 0
@@ -208,28 +221,32 @@ class HttpConnection(HttpOutput):
         self._hand_on()
 
     def _hand_on(self) -> None:
-        answer = self._host.answer_nowait
-        if answer is not None and self._exchange is None and self._next is None and self._promise is None:
-            self._answer_nowait(answer)
-        self._sort()
+        events, choose = self._machine.events(), self._host.answer_nowait
+        if choose is not None and self._exchange is None and self._next is None and self._promise is None:
+            events = self._answer_nowait(choose, events)
+        self._sort_events(events)
 
-    def _answer_nowait(self, answer: NowaitHandler) -> None:
-        """Answer what is here as a whole and needs no exchange."""
-        machine, host = self._machine, self._host
+    def _answer_nowait(self, choose: NowaitHandler, events: list[Event]) -> list[Event]:
+        """Answer what is here as a whole and needs no exchange; what is left has to be sorted."""
         for _ in range(_PIPELINE_ANSWERS):
-            whole = machine.whole_request()
+            whole = whole_request(events)
             if whole is None:
-                return
+                break
             request, body = whole
-            began = trio.current_time()
-            answered = answer(request_head(request, self._peer, host.scheme), body)
+            known = self._known
+            if known is None or known[0] is not request:
+                head = request_head(request, self._peer, self._host.scheme)
+                known = self._known = (request, choose(head))
+            answer, began = known[1], trio.current_time()
+            answered = None if answer is None else answer(body)
             if answered is None:
-                return
-            machine.events()  # that was all of them
+                break
             if not isinstance(answered, tuple):
                 self._promise = (request, began, answered)
-                return
+                return []
             self._move_whole(request, began, answered)
+            events = self._machine.events()
+        return events
 
     async def _keep_promise(self, request: Request, began: float, promise: Coroutine[Any, Any, WholeAnswer]) -> None:
         """Wait for an answer, but not for the client: nothing is read meanwhile."""
@@ -253,8 +270,11 @@ class HttpConnection(HttpOutput):
 
     def _sort(self) -> None:
         """Hand on what the machine has made of its input."""
+        self._sort_events(self._machine.events())
+
+    def _sort_events(self, events: list[Event]) -> None:
         host = self._host
-        for event in self._machine.events():
+        for event in events:
             if isinstance(event, Request):
                 exchange = HostedExchange(
                     request_head(event, self._peer, host.scheme),

@@ -13,7 +13,7 @@ from trio_streams.transports.http_access import AccessRecord
 from trio_streams.wire.http1 import Http1Limits, Request
 from trio_streams.wire.http1_fields import Fields
 
-__all__ = ["Host", "NowaitHandler", "Served", "WholeAnswer", "request_head", "wants_websocket"]
+__all__ = ["Host", "NowaitAnswer", "NowaitHandler", "Served", "WholeAnswer", "request_head", "wants_websocket"]
 
 
 class Served(Protocol):
@@ -37,11 +37,17 @@ class Served(Protocol):
 WholeAnswer: TypeAlias = tuple[int, Fields, bytes]
 """Status, headers with the length of the body, and body."""
 
-NowaitHandler: TypeAlias = Callable[[RequestHead, bytes], WholeAnswer | Coroutine[Any, Any, WholeAnswer] | None]
-"""Given a request that is here as a whole, its answer, if there is nothing to wait for.
+NowaitAnswer: TypeAlias = Callable[[bytes], WholeAnswer | Coroutine[Any, Any, WholeAnswer] | None]
+"""Given the body of a request that is here as a whole, its answer, if there is nothing to wait for.
 
 Where there is, but not for the client, a coroutine that waits for it and returns the answer. None has the handler answer;
 nothing must have been done then. Neither may raise.
+"""
+
+NowaitHandler: TypeAlias = Callable[[RequestHead], NowaitAnswer | None]
+"""What answers requests with this head, as often as it comes on one connection without another one in between.
+
+None leaves them to the handler. It must neither wait nor raise.
 """
 
 

@@ -131,17 +131,6 @@ class Http1Server:
         events, self._events = self._events, []
         return events
 
-    def whole_request(self) -> tuple[Request, bytes] | None:
-        """The request and its body, where that is all that `events` would tell; None where it is less, or more."""
-        events = self._events
-        if not events or not isinstance(request := events[0], Request) or request.upgrade:
-            return None
-        if len(events) == 1 and request.length == 0:
-            return request, b""
-        if len(events) == 3 and isinstance(body := events[1], BodyReceived) and isinstance(events[2], BodyEnded):
-            return request, body.data
-        return None
-
     def to_send(self) -> bytes:
         """What is to be written."""
         out = self._out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TypeAlias
 
 import attrs
@@ -9,7 +10,7 @@ import attrs
 from trio_streams.config import positive
 from trio_streams.wire.http1_head import Request as Request
 
-__all__ = ["BodyEnded", "BodyReceived", "Event", "Failed", "Http1Limits", "InputEnded", "Request"]
+__all__ = ["BodyEnded", "BodyReceived", "Event", "Failed", "Http1Limits", "InputEnded", "Request", "whole_request"]
 
 
 @attrs.frozen(kw_only=True)
@@ -72,3 +73,14 @@ class Failed:
 
 
 Event: TypeAlias = Request | BodyReceived | BodyEnded | InputEnded | Failed
+
+
+def whole_request(events: Sequence[Event]) -> tuple[Request, bytes] | None:
+    """The request and its body, where they are all that has happened; None where that is less, or more."""
+    if not events or not isinstance(request := events[0], Request) or request.upgrade:
+        return None
+    if len(events) == 1 and request.length == 0:
+        return request, b""
+    if len(events) == 3 and isinstance(body := events[1], BodyReceived) and isinstance(events[2], BodyEnded):
+        return request, body.data
+    return None

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -13,17 +12,17 @@ import trio
 
 from tests.conformance.http.hosts import read_all, read_until
 from trio_streams.service.exchange import Exchange, RequestHead, respond
-from trio_streams.transports.http import AccessRecord, NowaitHandler, WholeAnswer, serve_lean
+from trio_streams.transports.http import AccessRecord, NowaitAnswer, NowaitHandler, WholeAnswer, serve_lean
 from trio_streams.wire.http1_fields import Fields
 
 MANY = 50
 
 
-def at_once(head: RequestHead, body: bytes) -> WholeAnswer | Coroutine[Any, Any, WholeAnswer] | None:
+def at_once(head: RequestHead) -> NowaitAnswer | None:
     """Answers what is below `/now` and, a moment later, `/soon`."""
     if head.path.startswith("/soon"):
-        return soon(head, body)
-    return said("now", head, body) if head.path.startswith("/now") else None
+        return partial(soon, head)
+    return partial(said, "now", head) if head.path.startswith("/now") else None
 
 
 async def soon(head: RequestHead, body: bytes) -> WholeAnswer:
@@ -138,7 +137,7 @@ async def test_a_client_that_leaves_before_its_answer() -> None:
         done.set()
         return said("late", head, body)
 
-    async with connected(late) as stream:
+    async with connected(lambda head: partial(late, head)) as stream:
         await stream.send_all(post("/late"))
         await begun.wait()
         await stream.aclose()
@@ -150,14 +149,14 @@ async def test_a_shutdown_that_takes_too_long_cancels_an_answer() -> None:
     """Like that of a handler."""
     begun, ended = trio.Event(), trio.Event()
 
-    async def endless(_: RequestHead, __: bytes) -> WholeAnswer:
+    async def endless(_: bytes) -> WholeAnswer:
         begun.set()
         try:
             await trio.sleep_forever()
         finally:
             ended.set()
 
-    async with connected(endless) as stream:
+    async with connected(lambda _: endless) as stream:
         await stream.send_all(post("/endless"))
         await begun.wait()
     assert ended.is_set()
@@ -166,10 +165,32 @@ async def test_a_shutdown_that_takes_too_long_cancels_an_answer() -> None:
 async def test_a_fault_ends_the_connection_alone(caplog: pytest.LogCaptureFixture) -> None:
     """What it has done nobody knows, so it is not asked again; the next connection is served."""
 
-    def fail(_: RequestHead, __: bytes) -> None:
+    def fail(_: bytes) -> None:
         raise RuntimeError("a fault")
 
-    async with connected(fail) as stream:
+    async with connected(lambda _: fail) as stream:
         await stream.send_all(post("/now"))
         assert await read_all(stream) == b""
     assert "a connection failed" in caplog.text
+
+
+async def test_a_head_is_asked_about_once() -> None:
+    """As long as it comes again and again; after another one it is a new one."""
+    heads: list[str] = []
+    bodies: list[bytes] = []
+
+    def choose(head: RequestHead) -> NowaitAnswer | None:
+        heads.append(head.path)
+
+        def answer(body: bytes) -> WholeAnswer | None:
+            bodies.append(body)
+            return None if body == b"none" else said("now", head, body)
+
+        return answer
+
+    async with connected(choose) as stream:
+        for path, body in (("/1", b"aaaa"), ("/1", b"bbbb"), ("/2", b"cccc"), ("/2", b"none"), ("/2", b"dddd")):
+            await stream.send_all(post(path, body))
+            await read_until(stream, f"{path} {body.decode()}!".encode())
+    assert heads == ["/1", "/2", "/2"]
+    assert bodies == [b"aaaa", b"bbbb", b"cccc", b"none", b"dddd"]

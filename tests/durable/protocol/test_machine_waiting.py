@@ -6,7 +6,8 @@ import pytest
 
 from tests.durable.protocol.driving import START
 from tests.durable.protocol.streams import append, make, read, refusal
-from trio_streams.durable.protocol.operations import Append, Create, Fork, Read
+from trio_streams.durable.protocol.machine import MachineLimits
+from trio_streams.durable.protocol.operations import Append, Create, Fork, Read, Start
 
 
 def test_a_long_poll_of_a_closure() -> None:
@@ -85,3 +86,14 @@ def test_touches_are_persisted_coarsely() -> None:
         rig.now = START + seconds
         read(rig)
         assert rig.store._streams[rig.run(rig.machine.head("a")).stream_id].record.touched_at == START + persisted
+
+
+@pytest.mark.parametrize(("asked", "size"), [(None, 4), (2, 2), (9, 4)])
+def test_who_follows_takes_history_in_smaller_pieces(asked: int | None, size: int) -> None:
+    """As small as is asked for, but never larger than a read's."""
+    rig = make(MachineLimits(max_read_bytes=4))
+    for _ in range(8):
+        append(rig, b"x")
+    state, position = rig.run(rig.machine.follow(Read("a", Start.BEGINNING, "sse")))
+    chunk = rig.run(rig.machine.read_chunk(state, position, asked))
+    assert sum(map(len, chunk.pieces)) == chunk.end == size

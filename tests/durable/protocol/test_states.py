@@ -7,7 +7,7 @@ from typing import Any
 
 import attrs
 
-from trio_streams.durable.protocol.states import Step, StreamState, media_type
+from trio_streams.durable.protocol.states import Pending, Step, StreamState, media_type
 from trio_streams.durable.store.base import Entry, ProducerState, Stored, StreamRecord
 
 RECORD = StreamRecord(stream_id=1, path="a", content_type="text/plain", created_at=0.0, touched_at=10.0)
@@ -113,3 +113,15 @@ def test_media_types() -> None:
     assert media_type(" Application/JSON ;charset=utf-8") == "application/json"
     assert make(content_type="application/json; a=b").is_json
     assert not make(content_type="application/jsonl").is_json
+
+
+def test_a_pending_change_is_not_settled_at_first() -> None:
+    """It keeps the store's commit and what it makes of which streams, until somebody says that it is durable."""
+
+    class Submitted:
+        async def wait(self) -> None:
+            raise AssertionError("nobody waits for it here")
+
+    commit, steps = Submitted(), [grow(make(), b"a")]
+    pending = Pending(commit, steps)
+    assert (pending.commit, pending.steps, pending.is_settled) == (commit, steps, False)

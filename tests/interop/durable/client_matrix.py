@@ -175,7 +175,7 @@ def _writing() -> Iterator[Case]:
         ways["producer's close"] = [
             {"action": "idempotent-append", "data": text} | named for text in (first, second)
         ] + [last]
-        for (way, operations), live in product(ways.items(), (False, "sse")):
+        for (way, operations), live in product(ways.items(), LIVE[:3:2]):
             read = _read(live, expect=kind.expect(*kind.messages) | {"upToDate": True})
             yield _case(f"write {kind.name} by {way}, read with live={live}", [_create(kind)], [*operations, read])
 

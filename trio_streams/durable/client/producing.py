@@ -127,8 +127,7 @@ class IdempotentProducer:
         self._attempts: WeakKeyDictionary[NumberedBatch, Attempts] = WeakKeyDictionary()
         self._told: Exception | None = None
         self._is_detached = False
-        self._pace = Pace()
-        self._kick = trio.Event()
+        self._pace, self._kick = Pace(), trio.Event()
         self._room = trio.lowlevel.ParkingLot()
         self._progressed = trio.lowlevel.ParkingLot()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Callable, Coroutine
+from functools import partial
 from time import time
 from types import TracebackType
 from typing import Any, Final, Self
@@ -31,7 +32,7 @@ from trio_streams.nursery import open_bare_nursery
 from trio_streams.service.cors import with_cors
 from trio_streams.service.exchange import Exchange, RequestHead
 from trio_streams.service.replay_log import ReplayLog
-from trio_streams.transports.http import WholeAnswer
+from trio_streams.transports.http import NowaitAnswer, WholeAnswer
 from trio_streams.wire.http1_fields import Fields
 
 __all__ = ["DurableServer"]
@@ -144,22 +145,27 @@ class DurableServer(LocalOperations):
                 return await self._with_cors(exchange)
         return await self._handle(exchange)
 
-    def answer_nowait(self, request: RequestHead, body: bytes) -> WholeAnswer | Coroutine[Any, Any, WholeAnswer] | None:
-        """Answer an append without an exchange: a `NowaitHandler`.
+    def answer_nowait(self, request: RequestHead) -> NowaitAnswer | None:
+        """Answer appends without an exchange: a `NowaitHandler`.
 
         Whatever is less common than a plain append is left to `handle`.
         """
-        if request.method != "POST" or len(body) > self.config.max_append_bytes or not self._is_plain:
+        if request.method != "POST" or not self._is_plain or request.header("origin") is not None:
             return None
-        for name, _ in request.headers:
-            if name == "origin":
-                return None
         try:
             operation = parse_request(request, self.config.root)
-            assert isinstance(operation, Append)
-            appended = (
-                self._running.run_nowait(self._machine.append(operation, body)) if self._commits_at_once else None
-            )
+        except Refused:
+            return None
+        assert isinstance(operation, Append)
+        return partial(self._append_whole, operation)
+
+    def _append_whole(self, operation: Append, body: bytes) -> WholeAnswer | Coroutine[Any, Any, WholeAnswer] | None:
+        if len(body) > self.config.max_append_bytes:
+            return None
+        if not self._commits_at_once:
+            return self._append_later(operation, body)
+        try:
+            appended = self._running.run_nowait(self._machine.append(operation, body))
         except Refused as exc:
             return _whole(answers.refused(exc))
         if appended is None:

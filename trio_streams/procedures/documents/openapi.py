@@ -108,6 +108,11 @@ def _operation(procedure: Procedure, schemas: Schemas) -> dict[str, Any]:
     ]
     if procedure.kind is Kind.SERVER:
         parameters += _query_parameters(procedure, schemas)
+        if procedure.durable is not None:
+            description = "the id of the last event that the client has, to go on behind it"
+            parameters.append(
+                {"name": "Last-Event-ID", "in": "header", "description": description, "schema": {"type": "string"}}
+            )
     elif procedure.takes_input:
         operation["requestBody"] = _request_body(procedure, schemas)
     if parameters:

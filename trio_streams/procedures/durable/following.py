@@ -233,11 +233,11 @@ class _Follower:
         with contextlib.suppress(trio.EndOfChannel):
             while True:
                 items = await stream.receive_many()
-                for number, item in enumerate(items, place.items + 1):
-                    numbered = (f"{place.run}@{place.position}.{number}", item)
-                    await self._queue.send(numbered)
-                    self._after = numbered[0]
+                prefix = f"{place.run}@{place.position}."
+                numbered = [(f"{prefix}{number}", item) for number, item in enumerate(items, place.items + 1)]
+                await self._queue.send_many(numbered)
                 place = place.behind(len(items))
+                self._after = str(place)
 
     async def _find_place(self, stream: WireStream[bytes, bytes]) -> Place:
         head = await stream.header()

@@ -66,6 +66,7 @@ class Reading:
         self._next: LogItems | None = None
         self._scope = trio.CancelScope()
         self._is_interrupted = False
+        self._renewed_at = -1
 
     async def seek(self) -> None:
         """Find the place, which may come from a stranger; before anything is answered.
@@ -132,5 +133,8 @@ class Reading:
             with trio.CancelScope() as self._scope:
                 await self._log.wait_behind(self._position)
                 return
+        if self._renewed_at == self._position:
+            raise RpcError(Code.UNAVAILABLE, "the run goes on and fails again, without an item in between")
+        self._renewed_at = self._position
         self._is_interrupted = False
         self._log = await self._renew()

@@ -21,6 +21,7 @@ from trio_streams.nursery import open_bare_nursery
 from trio_streams.procedures.durable.end import encode_end
 from trio_streams.procedures.durable.pending import Pending
 from trio_streams.procedures.durable.reading import Reading
+from trio_streams.procedures.durable.shared import SharedLog
 from trio_streams.procedures.procedure import Procedure, ResumePoint
 from trio_streams.service.context import Context
 from trio_streams.service.replay_log import LogWriter, ReplayLog, RunConfig, RunLog
@@ -132,7 +133,7 @@ class DurableRun:
             await writer.append([encode_end(LOST)], close=True)
             return True
         point = await self._find_point(log) if procedure.is_resumable else None
-        self._log = log
+        self._log = SharedLog(log)
         self._ready.set()
         self._linger()
         await self._run_handler(log, writer, point)
@@ -176,17 +177,12 @@ class DurableRun:
     async def _produce(self, writer: LogWriter, point: ResumePoint | None) -> RpcError | None:
         """Run the handler, and store what it yields; returns what it has ended with."""
         pending = Pending(self._config.max_pending_bytes)
-        try:
-            async with open_bare_nursery() as nursery:
-                nursery.start_soon(_store_all, pending, writer)
-                try:
-                    return await self._iterate(pending, point)
-                finally:
-                    pending.end()  # what was yielded is stored, however the handler ended
-        except RpcError as exc:
-            if exc.known_code is Code.INVALID_ARGUMENT:
-                return exc  # the log is sound, but not for such items
-            raise
+        async with open_bare_nursery() as nursery:
+            nursery.start_soon(_store_all, pending, writer)
+            try:
+                return await self._iterate(pending, point)
+            finally:
+                pending.end()  # what was yielded is stored, however the handler ended
 
     async def _iterate(self, pending: Pending, point: ResumePoint | None) -> RpcError | None:
         procedure = self._procedure
