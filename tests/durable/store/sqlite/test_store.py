@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 import threading
 from collections.abc import AsyncIterator, Sequence
@@ -169,6 +170,20 @@ async def test_a_full_disk_fails_the_store(tmp_path: Path) -> None:
     async with open_sqlite_store(tmp_path) as again:
         assert await again.get(stream_id) == Stored(_record(stream_id, 1))
         await _write(again, 1_000_000)
+
+
+@pytest.mark.parametrize("is_replaced", [False, True])
+async def test_a_deleted_directory_takes_nothing(tmp_path: Path, is_replaced: bool) -> None:
+    """What would be written where nobody finds it again is not acknowledged."""
+    directory = tmp_path / "store"
+    async with open_sqlite_store(directory) as store:
+        stream_id = await _write(store, 5)
+        directory.rename(tmp_path / "elsewhere")
+        if is_replaced:
+            directory.mkdir()
+            shutil.copy(tmp_path / "elsewhere" / "streams.sqlite3", directory)
+        with pytest.raises(StoreError, match="deleted, moved or replaced"):
+            await store.submit(_append(stream_id, 5)).wait()  # type: ignore[union-attr]
 
 
 async def test_a_damaged_file_is_said_to_be(tmp_path: Path) -> None:

@@ -61,7 +61,8 @@ class Files:
             prepare_writer(opened[0], path, config, last_id=secrets.randbits(40) << 8)
             sync_directory(directory)
             sync_directory(directory.parent)
-            writer = Writer(opened[0], config)
+            identity = _identity(path)
+            writer = Writer(opened[0], config, lambda: _identity(path) == identity)
             for _ in range(config.readers):
                 opened.append(opener(path))
                 prepare_reader(opened[-1], config)
@@ -106,3 +107,12 @@ class Files:
                 self._idle.append(reader)
                 return
         reader.close()
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Which file is there; None for none. A deleted one takes bytes as ever, and nobody finds them."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino

@@ -6,6 +6,7 @@ no Trio and starts no thread: `run` is a thread's body, and `step` is one group,
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from typing import Final, Protocol
 
@@ -55,13 +56,17 @@ class Writer:
     Args:
       database: a connection that `prepare_writer` has seen; the writer's own from here on.
       config: the limits.
+      is_in_place: whether what is written is still in the file that the next one to open it will find.
 
     Raises:
       StoreError: the tables can't be read.
     """
 
-    def __init__(self, database: Database, config: SqliteConfig) -> None:
+    def __init__(
+        self, database: Database, config: SqliteConfig, is_in_place: Callable[[], bool] = lambda: True
+    ) -> None:
         self._database = database
+        self._is_in_place = is_in_place
         self._config = config
         self._queue: SimpleQueue[Change | None] = SimpleQueue()
         self._is_stopping = False
@@ -174,6 +179,7 @@ class Writer:
             highest_id = max(batch.highest_id, self._last_id)
             if highest_id > self._last_id:
                 database.execute("UPDATE counter SET last_id = ?", (highest_id,))
+            self._check_place()
         except BaseException:
             self._roll_back()
             raise
@@ -182,6 +188,10 @@ class Writer:
         self._last_id = highest_id
         if len(self._dropped) > MAX_DROPPED:
             self._dropped.clear()
+
+    def _check_place(self) -> None:
+        if not self._is_in_place():
+            raise StoreError("the database's file was deleted, moved or replaced")
 
     def _roll_back(self) -> None:
         try:
