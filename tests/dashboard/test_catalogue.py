@@ -44,6 +44,7 @@ def test_a_procedure_is_described_with_its_examples(app: Router) -> None:
             "output": {"$ref": "#/schemas/Point"},
             "is_input_optional": False,
             "content_type": None,
+            "is_durable": False,
             "metadata": {"cost": 2},
             "examples": [{"description": "once", "input": {"x": 1, "y": 2}, "output": {"x": 2, "y": 1}}],
         }

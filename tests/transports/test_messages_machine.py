@@ -165,6 +165,7 @@ def test_the_same_as_websockets(data: st.DataObject, side: Side, seed: int, is_e
 @settings(max_examples=200, deadline=None)
 @given(stream=st.binary(max_size=300), side=st.sampled_from(Side), seed=st.integers(0, 2**16))
 @example(stream=b"\x82", side=Side.SERVER, seed=0)
+@example(stream=b"\x00\xff\x00\x00\x00\x00\x00\x01\x11q", side=Side.SERVER, seed=0)
 def test_the_same_on_any_bytes(stream: bytes, side: Side, seed: int) -> None:
     """The same holds for bytes that are no frames at all."""
     chunks = cut(stream, seed)

@@ -213,17 +213,19 @@ class WebSocketMachine:
         first, length = data[at], data[at + 1] & 0x7F
         if first & 15 not in _OPCODES or (data[at + 1] > 127) == self._is_client:
             return self._pass_on(data[at:], size)  # a fault in any case
-        start = 2 + (0 if self._is_client else 4)
+        start = 2
         if length > 125:
-            extra = 2 if length == 126 else 8
-            start += extra
-            length = int.from_bytes(data[at + 2 : at + 2 + extra], "big")
+            start += 2 if length == 126 else 8
+            length = int.from_bytes(data[at + 2 : at + start], "big")
         if size < start:
             return self._keep(data[at:], start)
+        start += 0 if self._is_client else 4
         limit = self._max_message_bytes
         is_plain = first in _PLAIN and not self._is_in_message and (limit is None or length <= limit)
         if not is_plain:
-            return self._pass_on(data[at:], start + length)
+            return self._pass_on(data[at:], start + length)  # which needs no mask to find it too long
+        if size < start:
+            return self._keep(data[at:], start)
         if first == _TEXT or size - start < min(length, _PIECE_BYTES):
             return self._keep(data[at:], start + (length if first == _TEXT else min(length, _PIECE_BYTES)))
         self._mask = b"" if self._is_client else data[at + start - 4 : at + start]
