@@ -212,6 +212,20 @@ async def test_a_wrong_argument_consumes_nothing(autojump_clock: MockClock) -> N
         assert await res.read_bytes() == b"x"
 
 
+async def test_what_decode_raises_about_was_not_given_out(autojump_clock: MockClock) -> None:
+    """Where it fails on the last value of an answer, another reader that goes on at `offset` meets that value again."""
+    reply = Reply(200, JSON | at("3", closed=True), (b"[1,0]",))
+    async with request(reply) as res:
+        items = res.iter_json(lambda value: 1 / value)
+        assert await anext(items) == 1
+        with pytest.raises(ZeroDivisionError):
+            await anext(items)
+        assert known(res) == ("-1", False, False)
+        with pytest.raises(StopAsyncIteration):
+            await anext(items)
+        assert known(res) == ("-1", False, False)
+
+
 async def test_what_decode_raises_is_its_own(autojump_clock: MockClock) -> None:
     """Its exception comes out bare, for the value that it was raised for; the next values follow."""
 

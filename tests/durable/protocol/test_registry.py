@@ -240,3 +240,21 @@ def test_what_nobody_waits_for() -> None:
     assert list(registry.settle_unawaited()) == []
     load(rig, registry, "c")
     assert len(registry) == 1
+
+
+def test_the_lineage_of_what_is_removed_meanwhile() -> None:
+    """It is of no use any more, and a source that went with the stream is not missed."""
+    rig, registry = make("a")
+    rig.run(rig.machine.create(Create("f", fork=Fork("a"))))
+    state = load(rig, registry, "f")
+    registry.drop(load(rig, registry, "a"))
+    lineage = registry.lineage(state)
+    need = next(lineage)
+    state.is_removed = True
+    rig.run(rig.machine.delete("a"))
+    rig.run(rig.machine.delete("f"))
+    with pytest.raises(StopIteration) as stop:
+        while True:
+            need = lineage.send(rig.satisfy(need))
+    assert stop.value.value == []
+    assert not state.pins

@@ -8,7 +8,7 @@ import pytest
 from tests.durable.protocol.driving import START, Rig
 from tests.durable.protocol.streams import append, make, read, refusal
 from trio_streams.durable.protocol.machine import MachineLimits
-from trio_streams.durable.protocol.needs import Settle
+from trio_streams.durable.protocol.needs import ReadEntries, Settle
 from trio_streams.durable.protocol.operations import Create, Fork, Read, Start
 from trio_streams.durable.protocol.upkeep import SLICE_ITEMS
 
@@ -229,3 +229,20 @@ def test_a_time_to_live_of_nothing() -> None:
     rig.now += 1
     assert rig.run(rig.machine.upkeep.sweep()) == 0
     assert rig.machine.stream_count == 100
+
+
+def test_what_is_kept_is_hardly_read() -> None:
+    """A stream that loses nothing costs a look at its first entry, and not at all that one read may bring."""
+    rig = make(MachineLimits(max_age=10))
+    rig.now += 11
+    for _ in range(5):
+        append(rig, b"x" * 100)
+    trim = rig.machine.upkeep.trim()
+    reads: list[ReadEntries] = []
+    need = next(trim)
+    with pytest.raises(StopIteration):
+        while True:
+            if isinstance(need, ReadEntries):
+                reads.append(need)
+            need = trim.send(rig.satisfy(need))
+    assert [read.max_bytes for read in reads] == [1]

@@ -66,9 +66,10 @@ class Consumption(Generic[T]):
     def take_item(self) -> T:
         """The next item."""
         item = self._items.popleft()
+        made = item if self._decode is None else self._decode(item)  # what it raises about was not given out
         if not self._items and self._piece is not None:
             self._give(self._piece)
-        return item if self._decode is None else self._decode(item)
+        return made
 
     def receive(self, piece: Piece) -> None:
         """Take the next piece.

@@ -154,8 +154,10 @@ class Upkeep:
             while max(start, first) < stop:
                 if reads == _MAX_READS:
                     return start
+                # As a rule the first entry is one to keep, and says so alone.
+                size = self._max_read_bytes if reads else 1
                 reads += 1
-                entries = yield ReadEntries(stream_id, max(start, first), stop, self._max_read_bytes)
+                entries = yield ReadEntries(stream_id, max(start, first), stop, size)
                 if not entries:
                     return start
                 for entry in entries:

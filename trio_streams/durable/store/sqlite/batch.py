@@ -46,8 +46,8 @@ class Batch:
     """
 
     def __init__(self) -> None:
-        self.changes = 0
-        self.highest_id = 0
+        self.changes: int = 0
+        self.highest_id: int = 0
         self._records: dict[int, StreamRecord] = {}
         self._entries: list[Row] = []
         self._producers: dict[tuple[int, str], ProducerState] = {}

@@ -114,7 +114,7 @@ class SqliteStore:
         return await self._ask(rows.list_records, prefix, after, limit)
 
     async def count_records(self) -> int:
-        """How many streams there are: a look at the index of paths, an eighth of a second for a million."""
+        """How many streams there are: a look at the index of paths, which is tens of milliseconds for a million."""
         return await self._ask(rows.count_records)
 
     async def list_expired(self, now: float, *, limit: int) -> Sequence[StreamRecord]:
