@@ -28,7 +28,7 @@ from trio_streams.durable.protocol.operations import (
 from trio_streams.durable.protocol.refusals import Refused, bad_request, not_found
 from trio_streams.transports.exchange_head import RequestHead
 
-__all__ = ["MAX_INTEGER", "METHODS", "parse_request", "parse_time", "stream_path"]
+__all__ = ["MAX_INTEGER", "METHODS", "parse_request", "parse_start", "parse_time", "stream_path"]
 
 MAX_INTEGER: Final = 2**53 - 1
 """The largest number that every JavaScript reader keeps exact."""
@@ -233,7 +233,7 @@ def _parse_read(path: str, fields: _Fields, head: RequestHead, _: str) -> Read:
     live = _parse_live(query.get("live"))
     if live is not None and not offsets:
         raise bad_request("offset", f"live={live} needs an offset")
-    start = _parse_start(offsets[0]) if offsets else Start.BEGINNING
+    start = parse_start(offsets[0]) if offsets else Start.BEGINNING
     cursor = query.get("cursor", [None])[-1]
     return Read(path, start, live, cursor, fields.get("if-none-match"))
 
@@ -250,7 +250,8 @@ def _parse_live(values: list[str] | None) -> Live | None:
             raise bad_request("live", f"live is long-poll or sse, and not {', '.join(values)[:64]!r}")
 
 
-def _parse_start(text: str) -> int | Start:
+def parse_start(text: str) -> int | Start:
+    """An offset as a client names it. Raises `Refused` for what is none of this server's."""
     if text == BEGINNING:
         return Start.BEGINNING
     if text == NOW:

@@ -18,14 +18,15 @@ from trio_streams.durable.errors import (
     StreamExistsError,
     StreamNotFoundError,
 )
-from trio_streams.durable.headers import BEGINNING, NOW
+from trio_streams.durable.headers import BEGINNING
 from trio_streams.durable.protocol import answers
 from trio_streams.durable.protocol.json_messages import to_array
 from trio_streams.durable.protocol.machine import Chunk, Machine
 from trio_streams.durable.protocol.needs import Running, Wait
-from trio_streams.durable.protocol.offsets import format_offset, parse_offset
+from trio_streams.durable.protocol.offsets import format_offset
 from trio_streams.durable.protocol.operations import Append, Create, Fork, List, Read, Start
-from trio_streams.durable.protocol.refusals import Refused, bad_request
+from trio_streams.durable.protocol.refusals import Refused
+from trio_streams.durable.protocol.requests import parse_start
 from trio_streams.durable.server.driver import Driver
 from trio_streams.durable.store.base import StreamRecord
 from trio_streams.durable.types import AppendResult, HeadResult, Offset
@@ -232,14 +233,10 @@ class LocalOperations:
 
 
 def _start(offset: Offset) -> int | Start:
-    if offset == BEGINNING:
-        return Start.BEGINNING
-    if offset == NOW:
-        return Start.NOW
-    position = parse_offset(offset)
-    if position is None:
-        raise as_error(bad_request("offset", f"{offset[:64]!r} is not an offset of this server"))
-    return position
+    try:
+        return parse_start(offset)
+    except Refused as refused:
+        raise as_error(refused) from None
 
 
 def _head(record: StreamRecord) -> HeadResult:
