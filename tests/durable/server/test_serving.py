@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import httpx2
 import pytest
 import trio
 
@@ -10,6 +9,7 @@ from trio_streams.durable.server.config import DurableConfig
 from trio_streams.durable.server.server import DurableServer
 from trio_streams.durable.server.serving import serve_durable
 from trio_streams.transports.asgi import asgi_app
+from trio_streams.transports.http_client import HttpClient
 
 
 async def test_alone() -> None:
@@ -18,18 +18,19 @@ async def test_alone() -> None:
     async with trio.open_nursery() as nursery:
         config = DurableConfig(max_read_bytes=1_048_576)
         url = await nursery.start(lambda task_status: serve_durable(port=0, config=config, task_status=task_status))
-        async with httpx2.AsyncClient(base_url=f"{url}/v1/stream/") as client:
-            created = await client.put("a", headers={"content-type": "application/octet-stream"})
-            assert created.headers["location"] == f"{url}/v1/stream/a"
-            headers = {"content-type": "application/octet-stream"}
-            assert (await client.post("a", content=body, headers=headers)).status_code == 204
+        place = f"{url}/v1/stream/a"
+        headers = [("content-type", "application/octet-stream")]
+        async with HttpClient() as client:
+            created = await client.request("PUT", place, headers=headers)
+            assert created.header("location") == place
+            assert (await client.request("POST", place, headers=headers, body=body)).status == 204
             read, offset = b"", "-1"
             while True:
-                answer = await client.get("a", params={"offset": offset})
-                assert len(answer.content) <= 1_048_576
-                read += answer.content
-                offset = answer.headers["stream-next-offset"]
-                if "stream-up-to-date" in answer.headers:
+                answer = await client.request("GET", f"{place}?offset={offset}")
+                assert len(answer.body) <= 1_048_576
+                read += answer.body
+                offset = answer.header("stream-next-offset") or ""
+                if answer.header("stream-up-to-date"):
                     break
             assert read == body
         nursery.cancel_scope.cancel()
