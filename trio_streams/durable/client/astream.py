@@ -7,6 +7,7 @@ async with astream("https://streams.example.com/orders") as res:
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Generator
 from types import TracebackType
 from typing import Any, Final
@@ -113,6 +114,7 @@ def astream(
     headers: HeadersLike | None = None,
     params: ParamsLike | None = None,
     on_error: ErrorHandler | None = None,
+    tls: ssl.SSLContext | None = None,
 ) -> AsyncStreamRequest:
     """Read a stream, by `async with` or awaited: what this returns is both.
 
@@ -126,9 +128,10 @@ def astream(
       headers: of each request; values may be callables, also async ones, which are asked anew for each.
       params: query parameters of each request, likewise.
       on_error: told of an error before it is raised; may return `{"headers": …, "params": …}` to have it tried again.
+      tls: the TLS context for https; None for the one that all clients share, which trusts what the system trusts.
 
     Raises:
       LocalProtocolError: the URL, the offset or the live mode can't be.
     """
-    endpoint = Endpoint(url, headers=headers, params=params, on_error=on_error)
+    endpoint = Endpoint(url, headers=headers, params=params, on_error=on_error, tls=tls)
     return AsyncStreamRequest(endpoint, offset=offset, live=live, owns_endpoint=True)

@@ -12,6 +12,7 @@ Callables among headers and parameters, and `on_error`, are called in worker thr
 from __future__ import annotations
 
 import inspect
+import ssl
 import warnings
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from types import TracebackType
@@ -156,6 +157,7 @@ def stream(
     headers: HeadersLike | None = None,
     params: ParamsLike | None = None,
     on_error: ErrorHandler | None = None,
+    tls: ssl.SSLContext | None = None,
 ) -> StreamResponse:
     """Read a stream; waits for the head of the first answer.
 
@@ -166,6 +168,7 @@ def stream(
       headers: of each request; values may be callables, which are asked anew for each.
       params: query parameters of each request, likewise.
       on_error: told of an error before it is raised; may return `{"headers": …, "params": …}` to have it tried again.
+      tls: the TLS context for https; None for the one that all clients share, which trusts what the system trusts.
 
     Raises:
       StreamNotFoundError: there is no such stream.
@@ -173,7 +176,7 @@ def stream(
       FetchError: nobody answers, or not in the protocol's words.
       LocalProtocolError: the URL, the offset or the live mode can't be.
     """
-    endpoint = blocking_endpoint(url, headers=headers, params=params, on_error=on_error)
+    endpoint = blocking_endpoint(url, headers=headers, params=params, on_error=on_error, tls=tls)
     return open_response(AsyncStreamRequest(endpoint, offset=offset, live=live, owns_endpoint=True))
 
 
@@ -195,6 +198,7 @@ def blocking_endpoint(
     headers: HeadersLike | None = None,
     params: ParamsLike | None = None,
     on_error: ErrorHandler | None = None,
+    tls: ssl.SSLContext | None = None,
     retry: RetryOptions | None = None,
 ) -> Endpoint:
     """An endpoint whose callables may block: they are called in worker threads.
@@ -204,6 +208,7 @@ def blocking_endpoint(
       headers: of each request.
       params: query parameters of each request.
       on_error: told of an error before it is raised.
+      tls: the TLS context for https; None for the one that all clients share, which trusts what the system trusts.
       retry: how often and when to try again; None for the defaults.
     """
     return Endpoint(
@@ -212,6 +217,7 @@ def blocking_endpoint(
         params=_in_threads(params),
         on_error=None if on_error is None else _error_handler_in_threads(on_error),
         retry=retry,
+        tls=tls,
     )
 
 

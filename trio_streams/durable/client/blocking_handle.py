@@ -6,6 +6,7 @@ handle.append({"order": 1})
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Callable
 from functools import partial
 from types import TracebackType
@@ -44,9 +45,10 @@ class _PortalHandle(AsyncDurableStream):
         headers: HeadersLike | None,
         params: ParamsLike | None,
         on_error: ErrorHandler | None,
+        tls: ssl.SSLContext | None,
         retry: RetryOptions | None = None,
     ) -> Endpoint:
-        return blocking_endpoint(url, headers=headers, params=params, on_error=on_error, retry=retry)
+        return blocking_endpoint(url, headers=headers, params=params, on_error=on_error, tls=tls, retry=retry)
 
 
 class DurableStream:
@@ -63,6 +65,7 @@ class DurableStream:
       batching: whether appends that threads make while a request is under way leave together in the next one; its limits
         may be given in place of True.
       on_error: told of an error before it is raised; returns headers and parameters to try again with, or None.
+      tls: the TLS context for https; None for the one that all clients share, which trusts what the system trusts.
 
     Raises:
       LocalProtocolError: the URL is not one that can be asked.
@@ -77,9 +80,16 @@ class DurableStream:
         content_type: str | None = None,
         batching: bool | BatchingOptions = True,
         on_error: ErrorHandler | None = None,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self._handle: AsyncDurableStream = _PortalHandle(
-            url, headers=headers, params=params, content_type=content_type, batching=batching, on_error=on_error
+            url,
+            headers=headers,
+            params=params,
+            content_type=content_type,
+            batching=batching,
+            on_error=on_error,
+            tls=tls,
         )
 
     @classmethod
@@ -93,10 +103,17 @@ class DurableStream:
         params: ParamsLike | None = None,
         batching: bool | BatchingOptions = True,
         on_error: ErrorHandler | None = None,
+        tls: ssl.SSLContext | None = None,
     ) -> Self:
         """Create a stream, or find it as it is wanted; see `AsyncDurableStream.create`."""
         handle = cls(
-            url, headers=headers, params=params, content_type=content_type, batching=batching, on_error=on_error
+            url,
+            headers=headers,
+            params=params,
+            content_type=content_type,
+            batching=batching,
+            on_error=on_error,
+            tls=tls,
         )
         handle._or_close(partial(handle.create_stream, ttl_seconds=ttl_seconds))
         return handle
@@ -110,9 +127,10 @@ class DurableStream:
         params: ParamsLike | None = None,
         batching: bool | BatchingOptions = True,
         on_error: ErrorHandler | None = None,
+        tls: ssl.SSLContext | None = None,
     ) -> Self:
         """Find a stream that is there; see `AsyncDurableStream.connect`."""
-        handle = cls(url, headers=headers, params=params, batching=batching, on_error=on_error)
+        handle = cls(url, headers=headers, params=params, batching=batching, on_error=on_error, tls=tls)
         handle._or_close(handle.head)
         return handle
 

@@ -5,6 +5,7 @@ Spec: Durable Streams §4.2, §5.1 to §5.5.
 
 from __future__ import annotations
 
+import ssl
 from types import TracebackType
 from typing import Self
 from urllib.parse import urlsplit
@@ -42,6 +43,7 @@ class AsyncDurableStream:
       batching: whether appends that are made while a request is under way leave together in the next one; its limits
         may be given in place of True.
       on_error: told of an error before it is raised; returns headers and parameters to try again with, or None.
+      tls: the TLS context for https; None for the one that all clients share, which trusts what the system trusts.
 
     Raises:
       LocalProtocolError: the URL is not one that can be asked.
@@ -56,12 +58,14 @@ class AsyncDurableStream:
         content_type: str | None = None,
         batching: bool | BatchingOptions = True,
         on_error: ErrorHandler | None = None,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self._headers = headers
         self._params = params
         self._batching = batching
         self._on_error = on_error
-        endpoint = self._make_endpoint(url, headers=headers, params=params, on_error=on_error)
+        self._tls = tls
+        endpoint = self._make_endpoint(url, headers=headers, params=params, on_error=on_error, tls=tls)
         self.writer: StreamWriter = StreamWriter(endpoint, content_type)
         self._sender: BatchingSender | None = None
         if batching is not False:
@@ -79,6 +83,7 @@ class AsyncDurableStream:
         params: ParamsLike | None = None,
         batching: bool | BatchingOptions = True,
         on_error: ErrorHandler | None = None,
+        tls: ssl.SSLContext | None = None,
     ) -> Self:
         """Create a stream, or find it as it is wanted, and return a handle to it.
 
@@ -90,6 +95,7 @@ class AsyncDurableStream:
           params: as of the class.
           batching: as of the class.
           on_error: as of the class.
+          tls: as of the class.
 
         Raises:
           StreamExistsError: there is one with another configuration.
@@ -98,7 +104,13 @@ class AsyncDurableStream:
         Cancellation: the stream may be there or not.
         """
         handle = cls(
-            url, headers=headers, params=params, content_type=content_type, batching=batching, on_error=on_error
+            url,
+            headers=headers,
+            params=params,
+            content_type=content_type,
+            batching=batching,
+            on_error=on_error,
+            tls=tls,
         )
         try:
             await handle.create_stream(ttl_seconds=ttl_seconds)
@@ -116,6 +128,7 @@ class AsyncDurableStream:
         params: ParamsLike | None = None,
         batching: bool | BatchingOptions = True,
         on_error: ErrorHandler | None = None,
+        tls: ssl.SSLContext | None = None,
     ) -> Self:
         """Return a handle to a stream that is there, with its content type.
 
@@ -125,6 +138,7 @@ class AsyncDurableStream:
           params: as of the class.
           batching: as of the class.
           on_error: as of the class.
+          tls: as of the class.
 
         Raises:
           StreamNotFoundError: it is not there.
@@ -132,7 +146,7 @@ class AsyncDurableStream:
           FetchError: no answer came.
         Cancellation: atomic.
         """
-        handle = cls(url, headers=headers, params=params, batching=batching, on_error=on_error)
+        handle = cls(url, headers=headers, params=params, batching=batching, on_error=on_error, tls=tls)
         try:
             await handle.head()
         except BaseException:
@@ -167,7 +181,7 @@ class AsyncDurableStream:
         """
         on_error = on_error or self._on_error
         endpoint = self._make_endpoint(
-            self.url, headers=self._headers, params=self._params, on_error=on_error, retry=retry
+            self.url, headers=self._headers, params=self._params, on_error=on_error, tls=self._tls, retry=retry
         )
         return StreamWriter(endpoint, self.content_type)
 
@@ -236,6 +250,7 @@ class AsyncDurableStream:
             content_type=self.content_type,
             batching=self._batching,
             on_error=self._on_error,
+            tls=self._tls,
         )
         try:
             await handle._put(fields, ttl_seconds, None)  # noqa: SLF001 - of the same class
@@ -340,9 +355,10 @@ class AsyncDurableStream:
         headers: HeadersLike | None,
         params: ParamsLike | None,
         on_error: ErrorHandler | None,
+        tls: ssl.SSLContext | None,
         retry: RetryOptions | None = None,
     ) -> Endpoint:
-        return Endpoint(url, headers=headers, params=params, on_error=on_error, retry=retry)
+        return Endpoint(url, headers=headers, params=params, on_error=on_error, tls=tls, retry=retry)
 
     async def _append(self, append: Append) -> AppendResult:
         if self._sender is None:

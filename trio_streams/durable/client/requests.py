@@ -12,6 +12,7 @@ from __future__ import annotations
 import inspect
 import os
 import random as _random
+import ssl
 import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, Final
@@ -73,6 +74,7 @@ class Endpoint:
       on_error: told of an error before it is raised; may change headers and parameters, and have it tried again.
       retry: how often and when to try again.
       http: makes connections, and is left open; None for a pool of its own.
+      tls: of that pool, for https; None for the context that all clients share, which trusts what the system trusts.
       random: a number from 0 up to 1, which spreads waits.
 
     Raises:
@@ -88,6 +90,7 @@ class Endpoint:
         on_error: ErrorHandler | None = None,
         retry: RetryOptions | None = None,
         http: HttpClient | None = None,
+        tls: ssl.SSLContext | None = None,
         random: Callable[[], float] = _random.random,
     ) -> None:
         self._is_closed = True  # until it is whole, for `__del__`
@@ -102,6 +105,7 @@ class Endpoint:
         self._change(headers, params)
         self._on_error = on_error
         self._shared_http = http
+        self._tls = tls
         self._own_http: HttpClient | None = None
         self._pid = 0
         self._random = random
@@ -228,7 +232,7 @@ class Endpoint:
         if self._shared_http is not None:
             return self._shared_http
         if self._own_http is None or self._pid != os.getpid():
-            self._own_http, self._pid = HttpClient(), os.getpid()
+            self._own_http, self._pid = HttpClient(tls=self._tls), os.getpid()
         return self._own_http
 
     async def _attempt(
