@@ -28,7 +28,7 @@ PACKAGE = ROOT / "trio_streams"
 DEV = ROOT / ".nox" / "dev"
 PYTHONS = ["3.11", "3.12", "3.13"]
 PYPROJECT = nox.project.load_toml(ROOT / "pyproject.toml")
-PURE = ("core", "wire", "durable/protocol")
+PURE = ("core", "wire", "durable/protocol", "webtransport/protocol")
 SUITES = tuple(f"interop/durable/test_{side}_suite.py" for side in ("server", "client"))  # minutes, for one Python
 QUIET = {"PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_NO_COMPILE": "1", "PYRIGHT_PYTHON_IGNORE_WARNINGS": "1"}
 

@@ -42,6 +42,7 @@ PURE: Final = (
     "core/*",
     "wire/*",
     "durable/protocol/*",
+    "webtransport/protocol/*",
     "durable/headers.py",
     "durable/types.py",
     "durable/errors.py",

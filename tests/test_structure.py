@@ -102,7 +102,7 @@ def test_what_is_allowed_is_not_found(text: str) -> None:
     assert not any(re.search(rule, text) for rule in FORBIDDEN.values())
 
 
-@pytest.mark.parametrize("folder", ["core", "wire", "durable/protocol"])
+@pytest.mark.parametrize("folder", ["core", "wire", "durable/protocol", "webtransport/protocol"])
 def test_pure_modules_have_test_files(folder: str) -> None:
     """Each module of a pure package that has a function has a test file of its own, which its coverage is taken from."""
     files = (ROOT / "trio_streams" / folder).glob("*.py")
