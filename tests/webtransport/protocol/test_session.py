@@ -169,6 +169,7 @@ def test_too_much_before_the_answer() -> None:
     session = connecting()
     session.receive(bytes(50), 0.0)
     session.receive(b"", 0.0)
+    assert session.state is SessionState.CONNECTING
     session.receive(b"x", 0.0)
     assert failure(session) is Http3Code.H3_EXCESSIVE_LOAD
 

@@ -55,7 +55,7 @@ class EarlyStream:
     stream_id: int
     session_id: int
     since: float
-    chunks: list[bytes] = attrs.Factory(list)
+    chunks: list[bytes] = attrs.field(factory=list[bytes])
     is_ended: bool = False
 
 

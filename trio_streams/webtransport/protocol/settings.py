@@ -166,8 +166,8 @@ def read_settings(settings: Mapping[int, int], *, is_client: bool, max_datagram_
     for count in (Setting.WT_INITIAL_MAX_STREAMS_UNIDIRECTIONAL, Setting.WT_INITIAL_MAX_STREAMS_BIDIRECTIONAL):
         _check(settings, count, 1 << 60)
     draft = next((draft for draft, setting in _ANNOUNCED.items() if settings.get(setting)), None)
-    counts = {Draft.DRAFT_13: Setting.WT_MAX_SESSIONS, Draft.DRAFT_07: Setting.WEBTRANSPORT_MAX_SESSIONS}
-    unmet = []
+    is_counted = draft in {Draft.DRAFT_07, Draft.DRAFT_13}
+    unmet: list[str] = []
     if is_client and not settings.get(Setting.ENABLE_CONNECT_PROTOCOL):
         unmet.append("ENABLE_CONNECT_PROTOCOL")
     if not settings.get(Setting.H3_DATAGRAM):
@@ -176,7 +176,7 @@ def read_settings(settings: Mapping[int, int], *, is_client: bool, max_datagram_
         unmet.append("max_datagram_frame_size")
     return PeerSettings(
         draft=draft,
-        max_sessions=settings[counts[draft]] if draft in counts else None,
+        max_sessions=settings[_ANNOUNCED[draft]] if draft is not None and is_counted else None,
         limits=SessionLimits(
             window_bytes=settings.get(Setting.WT_INITIAL_MAX_DATA, 0),
             max_bidirectional_streams=settings.get(Setting.WT_INITIAL_MAX_STREAMS_BIDIRECTIONAL, 0),
