@@ -59,7 +59,7 @@ HOMES: Final = {
         "urls/existing.py",
     ),  # a parameter's type there
     "hypercorn": ("transports/asgi*.py", "transports/asgi/*"),
-    "aioquic": ("webtransport/quic.py",),
+    "aioquic": ("webtransport/quic*.py",),
     "pyarrow": ("arrow/*",),
     "sqlite3": ("durable/store/sqlite/*",),
     "prometheus_client": ("procedures/interceptors/metrics.py",),

@@ -1,0 +1,354 @@
+"""aioquic's connection with its limits, its walks and its queues taken over, by overriding alone.
+
+This file is the one that knows aioquic's private names (1.7.x); `tests/webtransport/test_quic_canary.py` fails where one
+of them moves. Four things are changed, and frames, acknowledgements and loss recovery stay stock:
+
+- *Limits.* Stock raises MAX_DATA and MAX_STREAM_DATA on receipt and MAX_STREAMS when a stream closes. The first and the
+  last become a `GrantedLimit`, which ignores that. For MAX_STREAM_DATA stock walks `_streams.values()` in each packet:
+  `StreamTable` answers with the few `ReceiveCredit`s that owe the peer a frame, and they look like streams that
+  received nothing.
+- *Service.* Stock walks `_streams_queue` in each packet and stores a new list. As a property it keeps those that have work, and
+  whatever gives a stream work puts it back: a write, a reset, a stop, a loss, or its end.
+- *Delivery.* Frames of streams carry a second handler, which learns of losses, acknowledgements and ends.
+- *Datagrams.* The queue of those that wait is bounded, and knows their age.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from typing import Any, ClassVar, Final
+
+from aioquic._buffer import Buffer
+from aioquic.quic.configuration import QuicConfiguration
+from aioquic.quic.connection import Limit, QuicConnection, QuicReceiveContext
+from aioquic.quic.packet_builder import QuicDeliveryState, QuicPacketBuilder
+from aioquic.quic.recovery import QuicPacketSpace
+from aioquic.quic.stream import QuicStream
+
+from trio_streams.webtransport.quic_config import QuicLimits
+
+__all__ = ["DatagramQueue", "GrantedLimit", "ReceiveCredit", "ServiceQueue", "StreamTable", "TunedConnection"]
+
+_SHORT_HEADER_BYTES: Final = 3  # flags, and a packet number of two bytes; the connection id comes on top
+_AEAD_TAG_BYTES: Final = 16
+_FRAME_HEADER_BYTES: Final = 3  # the type, and a length below 16,384
+_MAX_TWO_BYTE_LENGTH: Final = 16_383
+
+
+class GrantedLimit(Limit):
+    """A limit on the peer that only `grant` moves: aioquic assigns `value`, and that does nothing.
+
+    Args:
+      stock: what it takes the place of.
+      value: what the peer may use from the start.
+    """
+
+    def __init__(self, stock: Limit, value: int) -> None:
+        self._granted = value
+        super().__init__(stock.frame_type, stock.name, value)
+
+    @property
+    def value(self) -> int:
+        """How much the peer may use over the whole life of the connection."""
+        return self._granted
+
+    @value.setter
+    def value(self, value: int) -> None:
+        pass
+
+    def grant(self, amount: int) -> None:
+        """Let the peer use more."""
+        self._granted += amount
+
+
+class ReceiveCredit:
+    """The limit of one stream, in the clothes of a stream that has received nothing: so aioquic writes it and leaves it.
+
+    Args:
+      stream_id: the stream.
+      limit: bytes that the peer may send from the start.
+    """
+
+    __slots__ = ("max_stream_data_local", "max_stream_data_local_sent", "stream_id")
+    highest_offset: ClassVar[int] = 0
+
+    def __init__(self, stream_id: int, limit: int) -> None:
+        self.stream_id = stream_id
+        self.max_stream_data_local = limit
+        self.max_stream_data_local_sent = limit
+
+    @property
+    def receiver(self) -> ReceiveCredit:
+        """Where aioquic looks for `highest_offset`."""
+        return self
+
+
+class StreamTable(dict[int, QuicStream]):
+    """The open streams. Its `values` are not they, but the limits that are to be written."""
+
+    __slots__ = ("closed", "owed")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.owed: dict[ReceiveCredit, None] = {}
+        self.closed: list[int] = []
+
+    def values(self) -> list[ReceiveCredit]:  # type: ignore[override]
+        """The limits to write into the next packet."""
+        return list(self.owed)
+
+    def pop(self, stream_id: int) -> QuicStream:  # type: ignore[override]
+        """Take a stream out that is over in both directions, and note it."""
+        self.closed.append(stream_id)
+        return super().pop(stream_id)
+
+
+class ServiceQueue:
+    """Streams with work, in the order of service; aioquic takes it for a list."""
+
+    __slots__ = ("_streams",)
+
+    def __init__(self, streams: Iterable[QuicStream] = ()) -> None:
+        self._streams = dict.fromkeys(streams)
+
+    def __iter__(self) -> Iterator[QuicStream]:
+        return iter(list(self._streams))
+
+    def __len__(self) -> int:
+        return len(self._streams)
+
+    def append(self, stream: QuicStream) -> None:
+        """Add a stream at the end; one that is in keeps its place."""
+        self._streams[stream] = None
+
+    def extend(self, streams: Iterable[QuicStream]) -> None:
+        """Add streams at the end, in an order that does not depend on where they are in memory."""
+        for stream in sorted(streams, key=_stream_id):
+            self._streams[stream] = None
+
+
+def _stream_id(stream: QuicStream) -> int:
+    return stream.stream_id or 0
+
+
+def _has_work(stream: QuicStream) -> bool:
+    sender = stream.sender
+    return not sender.buffer_is_empty or sender.reset_pending or stream.receiver.stop_pending or stream.is_finished
+
+
+class DatagramQueue(deque[bytes]):
+    """Datagrams that wait: bounded in number and bytes, the oldest go first.
+
+    Args:
+      max_items: how many.
+      max_bytes: of all together.
+    """
+
+    def __init__(self, max_items: int, max_bytes: int) -> None:
+        super().__init__()
+        self._max_items = max_items
+        self._max_bytes = max_bytes
+        self._times: deque[float] = deque()
+        self.queued_bytes: int = 0
+        self.dropped_items: int = 0
+
+    def push(self, data: bytes, now: float) -> None:
+        """Add one, and drop the oldest while there is too much."""
+        self.append(data)
+        self._times.append(now)
+        self.queued_bytes += len(data)
+        while len(self) > self._max_items or self.queued_bytes > self._max_bytes:
+            self.drop_oldest()
+
+    def popleft(self) -> bytes:
+        """Take the oldest."""
+        data = super().popleft()
+        self._times.popleft()
+        self.queued_bytes -= len(data)
+        return data
+
+    def drop_oldest(self) -> None:
+        """Drop the oldest, and count it."""
+        self.popleft()
+        self.dropped_items += 1
+
+    def drop_older_than(self, time: float) -> None:
+        """Drop what was pushed before a time."""
+        while self and self._times[0] < time:
+            self.drop_oldest()
+
+
+class TunedConnection(QuicConnection):
+    """The connection, with an opening for all that the machine needs.
+
+    Args:
+      configuration: aioquic's.
+      limits: ours.
+      original_destination_connection_id: on a server, where the client's first packet was sent to.
+      retry_source_connection_id: on a server that asked for a retry, the id it did that with.
+
+    Attributes:
+      acknowledged: streams that had a frame delivered or lost since the set was last cleared.
+      raised: streams whose limit the peer raised since the set was last cleared.
+    """
+
+    def __init__(
+        self,
+        configuration: QuicConfiguration,
+        limits: QuicLimits,
+        *,
+        original_destination_connection_id: bytes | None = None,
+        retry_source_connection_id: bytes | None = None,
+    ) -> None:
+        super().__init__(
+            configuration=configuration,
+            original_destination_connection_id=original_destination_connection_id,
+            retry_source_connection_id=retry_source_connection_id,
+        )
+        self.table = StreamTable()
+        self.data_limit = GrantedLimit(self._local_max_data, limits.connection_window_bytes)
+        self._bidirectional = GrantedLimit(self._local_max_streams_bidi, limits.max_bidirectional_streams)
+        self._unidirectional = GrantedLimit(self._local_max_streams_uni, limits.max_unidirectional_streams)
+        self.datagrams = DatagramQueue(limits.max_queued_datagrams, limits.max_queued_datagram_bytes)
+        self.acknowledged: set[int] = set()
+        self.raised: set[int] = set()
+        self._streams = self.table
+        self._local_max_data = self.data_limit
+        self._local_max_streams_bidi = self._bidirectional
+        self._local_max_streams_uni = self._unidirectional
+        self._local_max_stream_data_bidi_local = limits.window_bytes
+        self._local_max_stream_data_bidi_remote = limits.window_bytes
+        self._local_max_stream_data_uni = limits.window_bytes
+        self._datagrams_pending = self.datagrams
+
+    # What the machine asks.
+
+    @property
+    def is_closing(self) -> bool:
+        """Whether the connection is over, or about to be."""
+        return self._close_event is not None
+
+    @property
+    def has_path(self) -> bool:
+        """Whether there is anybody to send to."""
+        return bool(self._network_paths)
+
+    @property
+    def flight_space_bytes(self) -> int:
+        """What the congestion window has left; below 0 where it shrank."""
+        return self._loss.congestion_window - self._loss.bytes_in_flight
+
+    @property
+    def packet_bytes(self) -> int:
+        """The largest UDP payload that is sent."""
+        return self._max_datagram_size
+
+    @property
+    def sent_data_bytes(self) -> int:
+        """What all streams sent, each byte counted once."""
+        return self._remote_max_data_used
+
+    @property
+    def peer_data_limit(self) -> int:
+        """What all streams may send."""
+        return self._remote_max_data
+
+    @property
+    def allowed_streams(self) -> tuple[int, int]:
+        """How many bidirectional and unidirectional streams the peer lets us open, over the whole connection."""
+        return self._remote_max_streams_bidi, self._remote_max_streams_uni
+
+    @property
+    def max_datagram_bytes(self) -> int | None:
+        """The largest datagram that fits one packet and that the peer takes; None where it takes none."""
+        # Without a frame for its length, so that a frame of exactly the peer's limit counts as too large: aioquic, too, reads
+        # the limit as one that is not reached.
+        peer = self._remote_max_datagram_frame_size
+        if not peer:
+            return None
+        header = _SHORT_HEADER_BYTES + len(self._peer_cid.cid) + _AEAD_TAG_BYTES + _FRAME_HEADER_BYTES
+        room = min(self._max_datagram_size - header, _MAX_TWO_BYTE_LENGTH)
+        return max(0, min(room, peer - _FRAME_HEADER_BYTES - 1))
+
+    def can_send(self, stream_id: int) -> bool:
+        """Whether a stream has a half that is ours."""
+        return self._stream_can_send(stream_id)
+
+    def can_receive(self, stream_id: int) -> bool:
+        """Whether a stream has a half that is the peer's."""
+        return self._stream_can_receive(stream_id)
+
+    def is_ours(self, stream_id: int) -> bool:
+        """Whether we open streams with this id."""
+        return (stream_id % 2 == 0) == self._is_client
+
+    # What the machine does.
+
+    def open(self, *, unidirectional: bool) -> QuicStream:
+        """Make the next stream of ours."""
+        stream_id = self.get_next_available_stream_id(is_unidirectional=unidirectional)
+        return self._get_or_create_stream_for_send(stream_id)
+
+    def wake(self, stream: QuicStream) -> None:
+        """Look at a stream at the next flush if it has work."""
+        if stream.stream_id in self.table and _has_work(stream):
+            self._service.append(stream)
+
+    def grant_stream_place(self, stream_id: int) -> None:
+        """Let the peer open another stream of a kind."""
+        (self._unidirectional if stream_id & 2 else self._bidirectional).grant(1)
+
+    # What aioquic calls.
+
+    @property  # type: ignore[override]
+    def _streams_queue(self) -> ServiceQueue:
+        return self._service
+
+    @_streams_queue.setter
+    def _streams_queue(self, streams: Iterable[QuicStream]) -> None:
+        self._service = ServiceQueue(stream for stream in streams if _has_work(stream))
+
+    def _write_stream_limits(self, builder: QuicPacketBuilder, space: QuicPacketSpace, stream: Any) -> None:  # noqa: ANN401
+        super()._write_stream_limits(builder, space, stream)
+        self.table.owed.pop(stream, None)
+
+    def _on_max_stream_data_delivery(self, delivery: QuicDeliveryState, stream: Any) -> None:  # noqa: ANN401
+        super()._on_max_stream_data_delivery(delivery, stream)
+        if delivery is not QuicDeliveryState.ACKED:
+            receiving = self.table.get(stream.stream_id)
+            if receiving is not None and not receiving.receiver.is_finished:
+                self.table.owed[stream] = None
+
+    def _write_stream_frame(
+        self, builder: QuicPacketBuilder, space: QuicPacketSpace, stream: QuicStream, max_offset: int
+    ) -> int:
+        used = super()._write_stream_frame(builder, space, stream, max_offset)
+        self._watch(builder, stream)
+        return used
+
+    def _write_reset_stream_frame(self, builder: QuicPacketBuilder, stream: QuicStream) -> None:
+        super()._write_reset_stream_frame(builder, stream)
+        self._watch(builder, stream)
+
+    def _write_stop_sending_frame(self, builder: QuicPacketBuilder, stream: QuicStream) -> None:
+        super()._write_stop_sending_frame(builder, stream)
+        self._watch(builder, stream)
+
+    def _watch(self, builder: QuicPacketBuilder, stream: QuicStream) -> None:
+        packet = builder._packet  # noqa: SLF001 - handlers have no other way in
+        if packet is not None:
+            packet.delivery_handlers.append((self._on_stream_delivery, (stream,)))
+
+    def _on_stream_delivery(self, delivery: QuicDeliveryState, stream: QuicStream) -> None:
+        """Runs after the stock handler of the same frame."""
+        self.acknowledged.add(_stream_id(stream))
+        self.wake(stream)
+
+    def _handle_max_stream_data_frame(self, context: QuicReceiveContext, frame_type: int, buf: Buffer) -> None:
+        start = buf.tell()
+        super()._handle_max_stream_data_frame(context, frame_type, buf)
+        end = buf.tell()
+        buf.seek(start)
+        self.raised.add(buf.pull_uint_var())
+        buf.seek(end)

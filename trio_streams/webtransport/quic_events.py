@@ -1,0 +1,138 @@
+"""What a QUIC connection tells its driver: edges, named by past participles."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeAlias
+
+import attrs
+
+__all__ = [
+    "ConnectionIdIssued",
+    "ConnectionIdRetired",
+    "ConnectionTerminated",
+    "DatagramReceived",
+    "Event",
+    "Handshaken",
+    "StopReceived",
+    "StreamDataReceived",
+    "StreamReset",
+    "StreamsAllowed",
+    "Writable",
+]
+
+
+@attrs.frozen
+class Handshaken:
+    """The handshake is complete: the peer is who its certificate says, and streams can be opened.
+
+    Attributes:
+      alpn_protocol: what both sides agreed to speak, None where neither asked.
+      session_resumed: whether an earlier session's ticket saved a round trip.
+    """
+
+    alpn_protocol: str | None
+    session_resumed: bool
+
+
+@attrs.frozen
+class DatagramReceived:
+    """A datagram arrived."""
+
+    data: bytes
+
+
+@attrs.frozen
+class StreamDataReceived:
+    """Bytes of a stream arrived, in order; the first event of a stream that the peer opened may be this one.
+
+    Attributes:
+      stream_id: the stream.
+      run: what arrived since the events were last taken, in chunks.
+      is_ended: whether the peer ended its half after these bytes.
+    """
+
+    stream_id: int
+    run: Sequence[bytes]
+    is_ended: bool
+
+
+@attrs.frozen
+class StreamReset:
+    """The peer abandoned its half: what was not yet read is to be dropped, and its credit has gone back already."""
+
+    stream_id: int
+    code: int
+
+
+@attrs.frozen
+class StopReceived:
+    """The peer refuses more of our half, which was reset with the same code: what was not sent is dropped."""
+
+    stream_id: int
+    code: int
+
+
+@attrs.frozen
+class Writable:
+    """A stream that took less than it was offered has fallen to its low mark."""
+
+    stream_id: int
+
+
+@attrs.frozen
+class StreamsAllowed:
+    """The peer lets us open more streams.
+
+    Attributes:
+      bidirectional: how many may be opened over the whole life of the connection.
+      unidirectional: likewise.
+    """
+
+    bidirectional: int
+    unidirectional: int
+
+
+@attrs.frozen
+class ConnectionIdIssued:
+    """The peer may send to this connection id from now on: a server that demultiplexes has to know."""
+
+    connection_id: bytes
+
+
+@attrs.frozen
+class ConnectionIdRetired:
+    """The peer won't send to this connection id any more."""
+
+    connection_id: bytes
+
+
+@attrs.frozen
+class ConnectionTerminated:
+    """The connection is over, and so is every stream on it; the last event.
+
+    Attributes:
+      code: an error code of QUIC, or of the application if `is_application`.
+      reason: in words; may be empty.
+      is_application: whether an application closed it, and not the transport.
+      is_timeout: whether nothing was heard of the peer for too long.
+    """
+
+    code: int
+    reason: str
+    is_application: bool
+    is_timeout: bool
+
+
+Event: TypeAlias = (
+    Handshaken
+    | DatagramReceived
+    | StreamDataReceived
+    | StreamReset
+    | StopReceived
+    | Writable
+    | StreamsAllowed
+    | ConnectionIdIssued
+    | ConnectionIdRetired
+    | ConnectionTerminated
+)

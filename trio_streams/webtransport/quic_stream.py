@@ -1,0 +1,193 @@
+"""One stream of a QUIC connection: what waits to be sent, and what its receiver has consumed."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from aioquic.quic.stream import QuicStream
+
+from trio_streams.webtransport.quic_connection import ReceiveCredit, TunedConnection
+
+__all__ = ["StreamHalves"]
+
+
+class StreamHalves:
+    """Both halves of one stream, over aioquic's.
+
+    Bytes wait here, and go to aioquic when they can be sent at once: then its buffer holds what is on its way and not
+    what a slow peer refuses, and what waits can still be dropped or overtaken.
+
+    Args:
+      stream: aioquic's stream.
+      connection: the connection it is on.
+      window_bytes: how much the peer may be ahead of the reader.
+
+    Attributes:
+      waiting_bytes: given to `push`, and not yet to aioquic.
+      consumed_bytes: of the peer's half, by whoever reads or dropped unread.
+      priority: higher is fed first.
+      is_ended: whether our half has an end.
+      is_reset: whether our half was abandoned, by us or because the peer asked.
+      is_refusing: whether what arrives is dropped.
+      is_stopped: whether the peer's STOP_SENDING was told.
+      is_closed: whether both halves are over on the wire.
+      is_released: whether the application is done with the stream.
+      late_reset: the number of bytes to be acknowledged before a reset, and its code.
+    """
+
+    __slots__ = (
+        "_chunks",
+        "_connection",
+        "_credit",
+        "_window_bytes",
+        "consumed_bytes",
+        "is_closed",
+        "is_ended",
+        "is_refusing",
+        "is_released",
+        "is_reset",
+        "is_stopped",
+        "late_reset",
+        "priority",
+        "stream",
+        "waiting_bytes",
+    )
+
+    def __init__(self, stream: QuicStream, connection: TunedConnection, window_bytes: int) -> None:
+        self.stream = stream
+        self._connection = connection
+        self._window_bytes = window_bytes
+        self._credit = ReceiveCredit(stream.stream_id or 0, stream.max_stream_data_local)
+        self._chunks: deque[memoryview] = deque()
+        self.waiting_bytes: int = 0
+        self.consumed_bytes: int = 0
+        self.priority: int = 0
+        self.is_ended: bool = False
+        self.is_reset: bool = False
+        self.is_refusing: bool = False
+        self.is_stopped: bool = False
+        self.is_closed: bool = False
+        self.is_released: bool = False
+        self.late_reset: tuple[int, int] | None = None
+
+    # Receiving.
+
+    @property
+    def unread_bytes(self) -> int:
+        """What arrived in order and was not consumed."""
+        return self.stream.receiver.starting_offset() - self.consumed_bytes
+
+    def consume(self, size: int) -> None:
+        """Note that the reader took bytes, and raise the limit if that is half a window."""
+        self.consumed_bytes += size
+        limit = self.consumed_bytes + self._window_bytes
+        credit = self._credit
+        if (limit - credit.max_stream_data_local) * 2 < self._window_bytes or self.stream.receiver.is_finished:
+            return
+        credit.max_stream_data_local = self.stream.max_stream_data_local = limit
+        self._connection.table.owed[credit] = None
+
+    def settle(self) -> int:
+        """Count all that was sent as consumed, read or not; the stream's own limit stays where it is.
+
+        Returns:
+          How many bytes that adds, for the connection's credit.
+        """
+        size = self.stream.receiver.highest_offset - self.consumed_bytes
+        self.consumed_bytes += size
+        self.stop_granting()
+        return size
+
+    def stop_granting(self) -> None:
+        """Owe the peer no limit any more."""
+        self._connection.table.owed.pop(self._credit, None)
+
+    # Sending.
+
+    @property
+    def unsent_bytes(self) -> int:
+        """What was never sent, here and at aioquic."""
+        if self.is_reset:
+            return 0
+        return self.waiting_bytes + self.fed_bytes
+
+    @property
+    def fed_bytes(self) -> int:
+        """What aioquic has and never sent."""
+        sender = self.stream.sender
+        return sender._buffer_stop - sender.highest_offset  # noqa: SLF001
+
+    @property
+    def acknowledged_bytes(self) -> int:
+        """How many bytes from the start of our half the peer has for certain."""
+        return self.stream.sender._buffer_start  # noqa: SLF001
+
+    @property
+    def taken_bytes(self) -> int:
+        """How many bytes our half has, sent or not."""
+        return self.stream.sender._buffer_stop + self.waiting_bytes  # noqa: SLF001
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether something waits that the peer's limit for the stream lets through."""
+        return bool(self._chunks) and self._credit_bytes > 0
+
+    @property
+    def _credit_bytes(self) -> int:
+        return self.stream.max_stream_data_remote - self.stream.sender._buffer_stop  # noqa: SLF001
+
+    def push(self, data: memoryview) -> None:
+        """Let bytes wait; they must not change any more."""
+        self._chunks.append(data)
+        self.waiting_bytes += len(data)
+
+    def end(self) -> None:
+        """End our half after what waits."""
+        self.is_ended = True
+        if not self._chunks:
+            self._write(b"")
+
+    def feed(self, max_bytes: int) -> int:
+        """Give aioquic what the peer's limit for the stream lets through.
+
+        Returns:
+          How many bytes, at most `max_bytes`.
+        """
+        size = min(self.waiting_bytes, self._credit_bytes, max_bytes)
+        left = size
+        while left > 0:
+            chunk = self._chunks.popleft()
+            if len(chunk) > left:
+                self._chunks.appendleft(chunk[left:])
+                chunk = chunk[:left]
+            left -= len(chunk)
+            self.waiting_bytes -= len(chunk)
+            self._write(bytes(chunk))
+        return max(size, 0)
+
+    def _write(self, data: bytes) -> None:
+        self.stream.sender.write(data, end_stream=self.is_ended and not self._chunks)
+        self._connection.wake(self.stream)
+
+    def truncate(self, size: int) -> None:
+        """Drop what waits beyond a number of bytes from the start of the half, and its end with it."""
+        self.is_ended = self.is_ended and not self._chunks
+        keep = max(0, size - self.stream.sender._buffer_stop)  # noqa: SLF001
+        while self.waiting_bytes > keep:
+            chunk = self._chunks.pop()
+            self.waiting_bytes -= len(chunk)
+            if self.waiting_bytes < keep:
+                self.push(chunk[: keep - self.waiting_bytes])
+                return
+
+    def abandon(self) -> int:
+        """Drop all that was never sent, once the half was reset.
+
+        Returns:
+          How many bytes aioquic had of it.
+        """
+        self.is_reset = True
+        self.late_reset = None
+        self._chunks.clear()
+        self.waiting_bytes = 0
+        return self.fed_bytes
