@@ -190,6 +190,44 @@ def test_a_late_reset_lets_the_header_through() -> None:
     assert pair.server.resets == {stream_id: 5}
 
 
+def test_a_late_reset_after_the_end_ends_nothing_early() -> None:
+    """What a late reset drops takes the end with it: the peer never takes the header for the whole."""
+    pair = _pair()
+    stream_id = pair.client.quic.open_stream()
+    pair.client.quic.send(stream_id, b"header")
+    pair.client.quic.send(stream_id, bytes(8_000))
+    pair.client.quic.end(stream_id)
+    pair.client.quic.reset(stream_id, 5, after_bytes=6)
+    pair.run_until(lambda: stream_id in pair.server.resets)
+    assert pair.server.received[stream_id] == b"header"
+    assert pair.server.ended == set()
+
+
+def test_resets_do_not_use_up_credit() -> None:
+    """Bytes that were about to be sent when their stream was reset don't count against the connection."""
+    pair = _pair()
+    for _ in range(30):
+        stream_id = pair.client.quic.open_stream()
+        pair.client.quic.send(stream_id, bytes(8_192))
+        pair.client.quic._feed()
+        pair.client.quic.reset(stream_id, 1)
+        pair.run_for(0.1)
+    assert pair.client.quic._fed_bytes == pair.client.quic._connection.sent_data_bytes
+
+
+def test_releasing_an_unread_stream_frees_its_sender() -> None:
+    """A sender whose reader left in the middle is stopped, and does not wait for credit that nobody will give."""
+    pair = _pair()
+    pair.server.reads = _never
+    stream_id = pair.client.quic.open_stream(unidirectional=True)
+    pair.client.write(stream_id, DATA)
+    pair.run_for(1)
+    pair.server.quic.release(stream_id, 4)
+    pair.client.quic.release(stream_id)
+    pair.run_for(1)
+    assert pair.server.quic.stream_count == pair.client.quic.stream_count == 0
+
+
 def test_a_full_stream_is_writable_once_below_its_low_mark() -> None:
     """Only a stream that refused bytes says that it is writable, once, when what waits is at the low mark."""
     pair = _pair()

@@ -153,20 +153,25 @@ class QuicStreams:
         halves = self._known(stream_id)
         if not self._connection.can_receive(stream_id):
             raise LocalProtocolError(f"can't stop stream {stream_id}: the peer has no half of it", field="stream_id")
-        if not halves.is_refusing and not halves.stream.receiver.is_finished:
-            self._connection.stop_stream(stream_id, code)
-            self._connection.wake(halves.stream)
+        self._stop_unfinished(stream_id, halves, code)
         self._refuse(stream_id, halves)
 
-    def release(self, stream_id: int) -> None:
+    def release(self, stream_id: int, code: int = 0) -> None:
         """Be done with a stream: each one that was opened, by whom ever, is released once, and then no event names it.
 
-        What is unread is dropped, and its credit goes back. Our half is not touched: what it took still leaves. The peer may
-        open another stream when this one is over on the wire, so both halves are to be ended, reset or stopped before.
+        What is unread is dropped, and its credit goes back; a half of the peer's that has no end yet is stopped, or its
+        sender would wait for ever. Our half is not touched: what it took still leaves. The peer may open another stream when
+        this one is over on the wire, so our half is to be ended or reset before.
+
+        Args:
+          stream_id: the stream.
+          code: why the peer's half is stopped, if it is.
         """
         halves = self._known(stream_id)
         halves.is_released = True
         self._starved.discard(stream_id)
+        if self._connection.can_receive(stream_id):
+            self._stop_unfinished(stream_id, halves, code)
         self._refuse(stream_id, halves)
         if halves.is_closed:
             self._forget(stream_id)
@@ -270,6 +275,11 @@ class QuicStreams:
             self._scheduler.discard(stream_id)
             self._starved.discard(stream_id)
             self._late_resets.discard(stream_id)
+
+    def _stop_unfinished(self, stream_id: int, halves: StreamHalves, code: int) -> None:
+        if not halves.is_refusing and not halves.stream.receiver.is_finished:
+            self._connection.stop_stream(stream_id, code)
+            self._connection.wake(halves.stream)
 
     def _refuse(self, stream_id: int, halves: StreamHalves) -> None:
         halves.is_refusing = True
