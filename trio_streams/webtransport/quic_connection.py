@@ -74,9 +74,9 @@ class ReceiveCredit:
     highest_offset: ClassVar[int] = 0
 
     def __init__(self, stream_id: int, limit: int) -> None:
-        self.stream_id = stream_id
-        self.max_stream_data_local = limit
-        self.max_stream_data_local_sent = limit
+        self.stream_id: int = stream_id
+        self.max_stream_data_local: int = limit
+        self.max_stream_data_local_sent: int = limit
 
     @property
     def receiver(self) -> ReceiveCredit:
@@ -206,11 +206,11 @@ class TunedConnection(QuicConnection):
             original_destination_connection_id=original_destination_connection_id,
             retry_source_connection_id=retry_source_connection_id,
         )
-        self.table = StreamTable()
-        self.data_limit = GrantedLimit(self._local_max_data, limits.connection_window_bytes)
+        self.table: StreamTable = StreamTable()
+        self.data_limit: GrantedLimit = GrantedLimit(self._local_max_data, limits.connection_window_bytes)
         self._bidirectional = GrantedLimit(self._local_max_streams_bidi, limits.max_bidirectional_streams)
         self._unidirectional = GrantedLimit(self._local_max_streams_uni, limits.max_unidirectional_streams)
-        self.datagrams = DatagramQueue(limits.max_queued_datagrams, limits.max_queued_datagram_bytes)
+        self.datagrams: DatagramQueue = DatagramQueue(limits.max_queued_datagrams, limits.max_queued_datagram_bytes)
         self.acknowledged: set[int] = set()
         self.raised: set[int] = set()
         self._streams = self.table

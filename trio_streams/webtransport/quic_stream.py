@@ -54,7 +54,7 @@ class StreamHalves:
     )
 
     def __init__(self, stream: QuicStream, connection: TunedConnection, window_bytes: int) -> None:
-        self.stream = stream
+        self.stream: QuicStream = stream
         self._connection = connection
         self._window_bytes = window_bytes
         self._credit = ReceiveCredit(stream.stream_id or 0, stream.max_stream_data_local)
