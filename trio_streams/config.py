@@ -18,6 +18,7 @@ __all__ = [
     "ReconnectOptions",
     "ResumeOptions",
     "StreamLimits",
+    "at_least",
     "positive",
 ]
 
@@ -37,7 +38,9 @@ def positive(_: object, attribute: attrs.Attribute[Any], value: float | None) ->
         raise ValueError(f"{attribute.name} must be more than 0, not {value!r}")
 
 
-def _at_least(minimum: float) -> Callable[[Any, attrs.Attribute[Any], Any], None]:
+def at_least(minimum: float) -> Callable[[Any, attrs.Attribute[Any], Any], None]:
+    """A validator of attrs: a limit is this much or more."""
+
     def check(_: object, attribute: attrs.Attribute[Any], value: float) -> None:
         if value != value or value < minimum:
             raise ValueError(f"{attribute.name} must be at least {minimum}, not {value!r}")
@@ -55,8 +58,8 @@ class StreamLimits:
         item that crosses the limit is still taken, so that an item larger than the window can pass.
     """
 
-    window_items: int = attrs.field(default=256, validator=_at_least(1))
-    window_bytes: int = attrs.field(default=1_048_576, validator=_at_least(1))
+    window_items: int = attrs.field(default=256, validator=at_least(1))
+    window_bytes: int = attrs.field(default=1_048_576, validator=at_least(1))
 
 
 @attrs.frozen(kw_only=True)
@@ -80,19 +83,19 @@ class ConnectionConfig:
     """
 
     stream: StreamLimits = attrs.field(factory=StreamLimits)
-    connection_window_bytes: int = attrs.field(default=16_777_216, validator=_at_least(1))
-    max_streams: int = attrs.field(default=1_024, validator=_at_least(1))
+    connection_window_bytes: int = attrs.field(default=16_777_216, validator=at_least(1))
+    max_streams: int = attrs.field(default=1_024, validator=at_least(1))
     # A frame announces an item's size in 32 bits.
-    max_item_bytes: int = attrs.field(default=16_777_216, validator=[_at_least(1), attrs.validators.le(0xFFFF_FFFF)])
-    max_send_buffer_bytes: int = attrs.field(default=1_048_576, validator=_at_least(1))
-    max_control_bytes: int = attrs.field(default=262_144, validator=_at_least(1_024))
-    connect_timeout: float = attrs.field(default=10.0, validator=_at_least(0))
-    handshake_timeout: float = attrs.field(default=10.0, validator=_at_least(0))
+    max_item_bytes: int = attrs.field(default=16_777_216, validator=[at_least(1), attrs.validators.le(0xFFFF_FFFF)])
+    max_send_buffer_bytes: int = attrs.field(default=1_048_576, validator=at_least(1))
+    max_control_bytes: int = attrs.field(default=262_144, validator=at_least(1_024))
+    connect_timeout: float = attrs.field(default=10.0, validator=at_least(0))
+    handshake_timeout: float = attrs.field(default=10.0, validator=at_least(0))
     idle_timeout: float | None = attrs.field(
         default=60.0,
-        validator=attrs.validators.optional(_at_least(0.001)),  # type: ignore[arg-type]
+        validator=attrs.validators.optional(at_least(0.001)),  # type: ignore[arg-type]
     )
-    close_timeout: float = attrs.field(default=2.0, validator=_at_least(0))
+    close_timeout: float = attrs.field(default=2.0, validator=at_least(0))
 
 
 @attrs.frozen(kw_only=True)
@@ -111,9 +114,9 @@ class ResumeOptions:
     """
 
     # A peer acknowledges after 32 KiB or 256 frames at the latest; less than a few times that would stop the stream.
-    max_retained_bytes: int = attrs.field(default=1_048_576, validator=_at_least(131_072))
-    max_session_age: float = attrs.field(default=60.0, validator=_at_least(0))
-    max_detached_sessions: int = attrs.field(default=1_024, validator=_at_least(1))
+    max_retained_bytes: int = attrs.field(default=1_048_576, validator=at_least(131_072))
+    max_session_age: float = attrs.field(default=60.0, validator=at_least(0))
+    max_detached_sessions: int = attrs.field(default=1_024, validator=at_least(1))
     identify: Callable[[Any], Hashable] | None = None
 
 
@@ -134,9 +137,9 @@ class ReconnectOptions:
     """
 
     # Nothing at all would stay nothing however often it is multiplied.
-    initial_delay: float = attrs.field(default=1.0, validator=_at_least(0.001))
-    max_delay: float = attrs.field(default=30.0, validator=_at_least(0.001))
-    factor: float = attrs.field(default=2.0, validator=_at_least(1))
-    max_attempts: int | None = attrs.field(default=None, validator=attrs.validators.optional(_at_least(1)))
+    initial_delay: float = attrs.field(default=1.0, validator=at_least(0.001))
+    max_delay: float = attrs.field(default=30.0, validator=at_least(0.001))
+    factor: float = attrs.field(default=2.0, validator=at_least(1))
+    max_attempts: int | None = attrs.field(default=None, validator=attrs.validators.optional(at_least(1)))
     retries_first: bool = False
     seed: int | None = None

@@ -22,7 +22,7 @@ from trio_streams.durable import (
     astream,
     stream,
 )
-from trio_streams.durable.protocol.reading import is_json
+from trio_streams.durable.protocol.media_types import is_json
 from trio_streams.nursery import open_bare_nursery
 
 Fields: TypeAlias = Mapping[str, Any] | None

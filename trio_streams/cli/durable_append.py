@@ -16,7 +16,7 @@ from trio_streams.cli.process import UsageError, run
 from trio_streams.cli.remote import AddParser
 from trio_streams.cli.upload import Progress, show_progress, size_of
 from trio_streams.durable import AsyncDurableStream, IdempotentProducer
-from trio_streams.durable.client.payloads import is_json
+from trio_streams.durable.protocol.media_types import is_json
 from trio_streams.errors import CodecError
 
 __all__ = ["add_append"]

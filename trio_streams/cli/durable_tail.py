@@ -13,7 +13,7 @@ from trio_streams.cli.output import Output, write_note
 from trio_streams.cli.process import run
 from trio_streams.cli.remote import AddParser
 from trio_streams.durable import StreamEvent
-from trio_streams.durable.client.payloads import is_json
+from trio_streams.durable.protocol.media_types import is_json
 
 __all__ = ["add_tail"]
 

@@ -4,23 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from trio_streams.durable.client.payloads import encode, is_json, join
+from trio_streams.durable.client.payloads import encode, join
 from trio_streams.errors import CodecError, LocalProtocolError
-
-
-@pytest.mark.parametrize(
-    ("content_type", "expected"),
-    [
-        ("application/json", True),
-        ("Application/JSON; charset=utf-8", True),
-        ("application/json-seq", False),
-        ("text/plain", False),
-        (None, False),
-    ],
-)
-def test_json_mode_goes_by_the_media_type(content_type: str | None, expected: bool) -> None:
-    """Case and parameters don't matter."""
-    assert is_json(content_type) is expected
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from trio_streams.durable.protocol.reading import Piece, ReaderConfig, is_json, is_text, media_type
+from trio_streams.durable.protocol.reading import Piece, ReaderConfig
 
 
 def piece(*parts: bytes) -> Piece:
@@ -18,16 +18,6 @@ def test_a_pieces_bytes() -> None:
     assert piece().data == b""
     assert piece(b"a").data == b"a"
     assert piece(b"a", b"b").data == b"ab"
-
-
-def test_content_types() -> None:
-    """Parameters and case don't matter."""
-    assert media_type(" Application/JSON ;x=y") == "application/json"
-    assert media_type(None) == ""
-    assert is_json("application/json")
-    assert not is_json("application/json-seq")
-    assert is_text("text/event-stream")
-    assert not is_text("application/text")
 
 
 @pytest.mark.parametrize("name", ["max_piece_bytes", "max_answer_bytes", "idle_timeout", "max_short_streams"])

@@ -7,7 +7,8 @@ from typing import Any
 
 import attrs
 
-from trio_streams.durable.protocol.states import Pending, Step, StreamState, media_type
+from trio_streams.durable.protocol.media_types import media_type
+from trio_streams.durable.protocol.states import Pending, Step, StreamState
 from trio_streams.durable.store.base import Entry, ProducerState, Stored, StreamRecord
 
 RECORD = StreamRecord(stream_id=1, path="a", content_type="text/plain", created_at=0.0, touched_at=10.0)

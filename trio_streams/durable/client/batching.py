@@ -10,12 +10,11 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
 
 import attrs
 import trio
 
-from trio_streams.config import positive
+from trio_streams.config import at_least, positive
 from trio_streams.durable.errors import DurableStreamError, FetchError
 from trio_streams.durable.protocol.batcher import Append, AppendState, Batcher
 from trio_streams.durable.types import AppendResult
@@ -25,11 +24,6 @@ from trio_streams.nursery import open_bare_nursery
 __all__ = ["BatchingOptions", "BatchingSender"]
 
 Post = Callable[[Sequence[Append]], Awaitable[AppendResult]]
-
-
-def _at_least_one(_: object, attribute: attrs.Attribute[Any], value: int) -> None:
-    if value < 1:
-        raise ValueError(f"{attribute.name} must be at least 1, not {value!r}")
 
 
 @attrs.frozen(kw_only=True)
@@ -43,8 +37,8 @@ class BatchingOptions:
       finish_timeout: seconds that a request gets for the other appends in it when the one that sent it is cancelled.
     """
 
-    max_batch_bytes: int = attrs.field(default=1_048_576, validator=_at_least_one)
-    max_batch_items: int = attrs.field(default=4_096, validator=_at_least_one)
+    max_batch_bytes: int = attrs.field(default=1_048_576, validator=at_least(1))
+    max_batch_items: int = attrs.field(default=4_096, validator=at_least(1))
     finish_timeout: float = attrs.field(default=5.0, validator=positive)
 
 

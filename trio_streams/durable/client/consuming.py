@@ -12,7 +12,8 @@ from typing import Any, Generic, Literal, TypeAlias, TypeVar
 from trio_streams.durable.client.stream_reader import StreamReader
 from trio_streams.durable.errors import DurableStreamError, StreamConsumedError
 from trio_streams.durable.protocol.content import decode_batch, decode_text, event_maker, text_decoder
-from trio_streams.durable.protocol.reading import Piece, is_json
+from trio_streams.durable.protocol.media_types import is_json
+from trio_streams.durable.protocol.reading import Piece
 from trio_streams.durable.types import StreamEvent
 
 __all__ = ["Consumption", "Decode", "EventMode", "Response", "as_bytes", "as_text"]

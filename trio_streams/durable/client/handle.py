@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from trio_streams.durable.client.astream import AsyncStreamRequest
 from trio_streams.durable.client.batching import BatchingOptions, BatchingSender
-from trio_streams.durable.client.payloads import encode, is_json
+from trio_streams.durable.client.payloads import encode
 from trio_streams.durable.client.requests import Endpoint, RetryOptions
 from trio_streams.durable.client.writing import StreamWriter
 from trio_streams.durable.headers import (
@@ -24,6 +24,7 @@ from trio_streams.durable.headers import (
     STREAM_TTL,
 )
 from trio_streams.durable.protocol.batcher import Append
+from trio_streams.durable.protocol.media_types import is_json
 from trio_streams.durable.types import AppendResult, ErrorHandler, HeadersLike, HeadResult, LiveMode, Offset, ParamsLike
 from trio_streams.errors import LocalProtocolError
 

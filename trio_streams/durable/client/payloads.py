@@ -13,14 +13,9 @@ from trio_streams.codecs.document import parse
 from trio_streams.codecs.json import json_codec
 from trio_streams.errors import LocalProtocolError
 
-__all__ = ["encode", "is_json", "join"]
+__all__ = ["encode", "join"]
 
 _JSON: Final[Codec[object]] = json_codec(object)
-
-
-def is_json(content_type: str | None) -> bool:
-    """Whether a stream is in JSON mode; parameters of its type don't matter."""
-    return content_type is not None and content_type.partition(";")[0].strip().lower() == "application/json"
 
 
 def encode(data: object, *, as_json: bool) -> bytes:

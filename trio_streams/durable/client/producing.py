@@ -11,20 +11,21 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Final, Self
 from weakref import WeakKeyDictionary
 
 import attrs
 import trio
 
-from trio_streams.config import positive
+from trio_streams.config import at_least, positive
 from trio_streams.durable.client.handle import AsyncDurableStream
-from trio_streams.durable.client.payloads import encode, is_json
+from trio_streams.durable.client.payloads import encode
 from trio_streams.durable.client.requests import Failure
 from trio_streams.durable.client.writing import StreamWriter
 from trio_streams.durable.errors import FetchError, ProducerClosedError, SequenceGapError, StaleEpochError
 from trio_streams.durable.headers import PRODUCER_EPOCH, PRODUCER_ID, PRODUCER_SEQ, STREAM_CLOSED, STREAM_NEXT_OFFSET
 from trio_streams.durable.protocol.failures import Operation, is_true, public_url
+from trio_streams.durable.protocol.media_types import is_json
 from trio_streams.durable.protocol.retry import Attempts, Repeat, RetryOptions, is_passing
 from trio_streams.durable.protocol.sequencer import MAX_NUMBER, NumberedBatch, ProducerProgress, Sequencer
 from trio_streams.durable.types import AppendResult, ErrorHandler
@@ -39,11 +40,6 @@ _RETRY: Final = RetryOptions(max_retries=12)
 """About a minute: sending a batch again is harmless, so it may take longer than other requests."""
 
 
-def _at_least_one(_: object, attribute: attrs.Attribute[Any], value: int) -> None:
-    if value < 1:
-        raise ValueError(f"{attribute.name} must be at least 1, not {value!r}")
-
-
 @attrs.frozen(kw_only=True)
 class ProducerOptions:
     """The limits of a producer that are seldom changed.
@@ -55,8 +51,8 @@ class ProducerOptions:
       retry: how often and when a batch is sent again.
     """
 
-    max_batch_items: int = attrs.field(default=4_096, validator=_at_least_one)
-    max_pending_bytes: int = attrs.field(default=8_388_608, validator=_at_least_one)
+    max_batch_items: int = attrs.field(default=4_096, validator=at_least(1))
+    max_pending_bytes: int = attrs.field(default=8_388_608, validator=at_least(1))
     close_timeout: float = attrs.field(default=30.0, validator=positive)
     retry: RetryOptions = _RETRY
 

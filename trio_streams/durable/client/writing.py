@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 import trio
 
-from trio_streams.durable.client.payloads import encode, is_json, join
+from trio_streams.durable.client.payloads import encode, join
 from trio_streams.durable.client.requests import Endpoint, Repeat
 from trio_streams.durable.errors import DurableStreamError
 from trio_streams.durable.headers import (
@@ -21,6 +21,7 @@ from trio_streams.durable.headers import (
 )
 from trio_streams.durable.protocol.batcher import Append
 from trio_streams.durable.protocol.failures import Operation, is_true, public_url
+from trio_streams.durable.protocol.media_types import is_json
 from trio_streams.durable.types import AppendResult, HeadResult
 from trio_streams.transports.http_client import HttpResponse
 

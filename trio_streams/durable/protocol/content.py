@@ -15,7 +15,8 @@ import msgspec
 from trio_streams.core.errors import LocalProtocolError
 from trio_streams.durable.errors import DurableStreamError
 from trio_streams.durable.protocol.failures import public_url
-from trio_streams.durable.protocol.reading import Piece, is_json, is_text
+from trio_streams.durable.protocol.media_types import is_json, is_text
+from trio_streams.durable.protocol.reading import Piece
 from trio_streams.durable.types import StreamEvent
 
 __all__ = ["decode_batch", "decode_text", "event_maker", "text_decoder"]

@@ -11,9 +11,10 @@ from typing import Final, NamedTuple
 
 from trio_streams.durable.protocol import refusals
 from trio_streams.durable.protocol.entries import make_entries
+from trio_streams.durable.protocol.media_types import media_type
 from trio_streams.durable.protocol.offsets import format_offset
 from trio_streams.durable.protocol.operations import Append
-from trio_streams.durable.protocol.states import Step, StreamState, media_type
+from trio_streams.durable.protocol.states import Step, StreamState
 from trio_streams.durable.store.base import Entry, ProducerState, StreamRecord
 from trio_streams.wire.entity_tags import ANY, parse_etags
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from trio_streams.durable.protocol.json_messages import join_messages, split_body
-from trio_streams.durable.protocol.states import media_type
+from trio_streams.durable.protocol.media_types import media_type
 from trio_streams.durable.store.base import Entry
 
 __all__ = ["MAX_ENTRY_BYTES", "make_entries"]

@@ -9,8 +9,8 @@ from base64 import b64encode
 from collections.abc import Sequence
 
 from trio_streams.durable.protocol.json_messages import to_array
+from trio_streams.durable.protocol.media_types import media_type
 from trio_streams.durable.protocol.offsets import format_offset
-from trio_streams.durable.protocol.states import media_type
 
 __all__ = ["encode_control", "encode_data", "is_text"]
 

@@ -45,7 +45,8 @@ from trio_streams.durable.headers import (
 )
 from trio_streams.durable.protocol.failures import is_true
 from trio_streams.durable.protocol.live_events import EventsReader
-from trio_streams.durable.protocol.reading import Piece, ReaderConfig, is_json, is_text, media_type
+from trio_streams.durable.protocol.media_types import is_json, is_text, media_type
+from trio_streams.durable.protocol.reading import Piece, ReaderConfig
 from trio_streams.durable.protocol.retry import Attempts, Repeat, is_passing
 from trio_streams.durable.types import LiveMode
 from trio_streams.wire.sse import CONTENT_TYPE

@@ -12,9 +12,10 @@ import attrs
 
 from trio_streams.durable.headers import BEGINNING
 from trio_streams.durable.protocol import refusals
+from trio_streams.durable.protocol.media_types import media_type
 from trio_streams.durable.protocol.offsets import parse_offset
 from trio_streams.durable.protocol.operations import Create
-from trio_streams.durable.protocol.states import Segment, Step, StreamState, media_type
+from trio_streams.durable.protocol.states import Segment, Step, StreamState
 from trio_streams.durable.store.base import Change, Fork, StreamRecord
 
 __all__ = [

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 import attrs
 
 from trio_streams.config import positive
 
-__all__ = ["Piece", "ReaderConfig", "is_json", "is_text", "media_type"]
-
-_JSON: Final = "application/json"
+__all__ = ["Piece", "ReaderConfig"]
 
 
 @attrs.frozen(kw_only=True)
@@ -61,18 +57,3 @@ class Piece:
     def data(self) -> bytes:
         """All bytes of it."""
         return self.parts[0] if len(self.parts) == 1 else b"".join(self.parts)
-
-
-def media_type(content_type: str | None) -> str:
-    """A content type without its parameters, in lower case; empty for none."""
-    return (content_type or "").partition(";")[0].strip().lower()
-
-
-def is_json(content_type: str | None) -> bool:
-    """Whether a stream of this content type holds JSON messages. Spec: Durable Streams §9.1."""
-    return media_type(content_type) == _JSON
-
-
-def is_text(content_type: str | None) -> bool:
-    """Whether it holds text, which server-sent events carry as it is. Spec: Durable Streams §5.8."""
-    return media_type(content_type).startswith("text/")

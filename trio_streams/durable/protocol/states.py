@@ -10,9 +10,10 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, Protocol
 
+from trio_streams.durable.protocol.media_types import is_json
 from trio_streams.durable.store.base import Commit, Entry, ProducerState, Stored, StreamRecord
 
-__all__ = ["Follower", "Listener", "Pending", "Segment", "Step", "StreamState", "media_type"]
+__all__ = ["Follower", "Listener", "Pending", "Segment", "Step", "StreamState"]
 
 Listener = Callable[[], None]
 """Called when what readers see has changed; must neither wait nor raise."""
@@ -73,7 +74,7 @@ class StreamState:
         self.is_removed: bool = False
         self.is_current: bool = True
         self.is_failed: bool = False
-        self.is_json: bool = media_type(stored.record.content_type) == "application/json"
+        self.is_json: bool = is_json(stored.record.content_type)
         self.pins: int = 0
         self.listeners: set[Listener] = set()
         self.follower: Follower | None = None
@@ -173,8 +174,3 @@ class Pending:
         self.commit: Commit = commit
         self.steps: Sequence[Step] = steps
         self.is_settled: bool = False
-
-
-def media_type(content_type: str) -> str:
-    """A content type without its parameters, in lower case, as two are compared."""
-    return content_type.partition(";")[0].strip().lower()

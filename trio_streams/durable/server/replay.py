@@ -18,6 +18,7 @@ from trio_streams.codes import Code
 from trio_streams.durable.errors import DurableStreamError
 from trio_streams.durable.protocol.json_messages import to_array
 from trio_streams.durable.protocol.machine import Machine, check_alive, read_range
+from trio_streams.durable.protocol.media_types import is_json
 from trio_streams.durable.protocol.needs import Running, Settle, Wait
 from trio_streams.durable.protocol.offsets import format_offset
 from trio_streams.durable.protocol.operations import Append, Create, Read
@@ -125,7 +126,7 @@ class StreamLog:
     """
 
     def __init__(self, logs: StreamLogs, machine: Machine, record: StreamRecord) -> None:
-        if record.content_type.partition(";")[0].strip().lower() != _JSON:
+        if not is_json(record.content_type):
             raise RpcError(Code.FAILED_PRECONDITION, f"the stream at {record.path!r} is no log: it holds no JSON")
         self._logs = logs
         self._machine = machine
