@@ -78,6 +78,7 @@ ALL = {
     ("ws", "chat"),
     ("ws", "system.network"),
     ("ws", "system.cpu"),
+    ("ws", "jobs.run"),
     ("sse", "system.disk"),
     ("sse", "logs.tail"),
 }
