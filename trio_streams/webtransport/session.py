@@ -300,7 +300,7 @@ class WebTransportSession:
     # -- its life ---------------------------------------------------------------------------------------------
 
     def start_soon(
-        self, function: Callable[[Unpack[ArgsT]], Awaitable[object]], *args: Unpack[ArgsT], name: object = None
+        self, function: Callable[[Unpack[ArgsT]], Awaitable[object]], *args: *ArgsT, name: object = None
     ) -> None:
         """Start a task that lives no longer than the session's block, which is cancelled if the task fails.
 

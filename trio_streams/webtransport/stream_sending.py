@@ -137,7 +137,7 @@ class SendHalf(Half, trio.abc.SendStream):
         """
         await trio.lowlevel.checkpoint()
         while self._send_state not in FINISHED and self._link.machine.unsent_bytes(self.stream_id):
-            await self._link.wait_flushed()
+            await self._link.wait_changed()
         if self._send_state is HalfState.ERRORED and self._send_over is not None:
             raise self._fail(self._send_over)
 
