@@ -18,6 +18,7 @@ __all__ = [
     "Handshaken",
     "StopReceived",
     "StreamDataReceived",
+    "StreamEvent",
     "StreamReset",
     "StreamsAllowed",
     "Writable",
@@ -80,12 +81,12 @@ class Discarded:
 
     Attributes:
       stream_id: the stream.
-      size: how many, those among them that are known by the final size alone.
+      arrived_bytes: the end of what was sent on the half, as far as it is known: its final size if it is over.
       is_ended: whether the half is over with them.
     """
 
     stream_id: int
-    size: int
+    arrived_bytes: int
     is_ended: bool
 
 
@@ -154,6 +155,9 @@ class ConnectionTerminated:
     is_application: bool
     is_timeout: bool
 
+
+StreamEvent: TypeAlias = StreamDataReceived | StreamReset | StopReceived | Discarded | Delivered | Writable
+"""What names a stream."""
 
 Event: TypeAlias = (
     Handshaken

@@ -13,9 +13,7 @@ Spec: draft-ietf-webtrans-http3 §3, §4.7, §5, §6.
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Iterator
-from typing import Final
 
 import attrs
 
@@ -26,37 +24,10 @@ from trio_streams.webtransport.protocol import session_events as events
 from trio_streams.webtransport.protocol.error_codes import Http3Code, Http3Error
 from trio_streams.webtransport.protocol.flow import SessionFlow
 from trio_streams.webtransport.protocol.session_events import Event
+from trio_streams.webtransport.protocol.session_states import TRANSITIONS, SessionState, Trigger
 from trio_streams.webtransport.protocol.settings import SessionLimits
 
 __all__ = ["TRANSITIONS", "SessionConfig", "SessionMachine", "SessionState", "Trigger"]
-
-
-class SessionState(enum.Enum):
-    """How far a session is."""
-
-    CONNECTING = "connecting"
-    OPEN = "open"
-    DRAINING = "draining"
-    CLOSED = "closed"
-
-
-class Trigger(enum.Enum):
-    """What can happen to a session."""
-
-    ACCEPT = "accept"
-    DRAIN = "drain"  # by either side
-    END = "end"
-
-
-TRANSITIONS: Final[dict[tuple[SessionState, Trigger], SessionState]] = {
-    (SessionState.CONNECTING, Trigger.ACCEPT): SessionState.OPEN,
-    (SessionState.CONNECTING, Trigger.END): SessionState.CLOSED,
-    (SessionState.OPEN, Trigger.DRAIN): SessionState.DRAINING,
-    (SessionState.OPEN, Trigger.END): SessionState.CLOSED,
-    (SessionState.DRAINING, Trigger.DRAIN): SessionState.DRAINING,
-    (SessionState.DRAINING, Trigger.END): SessionState.CLOSED,
-}
-"""Every legal move."""
 
 
 @attrs.frozen(kw_only=True)
