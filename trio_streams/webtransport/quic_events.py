@@ -16,6 +16,7 @@ __all__ = [
     "Discarded",
     "Event",
     "Handshaken",
+    "ResetSent",
     "StopReceived",
     "StreamDataReceived",
     "StreamEvent",
@@ -106,6 +107,13 @@ class StopReceived:
 
 
 @attrs.frozen
+class ResetSent:
+    """A reset of our half that waited for what goes before has left: no more of it is sent."""
+
+    stream_id: int
+
+
+@attrs.frozen
 class Writable:
     """A stream that took less than it was offered has fallen to its low mark."""
 
@@ -156,7 +164,7 @@ class ConnectionTerminated:
     is_timeout: bool
 
 
-StreamEvent: TypeAlias = StreamDataReceived | StreamReset | StopReceived | Discarded | Delivered | Writable
+StreamEvent: TypeAlias = StreamDataReceived | StreamReset | StopReceived | Discarded | Delivered | ResetSent | Writable
 """What names a stream."""
 
 Event: TypeAlias = (
@@ -166,6 +174,7 @@ Event: TypeAlias = (
     | StreamReset
     | Discarded
     | Delivered
+    | ResetSent
     | StopReceived
     | Writable
     | StreamsAllowed

@@ -113,7 +113,7 @@ class QuicSending:
         """
         self._sendable(stream_id, "end").end()
 
-    def reset(self, stream_id: int, code: int, *, after_bytes: int = 0) -> None:
+    def reset(self, stream_id: int, code: int, *, after_bytes: int = 0) -> bool:
         """Abandon our half of a stream: what was not sent is dropped. One that is over is no matter.
 
         Args:
@@ -121,20 +121,24 @@ class QuicSending:
           code: why, in the application's terms.
           after_bytes: so many bytes from the start reach the peer first, as far as they were given: for a header that says
             whose stream this is. What RESET_STREAM_AT does, for peers that have none.
+
+        Returns:
+          Whether our half is over; if not, `ResetSent` comes, or `StopReceived`.
         """
         halves = self._known(stream_id)
         if not self._connection.can_send(stream_id):
             raise LocalProtocolError(f"can't reset stream {stream_id}: it has no half of ours", field="stream_id")
         if halves.is_reset or halves.late_reset is not None or halves.is_finished:
-            return
+            return halves.late_reset is None
         promised = min(after_bytes, halves.taken_bytes)
         if halves.acknowledged_bytes < promised:
             self._waiting_bytes -= halves.truncate(promised)
             halves.late_reset = promised, code
             self._late_resets.add(stream_id)
             self._starved.discard(stream_id)
-            return
+            return False
         self._reset_now(stream_id, halves, code)
+        return True
 
     def unsent_bytes(self, stream_id: int) -> int:
         """What a stream took and never sent: at most `max_send_buffer_bytes`."""
@@ -251,6 +255,7 @@ class QuicSending:
     def _finish_reset(self, stream_id: int, halves: StreamHalves, promised: int, code: int) -> None:
         if halves.acknowledged_bytes >= promised:
             self._reset_now(stream_id, halves, code)
+            self._events.append(quic_events.ResetSent(stream_id))
 
     def _note_writable(self) -> None:
         low = min(self._limits.send_low_mark_bytes, self._share() // 2)
