@@ -18,15 +18,13 @@ class Http3Config:
         The peer is told.
       max_pending_field_bytes: of all heads and trailers together that have not wholly arrived, or wait for QPACK.
       max_control_frame_bytes: of one SETTINGS or PRIORITY_UPDATE frame.
-      max_idle_frames: frames in a row that carry nothing: unknown ones, empty DATA, and updates of priorities between
-        two requests. They cost no memory, but each costs time.
+      max_idle_frames: frames in a row on one stream that carry nothing: unknown ones, empty DATA, answers that are not final,
+        and updates of priorities between two requests. They cost no memory, but each costs time.
       qpack_table_bytes: of the table that the peer fills; the peer is told. One field may name an entry of that size, so a
         section decodes to at most max_field_section_bytes / 32 of them before it is refused.
       qpack_blocked_streams: streams that may wait for that table; the peer is told.
       qpack_sent_table_bytes: of the table that we fill, if the peer allows as much; 0 for none.
       qpack_sent_blocked_streams: streams of ours that may wait for it at the peer, if the peer allows as many.
-      max_unacknowledged_sections: field sections sent that name entries of our table and that the peer has not
-        acknowledged; past them nothing names entries any more.
     """
 
     max_field_section_bytes: int = attrs.field(default=65_536, validator=positive)
@@ -37,4 +35,3 @@ class Http3Config:
     qpack_blocked_streams: int = attrs.field(default=16, validator=attrs.validators.ge(0))
     qpack_sent_table_bytes: int = attrs.field(default=4_096, validator=attrs.validators.ge(0))
     qpack_sent_blocked_streams: int = attrs.field(default=16, validator=attrs.validators.ge(0))
-    max_unacknowledged_sections: int = attrs.field(default=1_024, validator=positive)
