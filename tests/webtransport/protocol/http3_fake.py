@@ -7,7 +7,13 @@ from collections.abc import Callable, Iterable, Mapping
 from trio_streams.core.errors import LocalProtocolError
 from trio_streams.webtransport.protocol.http3 import Http3
 from trio_streams.webtransport.protocol.http3_config import Http3Config
-from trio_streams.webtransport.protocol.http3_events import BodyReceived, Http3Event
+from trio_streams.webtransport.protocol.http3_events import (
+    BodyReceived,
+    HeadReceived,
+    Http3Event,
+    InterimReceived,
+    TrailersReceived,
+)
 from trio_streams.webtransport.protocol.http3_frames import encode_frame
 from trio_streams.webtransport.protocol.requests import RawHeaders
 
@@ -194,18 +200,23 @@ def merged(events: Iterable[Http3Event]) -> list[tuple[object, ...]]:
     """Events without what depends on how the bytes were cut: bodies joined, and ends on their own."""
     told: list[tuple[object, ...]] = []
     for event in events:
-        kind = type(event).__name__
-        if isinstance(event, BodyReceived):
-            joined = b"".join(event.run)
-            assert len(joined) == event.size
-            if told and told[-1][:2] == (kind, event.stream_id):
-                joined = bytes(told.pop()[2]) + joined  # type: ignore[call-overload]
-            if joined:
-                told.append((kind, event.stream_id, joined))
-        elif hasattr(event, "headers"):
-            told.append((kind, event.stream_id, tuple(event.headers)))
-        else:
-            told.append((kind, repr(event)))
-        if getattr(event, "is_ended", False) or kind == "TrailersReceived":
-            told.append(("end", event.stream_id))  # type: ignore[union-attr]
+        match event:
+            case BodyReceived(stream_id, run, size, is_ended):
+                joined = b"".join(run)
+                assert len(joined) == size
+                if told and told[-1][:2] == ("BodyReceived", stream_id):
+                    before = told.pop()[2]
+                    assert isinstance(before, bytes)
+                    joined = before + joined
+                told += [("BodyReceived", stream_id, joined)] if joined else []
+                told += [("end", stream_id)] if is_ended else []
+            case HeadReceived(stream_id, fields, is_ended):
+                told += [("HeadReceived", stream_id, tuple(fields))]
+                told += [("end", stream_id)] if is_ended else []
+            case InterimReceived(stream_id, fields):
+                told += [("InterimReceived", stream_id, tuple(fields))]
+            case TrailersReceived(stream_id, fields):
+                told += [("TrailersReceived", stream_id, tuple(fields)), ("end", stream_id)]
+            case _:
+                told.append((type(event).__name__, repr(event)))
     return told

@@ -211,7 +211,8 @@ def test_any_head_is_sound_or_named(headers: RawHeaders) -> None:
         try:
             check()
         except Http3Error as error:
-            assert error.http3_code is Http3Code.H3_MESSAGE_ERROR
+            if error.http3_code is not Http3Code.H3_MESSAGE_ERROR:
+                raise
         else:
             assert not any(set(name + value) & set(b"\r\n\0") for name, value in headers)
             assert all(name == name.lower() for name, _ in headers)

@@ -40,7 +40,9 @@ def post(length: int | None = None) -> RawHeaders:
     return head if length is None else [*head, (b"content-length", b"%d" % length)]
 
 
-def fails(code: Http3Code, wire: bytes, *, is_ended: bool = False, is_client: bool = False, method: bytes = b"") -> bool:
+def fails(
+    code: Http3Code, wire: bytes, *, is_ended: bool = False, is_client: bool = False, method: bytes = b""
+) -> bool:
     """Whether the code is the connection's; it fails in any split."""
     ends = set()
     for size in (1, 2, len(wire) or 1):

@@ -50,10 +50,14 @@ def test_an_answer() -> None:
 
 def test_large_bodies_are_not_copied() -> None:
     """A body that fits goes on as the very object, behind the head of its frame; an empty one makes no frame."""
-    quic, message = outgoing()
     sent: list[object] = []
-    take = quic.send
-    quic.send = lambda stream_id, piece: sent.append(piece) or take(stream_id, piece)  # type: ignore[func-returns-value, method-assign]
+
+    class Watched(FakeQuic):
+        def send(self, stream_id: int, data: bytes | bytearray | memoryview) -> int:
+            sent.append(data)
+            return super().send(stream_id, data)
+
+    _, message = outgoing(Watched(is_client=True))
     message.send_answer(OK)
     body = bytes(5_000)
     assert message.send_body(body) == 5_000
@@ -147,7 +151,7 @@ def ended() -> Outgoing:
     [
         lambda: outgoing()[1].send_body(b"a"),
         lambda: outgoing()[1].send_trailers([]),
-        lambda: outgoing()[1].end(),
+        outgoing()[1].end,
         lambda: started().send_answer(OK),
         lambda: started().send_request(GET, allows_protocol=False),
         lambda: ended().send_answer(OK),

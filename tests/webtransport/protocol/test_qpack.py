@@ -148,7 +148,9 @@ def test_sections_that_make_no_sense(section: bytes) -> None:
     assert refused(Qpack(Http3Config()), section) == (Http3Code.QPACK_DECOMPRESSION_FAILED, True)
 
 
-@pytest.mark.parametrize("config", [Http3Config(qpack_blocked_streams=1), Http3Config(qpack_blocked_streams=1, qpack_table_bytes=64)])
+@pytest.mark.parametrize(
+    "config", [Http3Config(qpack_blocked_streams=1), Http3Config(qpack_blocked_streams=1, qpack_table_bytes=64)]
+)
 def test_more_waiting_streams_than_allowed(config: Http3Config) -> None:
     """One stream more that waits is QPACK_DECOMPRESSION_FAILED (RFC 9204 §2.1.2)."""
     receiver = Qpack(config)

@@ -19,8 +19,8 @@ from trio_streams.webtransport.protocol.structured_fields import parse_dictionar
         (["u=1", "i=?0"], {"u": "1", "i": "?0"}),
         (["  u=1\t,\ti;a=1;b  "], {"u": "1", "i": "?1"}),
         (["u=1, u=2"], {"u": "2"}),
-        (["a=( 1  2;x \"q\" ), b=()"], {"a": '( 1  2;x "q" )', "b": "()"}),
-        (["a=-1.5, b=:YQ==:, c=@-12, d=tok/en, e=%\"a%c3\", f=*"], {
+        (['a=( 1  2;x "q" ), b=()'], {"a": '( 1  2;x "q" )', "b": "()"}),
+        (['a=-1.5, b=:YQ==:, c=@-12, d=tok/en, e=%"a%c3", f=*'], {
             "a": "-1.5", "b": ":YQ==:", "c": "@-12", "d": "tok/en", "e": '%"a%c3"', "f": "*",
         }),
     ],
