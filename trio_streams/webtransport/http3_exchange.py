@@ -10,8 +10,8 @@ handler's, and nothing else runs for it:
 The body of a request waits in the stream's window and nowhere else: its client may send what the handler has taken, and a
 window. What a client resets or refuses cancels the handler, at once.
 
-Ends: an answer that is whole ends its half, whatever came of the request, of which no more is wanted then (STOP_SENDING with
-H3_NO_ERROR). One that can't be whole is reset: with H3_INTERNAL_ERROR where the handler failed, with H3_REQUEST_CANCELLED where
+Ends: an answer that is whole ends its half, whatever came of the request; when it is delivered, no more of that is wanted
+(STOP_SENDING with H3_NO_ERROR), and until then it is read and dropped, since its client may read nothing before it has said all. One that can't be whole is reset: with H3_INTERNAL_ERROR where the handler failed, with H3_REQUEST_CANCELLED where
 it was cancelled, or its client reads nothing for `stall_timeout`.
 
 Spec: RFC 9114 §4.1, §4.1.1, §8.1.
@@ -19,20 +19,30 @@ Spec: RFC 9114 §4.1, §4.1.1, §8.1.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from math import inf
 from typing import Final, Protocol
 
 import trio
 
+from trio_streams.core.errors import LocalProtocolError
 from trio_streams.transports.answer import run_handler
-from trio_streams.transports.exchange import ExchangeConfig, ExchangeHandler, HostedExchange, RequestHead
+from trio_streams.transports.exchange import (
+    ExchangeConfig,
+    ExchangeHandler,
+    HostedExchange,
+    RequestHead,
+    ResponseHead,
+)
 from trio_streams.webtransport.http3_head import answer_fields
 from trio_streams.webtransport.protocol.error_codes import Http3Code
 from trio_streams.webtransport.protocol.requests import RawHeaders
 from trio_streams.wire.http1_fields import Fields
 
 __all__ = ["ExchangeHost", "Http3Exchange", "RequestLink", "RequestMachine", "RequestSink"]
+
+_LOG: Final = logging.getLogger("trio_streams.http3")
 
 _NOTHING: Final = memoryview(b"")
 _LOOK_SECONDS: Final = 0.01
@@ -54,10 +64,6 @@ class RequestMachine(Protocol):
         """End the answer, after all that was taken."""
         ...
 
-    def refuse_body(self, stream_id: int, code: Http3Code) -> None:
-        """Take no more of the request."""
-        ...
-
     def abandon(self, stream_id: int, code: Http3Code) -> None:
         """Reset what is unfinished of the answer, and refuse the rest of the request."""
         ...
@@ -71,7 +77,7 @@ class RequestMachine(Protocol):
         ...
 
     def release(self, stream_id: int) -> None:
-        """Be done with the stream: its client may open another one when it is over on the wire."""
+        """Be done with the stream, once: what is left of the request is refused with H3_NO_ERROR."""
         ...
 
 
@@ -79,7 +85,7 @@ class RequestSink(Protocol):
     """Who is told of a request's stream. All of it is called in the task of the connection, and must not wait."""
 
     def on_body(self, run: Sequence[bytes], is_ended: bool) -> None:
-        """More of the request's body, and whether the request is whole."""
+        """More of the request's body, which is to be consumed, and whether the request is whole."""
         ...
 
     def on_reset(self, code: int) -> None:
@@ -164,7 +170,7 @@ class Http3Exchange(HostedExchange):
     """
 
     __slots__ = (
-        "_host", "_is_delivered", "_is_done", "_is_gone", "_is_head_sent", "_is_lost", "_is_refusing", "_is_sent", "_link",
+        "_host", "_is_delivered", "_is_done", "_is_gone", "_is_head_sent", "_is_lost", "_is_sent", "_link",
         "_seen_unsent_bytes", "_stalls_at", "_unsent", "is_marked", "sent_bytes", "stream_id",
     )  # fmt: skip
 
@@ -182,7 +188,6 @@ class Http3Exchange(HostedExchange):
         self._seen_unsent_bytes = 0
         self._is_head_sent = False
         self._is_sent = False  # the whole answer, into the stream
-        self._is_refusing = False  # the rest of the request
         self._is_gone = False  # the client, or the connection, or we have given up
         self._is_lost = False  # the connection
         self._is_delivered = False  # all of it
@@ -222,10 +227,6 @@ class Http3Exchange(HostedExchange):
         """Nobody handles the request any more."""
         if not self._is_sent:
             self._give_up(Http3Code.H3_REQUEST_CANCELLED)
-        elif not self._is_gone and not self.is_body_complete:
-            self._is_refusing = True
-            self._link.machine.refuse_body(self.stream_id, Http3Code.H3_NO_ERROR)
-            self._link.kick()
         self._is_done = True
         if self._is_gone:
             self._close()
@@ -269,17 +270,23 @@ class Http3Exchange(HostedExchange):
         """Give the stream what there is, as much as it takes."""
         if self._is_gone or self._is_sent or self.head is None:
             return
-        machine = self._link.machine
-        if not self._is_head_sent:
-            self._is_head_sent = True
-            machine.send_head(self.stream_id, answer_fields(self.head, self._host.date()))
-        self._write_body(machine)
-        if self.is_ended and not self._unsent:
-            self._is_sent = True
-            machine.end_body(self.stream_id)
+        try:
+            if not self._is_head_sent:
+                self._write_head(self.head)
+            self._write_body()
+        except LocalProtocolError as exc:
+            # The client may have refused it, which is not yet told; or it does not take so long a head.
+            level = logging.INFO if self._is_head_sent else logging.ERROR
+            _LOG.log(level, "can't answer %s %s: %s", self.request.method, self.request.path, exc)
+            self._give_up(Http3Code.H3_INTERNAL_ERROR)
         self._link.kick()
 
-    def _write_body(self, machine: RequestMachine) -> None:
+    def _write_head(self, head: ResponseHead) -> None:
+        self._link.machine.send_head(self.stream_id, answer_fields(head, self._host.date()))
+        self._is_head_sent = True
+
+    def _write_body(self) -> None:
+        machine = self._link.machine
         while self._unsent or self._take():
             taken = machine.send_body(self.stream_id, self._unsent)
             self.sent_bytes += taken
@@ -289,6 +296,9 @@ class Http3Exchange(HostedExchange):
                 return
         self._stop_watch()
         self._wake()
+        if self.is_ended:
+            machine.end_body(self.stream_id)
+            self._is_sent = True
 
     def _take(self) -> bool:
         self._unsent = memoryview(self.take_nowait())
@@ -323,14 +333,14 @@ class Http3Exchange(HostedExchange):
     def on_body(self, run: Sequence[bytes], is_ended: bool) -> None:
         """See `RequestSink`."""
         data = run[0] if len(run) == 1 else b"".join(run)
-        if self._is_done or self._is_refusing:
+        if self._is_done:
             self._consume(len(data))
             data = b""
         self.feed_nowait(data, is_last=is_ended)
 
     def on_reset(self, code: int) -> None:
-        """See `RequestSink`. Who was told that no more is wanted has to reset."""
-        if not self._is_refusing:
+        """See `RequestSink`. Who has been answered may well say no more."""
+        if not self._is_done:
             self._give_up(Http3Code.H3_REQUEST_CANCELLED)
 
     def on_stopped(self, code: int) -> None:

@@ -18,7 +18,7 @@ from trio_streams.webtransport.protocol.error_codes import Http3Code, Http3Error
 from trio_streams.webtransport.protocol.requests import RawHeaders
 from trio_streams.wire.http1_fields import Fields
 
-__all__ = ["HeadRefusal", "answer_fields", "request_head", "refusal_of"]
+__all__ = ["HeadRefusal", "answer_fields", "refusal_of", "request_head", "target_of"]
 
 _OF_CONNECTIONS: Final = frozenset({"connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade"})
 
@@ -95,15 +95,21 @@ def request_head(headers: RawHeaders, peer: str) -> RequestHead:
 
 def _authority(authority: str | None, hosts: list[str]) -> str:
     """Whom a request asks, which is said in one way or in both alike."""
-    said = {*hosts, *(() if authority is None else (authority,))}
+    said = set(hosts if authority is None else [authority, *hosts])
     if len(said) != 1 or len(hosts) > 1:
         raise Http3Error(
             "a request names no host, or several", Http3Code.H3_MESSAGE_ERROR, field="authority", size=len(said)
         )
-    (one,) = said
+    one = said.pop()
     if not one or "@" in one:
         raise Http3Error("a request's authority is not a host", Http3Code.H3_MESSAGE_ERROR, field="authority")
     return one
+
+
+def target_of(headers: RawHeaders) -> str:
+    """The path with its query, as it came; for CONNECT, to where."""
+    pseudo = dict(headers)
+    return pseudo.get(b":path", pseudo.get(b":authority", b"")).decode("latin-1")
 
 
 def answer_fields(head: ResponseHead, date: Fields) -> RawHeaders:

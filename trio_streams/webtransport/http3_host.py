@@ -9,7 +9,6 @@ import logging
 from collections.abc import Callable
 from functools import partial
 from typing import Final, Protocol
-from urllib.parse import quote
 
 import trio
 
@@ -20,7 +19,7 @@ from trio_streams.transports.exchange import Exchange, ExchangeConfig, ExchangeH
 from trio_streams.transports.http_access import AccessRecord
 from trio_streams.transports.http_rounds import DateField, Rounds
 from trio_streams.webtransport.http3_exchange import Http3Exchange, RequestLink
-from trio_streams.webtransport.http3_head import HeadRefusal, refusal_of, request_head
+from trio_streams.webtransport.http3_head import HeadRefusal, refusal_of, request_head, target_of
 from trio_streams.webtransport.protocol.error_codes import Http3Code, Http3Error
 from trio_streams.webtransport.protocol.requests import RawHeaders
 from trio_streams.wire.http1_fields import Fields
@@ -114,20 +113,21 @@ class Http3Host(Parking):
         exchange = Http3Exchange(self, link, stream_id, request, is_ended=is_ended)
         self._exchanges.add(exchange)
         link.take_request(stream_id, exchange)
-        self._nursery.start_soon(self._run, exchange, self._handler if refusal is None else partial(_refuse, refusal))
+        handler = self._handler if refusal is None else partial(_refuse, refusal)
+        self._nursery.start_soon(self._run, exchange, handler, target_of(headers))
 
     def _turn_away(self, link: AskedLink, stream_id: int, code: Http3Code) -> None:
         link.machine.abandon(stream_id, code)
         link.machine.release(stream_id)
         link.kick()
 
-    async def _run(self, exchange: Http3Exchange, handler: ExchangeHandler) -> None:
+    async def _run(self, exchange: Http3Exchange, handler: ExchangeHandler, target: str) -> None:
         began = trio.current_time()
         try:
             await exchange.run(handler)
         finally:
             if self._on_access is not None:
-                self._on_access(_record(exchange, trio.current_time() - began))
+                self._on_access(_record(exchange, target, trio.current_time() - began))
 
     async def _keep_deadlines(self) -> None:
         tick = min(_MAX_TICK, max(_MIN_TICK, (self.config.stall_timeout or _MAX_TICK) / 8))
@@ -171,10 +171,8 @@ async def _refuse(refusal: HeadRefusal, exchange: Exchange) -> None:
     await answer_error(exchange, RpcError(refusal.code, refusal.text), status=refusal.status)
 
 
-def _record(exchange: Http3Exchange, duration: float) -> AccessRecord:
+def _record(exchange: Http3Exchange, target: str, duration: float) -> AccessRecord:
     request, head = exchange.request, exchange.head
-    path = quote(request.path, safe="/:@!$&'()*+,;=~")
-    target = f"{path}?{request.query_string}" if request.query_string else path
     status = 0 if head is None else head.status
     return AccessRecord(
         request.method, target, status, exchange.sent_bytes, duration, request.peer, request.http_version
