@@ -96,8 +96,11 @@ class FakeLink:
     def consumed(self, stream_id: int, size: int) -> None:
         self.rows.append(("consumed", stream_id, size))
 
+    def release_request(self, stream_id: int) -> None:
+        del self.sinks[stream_id]
+        self.release(stream_id)
+
     def release(self, stream_id: int) -> None:
-        self.sinks.pop(stream_id, None)
         self.rows.append(("release", stream_id))
 
     def _check(self) -> None:
@@ -112,7 +115,7 @@ class FakeLink:
         self.on_request(stream_id, headers, is_ended and not body)
         sink = self.sinks.get(stream_id)
         if body and sink is not None:
-            sink.on_body(body, is_ended)
+            sink.on_body(body, sum(map(len, body)), is_ended)
         return sink
 
     def leave(self, stream_id: int = 0, size: int | None = None) -> None:
@@ -130,7 +133,7 @@ class FakeLink:
 
     def lose(self) -> None:
         for sink in list(self.sinks.values()):
-            sink.on_lost(ConnectionLost("gone"))
+            sink.on_lost(lambda: ConnectionLost("gone"))
         self.sinks.clear()
 
     def said(self, stream_id: int = 0) -> Sequence[Row]:

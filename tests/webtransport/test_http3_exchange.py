@@ -62,16 +62,26 @@ async def test_bytes_are_consumed_as_the_handler_takes_them() -> None:
     async with serving(handler) as (link, _):
         sink = link.ask(head("POST"), b"a" * 50_000, is_ended=False)
         assert sink is not None
-        sink.on_body([b"b" * 50_000, b"c" * 50_000], False)
+        sink.on_body([b"b" * 50_000, b"c" * 50_000], 100_000, False)
         await wait_all_tasks_blocked()
         assert link.said() == []
         go_on.set()
         await wait_all_tasks_blocked()
         assert link.said() == [("consumed", 50_000), ("consumed", 100_000)]
-        sink.on_body([], True)
+        sink.on_body([], 0, True)
         await wait_all_tasks_blocked()
         assert sum(map(len, chunks)) == 150_000
         assert link.said()[2:] == [("head", {":status": "204"}), ("end",)]
+
+
+async def test_trailers_end_a_request() -> None:
+    """Their fields are nobody's, and the body before them is whole."""
+    async with serving(echo) as (link, _):
+        sink = link.ask(head("POST"), b"body", is_ended=False)
+        assert sink is not None
+        sink.on_trailers([(b"x", b"1")])
+        await wait_all_tasks_blocked()
+        assert link.said()[1:] == [("head", {":status": "200", "content-length": "4"}), ("body", b"body"), ("end",)]
 
 
 async def test_send_waits_while_the_stream_is_full() -> None:
@@ -221,7 +231,7 @@ async def test_a_request_that_is_not_read_is_dropped_until_the_answer_is_there()
         sink = link.ask(head("POST"), b"one", is_ended=False)
         assert sink is not None
         await wait_all_tasks_blocked()
-        sink.on_body([b"three"], False)
+        sink.on_body([b"three"], 5, False)
         sink.on_reset(0x100)  # which is no matter any more
         link.deliver()
         assert link.said() == [
@@ -252,7 +262,7 @@ async def test_bodies_that_pass_a_limit(
         for _ in range(10):
             await trio.sleep(0.4)
             if body:
-                sink.on_body([body], False)
+                sink.on_body([body], 1, False)
         said = [row for row in link.said() if row[0] != "consumed"]
         assert said[0][1][":status"] == str(status)
         assert f'"field":"{field}"'.encode() in said[1][1]
@@ -426,9 +436,9 @@ async def test_every_await_of_a_handler_may_be_cancelled() -> None:
         assert sink is not None
         try:
             await trio.lowlevel.checkpoint()
-            sink.on_body([b"x"], False)
+            sink.on_body([b"x"], 1, False)
             await trio.lowlevel.checkpoint()
-            sink.on_body([], True)
+            sink.on_body([], 0, True)
             await done.wait()
         except trio.Cancelled:
             sink.on_stopped(0x10C)

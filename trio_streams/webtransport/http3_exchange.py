@@ -84,8 +84,16 @@ class RequestMachine(Protocol):
 class RequestSink(Protocol):
     """Who is told of a request's stream. All of it is called in the task of the connection, and must not wait."""
 
-    def on_body(self, run: Sequence[bytes], is_ended: bool) -> None:
+    def on_head(self, headers: RawHeaders, is_ended: bool) -> None:
+        """On a client, a head of the answer."""
+        ...
+
+    def on_body(self, run: Sequence[bytes], size: int, is_ended: bool) -> None:
         """More of the request's body, which is to be consumed, and whether the request is whole."""
+        ...
+
+    def on_trailers(self, headers: RawHeaders) -> None:
+        """The request is whole, with fields behind its body."""
         ...
 
     def on_reset(self, code: int) -> None:
@@ -104,7 +112,7 @@ class RequestSink(Protocol):
         """The client has the whole answer."""
         ...
 
-    def on_lost(self, error: Exception) -> None:
+    def on_lost(self, over: Callable[[], Exception]) -> None:
         """The connection is over, and the stream with it."""
         ...
 
@@ -129,6 +137,10 @@ class RequestLink(Protocol):
 
     def take_request(self, stream_id: int, sink: RequestSink) -> None:
         """Have a sink told of a request's stream, until it is released."""
+        ...
+
+    def release_request(self, stream_id: int) -> None:
+        """Be done with a request that was taken, once; see `RequestMachine.release`."""
         ...
 
 
@@ -330,13 +342,19 @@ class Http3Exchange(HostedExchange):
 
     # The link's.
 
-    def on_body(self, run: Sequence[bytes], is_ended: bool) -> None:
+    def on_head(self, headers: RawHeaders, is_ended: bool) -> None:
+        """See `RequestSink`. A server gets none."""
+
+    def on_body(self, run: Sequence[bytes], size: int, is_ended: bool) -> None:
         """See `RequestSink`."""
-        data = run[0] if len(run) == 1 else b"".join(run)
         if self._is_done:
-            self._consume(len(data))
-            data = b""
-        self.feed_nowait(data, is_last=is_ended)
+            self._consume(size)
+        else:
+            self.feed_nowait(run[0] if len(run) == 1 else b"".join(run), is_last=is_ended)
+
+    def on_trailers(self, headers: RawHeaders) -> None:
+        """See `RequestSink`. Handlers have no use for the fields, as on the other hosts."""
+        self.feed_nowait(b"", is_last=True)
 
     def on_reset(self, code: int) -> None:
         """See `RequestSink`. Who has been answered may well say no more."""
@@ -357,7 +375,7 @@ class Http3Exchange(HostedExchange):
         if self._is_done:
             self._leave()
 
-    def on_lost(self, error: Exception) -> None:
+    def on_lost(self, over: Callable[[], Exception]) -> None:
         """See `RequestSink`."""
         self._is_lost = True
         self._leave()
@@ -381,6 +399,5 @@ class Http3Exchange(HostedExchange):
 
     def _close(self) -> None:
         if not self._is_lost:
-            self._link.machine.release(self.stream_id)
-            self._link.kick()
+            self._link.release_request(self.stream_id)
         self._host.forget(self)
