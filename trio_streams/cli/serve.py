@@ -93,6 +93,9 @@ def add_serve(add_parser: Callable[..., argparse.ArgumentParser]) -> None:
         "--dashboard", action="store_true", help="a live page at /dashboard/ of http:// and https:// URLs"
     )
     parser.add_argument(
+        "--http3", action="store_true", help="https:// URLs over HTTP/3, too, on the same port over UDP"
+    )
+    parser.add_argument(
         "--data",
         metavar="DIR",
         type=Path,
@@ -126,7 +129,7 @@ def run_serve(arguments: argparse.Namespace) -> int:
     urls = arguments.urls or os.environ.get(_URLS_VARIABLE, "").split() or DEFAULT_URLS
     drain = Drain()
     thresholds = values.pop("gc_threshold", DEFAULT_THRESHOLDS)
-    options = {**server_options(values), "dashboard": arguments.dashboard}
+    options = {**server_options(values), "dashboard": arguments.dashboard, "http3": arguments.http3}
     command = partial(_serve, app, tuple(urls), drain, arguments.data, options)
     with relieved_collector(thresholds):
         code = run(command, is_ended_by_signal=True, drain=drain)
