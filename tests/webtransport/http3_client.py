@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
 import trio
+from typing import Self
 
 from trio_streams.streams.parking import Parking
 from trio_streams.webtransport.config import WebTransportConfig
@@ -96,7 +97,7 @@ class Http3Request(Parking):
         if self.reset is not None:
             raise trio.BrokenResourceError(f"the server has reset the answer: {self.reset:#x}")
 
-    async def __aenter__(self) -> Http3Request:
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:
