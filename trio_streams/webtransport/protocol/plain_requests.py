@@ -145,5 +145,10 @@ class PlainRequests:
             self._http3.end(stream_id)
             self._open[stream_id] = True
 
+    def clear(self) -> None:
+        """The connection is over."""
+        self._open.clear()
+        self._priorities.clear()
+
     def _prioritise(self, stream_id: int, priority: Priority) -> None:
         self._quic.set_priority(stream_id, -priority.urgency)

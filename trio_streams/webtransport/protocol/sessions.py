@@ -114,10 +114,12 @@ class Sessions:
         entry = self._table.get(session_id)
         return entry.machine if entry is not None else None
 
-    def is_open(self, session_id: int) -> bool:
-        """Whether streams and datagrams of a session go to the application."""
+    def get_open(self, session_id: int) -> SessionMachine | None:
+        """A session whose streams and datagrams go to the application."""
         entry = self._table.get(session_id)
-        return entry is not None and entry.machine.state in {SessionState.OPEN, SessionState.DRAINING}
+        if entry is not None and entry.machine.state in {SessionState.OPEN, SessionState.DRAINING}:
+            return entry.machine
+        return None
 
     def is_expected(self, session_id: int) -> bool:
         """Whether there may yet be such a session: it waits for an answer, or its CONNECT was overtaken."""
@@ -206,7 +208,7 @@ class Sessions:
     def drain_all(self) -> None:
         """Ask for the end of all sessions that are open."""
         for session_id in list(self._table):
-            if self.is_open(session_id):
+            if self.get_open(session_id) is not None:
                 self.drain(session_id)
 
     def close(self, session_id: int, code: int, reason: str, now: float) -> None:
@@ -219,6 +221,18 @@ class Sessions:
         if entry is not None and entry.machine.state is not SessionState.CLOSED:
             entry.machine.close(code, reason, now)
             self.touch(entry.machine)
+
+    def on_went_away(self) -> None:
+        """The peer sent GOAWAY: that asks for the end of each session, too."""
+        for session_id in self._table:
+            if self.get_open(session_id) is not None:
+                self._queue.append(events.SessionDrained(session_id))
+
+    def clear(self) -> None:
+        """The connection is over."""
+        self._table.clear()
+        self._touched.clear()
+        self._ending.clear()
 
     # -- what comes on a CONNECT stream --------------------------------------------------------------------------------
 
