@@ -118,7 +118,7 @@ class _Server:
     def _forget(self, link: Link, _: Exception) -> None:
         self._links.discard(link)
 
-    async def drain(self, endpoint: Endpoint, timeout: float) -> None: 
+    async def drain(self, endpoint: Endpoint, timeout: float) -> None:
         endpoint.stop_accepting()
         for link in self._links:
             link.machine.go_away()

@@ -1,7 +1,7 @@
 """aioquic's connection with its limits, its walks and its queues taken over, by overriding alone.
 
-This file is the one that knows aioquic's private names (1.7.x); `tests/webtransport/test_quic_canary.py` fails where one
-of them moves. Four things are changed, and frames, acknowledgements and loss recovery stay stock:
+This file is the one that knows aioquic's private names (1.7.x), with `quic_sized` below it, and
+`tests/webtransport/test_quic_canary.py` fails where one of them moves. Five things are changed, and frames, acknowledgements and loss recovery stay stock:
 
 - *Limits.* Stock raises MAX_DATA and MAX_STREAM_DATA on receipt and MAX_STREAMS when a stream closes. The first and the
   last become a `GrantedLimit`, which ignores that. For MAX_STREAM_DATA stock walks `_streams.values()` in each packet:
@@ -11,6 +11,7 @@ of them moves. Four things are changed, and frames, acknowledgements and loss re
   whatever gives a stream work puts it back: a write, a reset, a stop, a loss, or its end.
 - *Delivery.* Frames of streams carry a second handler, which learns of losses, acknowledgements and ends.
 - *Datagrams.* The queue of those that wait is bounded, fair, and knows their age (`quic_datagrams`).
+- *Packets.* They grow when a larger one is known to pass, and leave in bursts; that is in `quic_sized`.
 """
 
 from __future__ import annotations
@@ -20,13 +21,14 @@ from typing import Any, ClassVar, Final
 
 from aioquic._buffer import Buffer
 from aioquic.quic.configuration import QuicConfiguration
-from aioquic.quic.connection import Limit, QuicConnection, QuicReceiveContext
+from aioquic.quic.connection import Limit, QuicReceiveContext
 from aioquic.quic.packet_builder import QuicDeliveryState, QuicPacketBuilder
 from aioquic.quic.recovery import QuicPacketSpace
 from aioquic.quic.stream import QuicStream
 
 from trio_streams.webtransport.quic_config import QuicLimits
 from trio_streams.webtransport.quic_datagrams import DatagramQueue
+from trio_streams.webtransport.quic_sized import SizedConnection
 
 __all__ = ["GrantedLimit", "ReceiveCredit", "ServiceQueue", "StreamTable", "TunedConnection"]
 
@@ -137,7 +139,7 @@ def _has_work(stream: QuicStream) -> bool:
     return not sender.buffer_is_empty or sender.reset_pending or stream.receiver.stop_pending or stream.is_finished
 
 
-class TunedConnection(QuicConnection):
+class TunedConnection(SizedConnection):
     """The connection, with an opening for all that the machine needs.
 
     Args:
@@ -160,7 +162,8 @@ class TunedConnection(QuicConnection):
         retry_source_connection_id: bytes | None = None,
     ) -> None:
         super().__init__(
-            configuration=configuration,
+            configuration,
+            limits.max_packet_bytes,
             original_destination_connection_id=original_destination_connection_id,
             retry_source_connection_id=retry_source_connection_id,
         )
