@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from typing import Self
 
 import trio
-from typing import Self
 
 from trio_streams.streams.parking import Parking
 from trio_streams.webtransport.config import WebTransportConfig

@@ -113,7 +113,7 @@ async def test_a_client_that_leaves_cancels_a_blocked_handler(leave: str) -> Non
         await client.until(lambda: bool(answer.headers))
         if leave != "close":
             getattr(client, leave)(answer)
-            while not site.finished:
+            while not site.finished:  # noqa: ASYNC110 - the server is in another loop
                 await asyncio.sleep(0.005)
             assert (await client.fetch("/")).body == b'"hello"'
 
