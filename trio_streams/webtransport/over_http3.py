@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 import attrs
 import trio
 
-from trio_streams.config import at_least
+from trio_streams.config import positive
 from trio_streams.transports.exchange import ExchangeConfig, ExchangeHandler
 from trio_streams.transports.http_access import AccessRecord
 from trio_streams.webtransport.config import WebTransportConfig
@@ -28,8 +28,8 @@ class OverHttp3:
       endpoint: how many there may be.
     """
 
-    max_age: int | None = attrs.field(default=86_400, validator=at_least(0))
-    advertised_port: int | None = attrs.field(default=None, validator=at_least(1))
+    max_age: int | None = attrs.field(default=86_400, validator=positive)
+    advertised_port: int | None = attrs.field(default=None, validator=positive)
     config: WebTransportConfig | None = None
     endpoint: EndpointConfig | None = None
 
