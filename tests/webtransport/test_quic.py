@@ -302,6 +302,8 @@ def test_many_streams_come_and_go_and_leave_nothing() -> None:
             client.write(client.quic.open_stream(), b"%d" % opened * 300)
         assert pair.step()
         echo()
+    assert client.received == server.received
+    assert len(client.received) == 500
     for stream_id in client.ended:
         client.quic.release(stream_id)
     pair.run_for(5)
