@@ -40,6 +40,7 @@ class Site:
             "/close": self._close,
             "/last": self._tell_last,
             "/pour": self._pour,
+            "/ignore": self._ignore,
             "/protocol": self._tell_protocol,
         }
 
@@ -159,6 +160,16 @@ class Site:
                 await session.send_datagram(json.dumps(told).encode())
 
         await session.together(_until_the_end(tell), _each(session, session.accept_bidirectional, pour))
+
+    @staticmethod
+    async def _ignore(session: Session) -> None:
+        """Streams come and nobody reads them."""
+        kept: list[Stream] = []
+
+        async def keep(stream: Stream) -> None:
+            kept.append(stream)
+
+        await session.together(session.wait_closed, _each(session, session.accept_unidirectional, keep))
 
     async def _tell_protocol(self, session: Session) -> None:
         stream = await session.open_unidirectional()

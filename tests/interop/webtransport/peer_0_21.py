@@ -6,7 +6,7 @@ import asyncio
 import importlib
 import logging
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -132,23 +132,28 @@ def _text(value: str | bytes) -> str:
     return value.decode() if isinstance(value, bytes) else value
 
 
-async def serve(place: Place) -> None:
-    settings = config.ServerConfig(
-        bind_host="127.0.0.1",
-        bind_port=free_port(),
-        certfile=place.certificate,
-        keyfile=place.key,
-        verify_mode=ssl.CERT_NONE,
-        **_limits(),
-    )
-    tasks: set[asyncio.Task[None]] = set()
+class Serving:
+    """The connections and sessions of a server, each in a task."""
 
-    def start(coroutine: Foreign) -> None:
-        task: asyncio.Task[None] = asyncio.create_task(coroutine)
-        tasks.add(task)
-        task.add_done_callback(tasks.discard)
+    def __init__(self, place: Place) -> None:
+        self._place = place
+        self._tasks: set[asyncio.Task[None]] = set()
 
-    async def run_session(session: Foreign) -> None:
+    def start(self, coroutine: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def run_server(self, server: Foreign) -> None:
+        async for connection in server.incoming_connections():
+            self.start(self._run_connection(connection))
+
+    async def _run_connection(self, connection: Foreign) -> None:
+        async for session in connection.incoming_sessions():
+            self.start(self._run_session(session))
+
+    async def _run_session(self, session: Foreign) -> None:
+        place = self._place
         origin = _texts(session.headers).get("origin")
         status = 404 if session.path not in place.paths else 403
         if status == 404 or (place.origins and origin and origin not in place.origins):
@@ -164,17 +169,15 @@ async def serve(place: Place) -> None:
             peer.cancel_tasks()
         await session.close()
 
-    async def run_connection(connection: Foreign) -> None:
-        async for session in connection.incoming_sessions():
-            start(run_session(session))
 
-    async def run_server(server: Foreign) -> None:
-        async for connection in server.incoming_connections():
-            start(run_connection(connection))
-
+async def serve(place: Place) -> None:
+    files = {"certfile": place.certificate, "keyfile": place.key}
+    where = {"bind_host": "127.0.0.1", "bind_port": free_port()}
+    settings = config.ServerConfig(verify_mode=ssl.CERT_NONE, **where, **files, **_limits())
+    serving = Serving(place)
     async with server_side.WebTransportServer(config=settings) as server:
         await server.listen()
-        start(run_server(server))
+        serving.start(serving.run_server(server))
         await say_serving(server.local_addresses[0][1], place.ended)
 
 
