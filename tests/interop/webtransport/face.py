@@ -135,6 +135,7 @@ class Place:
       certificate, key: files.
       origins: whose pages may come in; empty for all. A request without an origin may.
       protocols: subprotocols, the best first.
+      idle_timeout: seconds of silence after which a connection is lost, where the library has a choice.
       ended: returns when nobody wants the server any more; to be called in a thread.
     """
 
@@ -144,6 +145,7 @@ class Place:
     key: str
     origins: tuple[str, ...]
     protocols: tuple[str, ...]
+    idle_timeout: float
     ended: Callable[[], object]
 
     def choose(self, offered: Sequence[str]) -> str | None:

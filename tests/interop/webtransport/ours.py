@@ -16,7 +16,9 @@ import trio
 from tests.interop.webtransport.face import Place, Session, SessionOver, WasReset, WasStopped
 from trio_streams.errors import ConnectionLost
 from trio_streams.webtransport import (
+    QuicLimits,
     SessionRefused,
+    WebTransportConfig,
     WebTransportReceiveStream,
     WebTransportSendStream,
     WebTransportSession,
@@ -167,6 +169,7 @@ async def serve(place: Place) -> None:
                 keyfile=place.key,
                 allowed_origins=place.origins,
                 protocols=place.protocols,
+                config=WebTransportConfig(quic=QuicLimits(idle_timeout=place.idle_timeout)),
             )
         )
         sys.stdout.write(json.dumps({"url": server.url, "pid": os.getpid()}) + "\n")

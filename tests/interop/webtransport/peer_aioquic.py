@@ -284,9 +284,10 @@ class Connection(QuicConnectionProtocol):
             await session.close(0, "")
 
 
-def _configuration(*, is_client: bool) -> QuicConfiguration:
+def _configuration(*, is_client: bool, idle_timeout: float = 60.0) -> QuicConfiguration:
     return QuicConfiguration(
         is_client=is_client,
+        idle_timeout=idle_timeout,
         alpn_protocols=H3_ALPN,
         max_datagram_frame_size=65_536,
         max_data=WINDOW_BYTES,
@@ -296,7 +297,7 @@ def _configuration(*, is_client: bool) -> QuicConfiguration:
 
 
 async def serve(place: Place) -> None:
-    configuration = _configuration(is_client=False)
+    configuration = _configuration(is_client=False, idle_timeout=place.idle_timeout)
     configuration.load_cert_chain(place.certificate, place.key)
     kind = type("Serving", (Connection,), {"place": place})
     server: Any = await serve_quic("127.0.0.1", 0, configuration=configuration, create_protocol=kind)

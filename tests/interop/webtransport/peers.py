@@ -41,20 +41,28 @@ class PeerServer:
     pid: int
     certificate: Certificate
 
+    @property
+    def port(self) -> int:
+        """Its UDP port."""
+        return int(self.url.rpartition(":")[2])
+
 
 @contextmanager
-def start_server(library: str, folder: Path, *origins: str) -> Generator[PeerServer]:
+def start_server(
+    library: str, folder: Path, *origins: str, idle_timeout: float = 60.0
+) -> Generator[PeerServer]:
     """A server of a library that does as `behaviours` says; it is stopped behind the block.
 
     Args:
       library: its name.
       folder: an empty one, for its certificate.
       origins: whose pages may come in.
+      idle_timeout: seconds of silence that end a connection.
     """
     module = "tests.interop.webtransport.peer_server"
     made = make_certificate()
     files = map(str, made.write(folder))
-    command = (python_for(library), "-m", module, library, *files, *(origins or (HERE_ORIGIN,)))
+    command = (python_for(library), "-m", module, library, *files, *(origins or (HERE_ORIGIN,)), "--idle", str(idle_timeout))
     with running_command(*command, **ENVIRONMENT) as said:
         yield PeerServer(library, said["url"], int(said["pid"]), made)
 
