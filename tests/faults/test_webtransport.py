@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import random
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, Final
 
 import pytest
 import trio
+import trio.lowlevel
 
 from tests.benchmarks.child import resident_bytes
-from tests.faults.quic_visitor import UNIDIRECTIONAL, QuicVisitor, open_visitor, varints
+from tests.faults.quic_visitor import QuicVisitor, open_visitor, varints
 from tests.interop.webtransport.peers import PeerServer, start_server
 
 SECONDS: Final = 90
@@ -49,7 +51,7 @@ class Witness:
     async def wait_answers(self, count: int) -> None:
         """Wait for some more answers."""
         wanted = self.answers + count
-        while self.answers < wanted:
+        while self.answers < wanted:  # noqa: ASYNC110 - it polls anyway
             await trio.sleep(0.01)
 
 
@@ -86,7 +88,7 @@ async def test_streams_without_end(server: PeerServer) -> None:
         for number in range(4_000):
             visitor.open_stream(b"x" * 20_000, unidirectional=True)
             if number % 50 == 0:
-                await trio.sleep(0)
+                await trio.lowlevel.checkpoint()
         await _settle(visitor, lambda: visitor.quic._remote_max_data)
 
 
@@ -174,25 +176,29 @@ async def test_garbage(server: PeerServer) -> None:
 
 def _noise(rng: random.Random) -> bytes:
     body = rng.randbytes(rng.choice((0, 1, 20, 60, 1_200, 1_400)))
-    start = rng.choice((b"", b"\x40", b"\xc0\x00\x00\x00\x01\x08", b"\xc0\x00\x00\x00\x01\xff", b"\xc3\x6b\x33\x43\xcf\x08"))
+    start = rng.choice(
+        (b"", b"\x40", b"\xc0\x00\x00\x00\x01\x08", b"\xc0\x00\x00\x00\x01\xff", b"\xc3\x6b\x33\x43\xcf\x08")
+    )
     return start + body
 
 
 async def test_a_visitor_that_vanishes(server: PeerServer) -> None:
     """Of a visitor that falls silent in the middle of a stream nothing is left once the idle timeout has passed."""
-    async with watched(server), open_visitor(server.port, "/pour") as asker:
-        async with open_visitor(server.port, "/pour") as visitor:
-            visitor.open_stream(b"go")
-            await visitor.wait_until(lambda: bool(visitor.received))
-            visitor.is_silent = True
-            while (await _ask(asker))["pouring"] > 0:
-                await trio.sleep(0.05)
+    async with (
+        watched(server),
+        open_visitor(server.port, "/pour") as asker,
+        open_visitor(server.port, "/pour") as visitor,
+    ):
+        visitor.open_stream(b"go")
+        await visitor.wait_until(lambda: bool(visitor.received))
+        assert (await _ask(asker))["pouring"] == 1
+        visitor.is_silent = True
+        while (await _ask(asker))["pouring"]:  # noqa: ASYNC110 - the server is another process
+            await trio.sleep(0.05)
 
 
 async def _ask(visitor: QuicVisitor) -> dict[str, Any]:
     """What the server tells of its streams without end."""
-    import json  # noqa: PLC0415 - TODO
-
     visitor.send_datagram(b"?")
     await visitor.wait_until(lambda: bool(visitor.datagrams))
     told: dict[str, Any] = json.loads(visitor.datagrams.pop())
@@ -201,7 +207,9 @@ async def _ask(visitor: QuicVisitor) -> dict[str, Any]:
 
 VIOLATIONS: Final[dict[str, Callable[[QuicVisitor], object]]] = {
     "settings twice": lambda visitor: visitor.send(visitor.http._local_control_stream_id or 0, varints(4, 0)),
-    "a control stream that ends": lambda visitor: visitor.send(visitor.http._local_control_stream_id or 0, b"", end=True),
+    "a control stream that ends": lambda visitor: visitor.send(
+        visitor.http._local_control_stream_id or 0, b"", end=True
+    ),
     "a second control stream": lambda visitor: visitor.quic.send_stream_data(
         visitor.quic.get_next_available_stream_id(is_unidirectional=True), b"\x00"
     ),

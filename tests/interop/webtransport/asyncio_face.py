@@ -96,6 +96,9 @@ class QueuedSession:
         except BaseExceptionGroup as exc:
             raise exc.exceptions[0] from None
 
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
     def start_soon(self, function: Callable[[], Awaitable[None]]) -> None:
         async def run() -> None:
             await function()

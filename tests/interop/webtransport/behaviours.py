@@ -6,6 +6,7 @@ A server tells a client what it has seen, so that a client alone can judge both 
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Final
@@ -22,6 +23,7 @@ HELLO: Final = b"from the server"
 PROTOCOLS: Final = ("second", "first")
 """Those of the server, the best first."""
 PIECE: Final = b"?" * 16_384
+SOURCE_PIECE_BYTES: Final = 65_536
 
 
 class Site:
@@ -31,6 +33,7 @@ class Site:
         self._last: tuple[int, str] | None = None
         self._written_bytes = 0
         self._pouring = 0
+        self._ended: list[float] = []
         self._paths: dict[str, Callable[[Session], Awaitable[None]]] = {
             "/echo": self._echo,
             "/open": self._open,
@@ -42,6 +45,10 @@ class Site:
             "/pour": self._pour,
             "/ignore": self._ignore,
             "/protocol": self._tell_protocol,
+            "/sink": self._sink,
+            "/source": self._source,
+            "/hang": self._hang,
+            "/ended": self._tell_ended,
         }
 
     @property
@@ -170,6 +177,57 @@ class Site:
             kept.append(stream)
 
         await session.together(session.wait_closed, _each(session, session.accept_unidirectional, keep))
+
+    @staticmethod
+    async def _sink(session: Session) -> None:
+        """Streams of one direction are counted, and answered with their length."""
+
+        async def count(stream: Stream) -> None:
+            size = 0
+            while data := await stream.read():
+                size += len(data)
+            answer = await session.open_unidirectional()
+            await answer.write(str(size).encode())
+            await answer.end()
+
+        await _each(session, session.accept_unidirectional, count)()
+
+    @staticmethod
+    async def _source(session: Session) -> None:
+        """A stream that asks for a number of bytes gets them."""
+
+        async def give(stream: Stream) -> None:
+            size = int(await read_all(stream))
+            piece = bytes(SOURCE_PIECE_BYTES)
+            while size > 0:
+                await stream.write(piece[:size])
+                size -= len(piece)
+            await stream.end()
+
+        await _each(session, session.accept_bidirectional, give)()
+
+    async def _hang(self, session: Session) -> None:
+        """Streams are read for ever; when that is over is kept for `/ended`, by a clock that all processes share."""
+
+        async def hang(stream: Stream) -> None:
+            try:
+                await stream.write((await stream.read())[:1])
+                await read_all(stream)
+            finally:
+                self._ended.append(time.monotonic())
+
+        await _each(session, session.accept_bidirectional, hang)()
+
+    async def _tell_ended(self, session: Session) -> None:
+        """When streams of `/hang` ended, each time they are asked for by a stream."""
+
+        async def tell(stream: Stream) -> None:
+            await read_all(stream)
+            told, self._ended = self._ended, []
+            await stream.write(json.dumps(told).encode())
+            await stream.end()
+
+        await _each(session, session.accept_bidirectional, tell)()
 
     async def _tell_protocol(self, session: Session) -> None:
         stream = await session.open_unidirectional()

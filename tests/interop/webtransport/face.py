@@ -8,6 +8,7 @@ The modules beside this file (`peer_*`, `ours`) put one library each into these 
 from __future__ import annotations
 
 import importlib
+import os
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
@@ -24,6 +25,7 @@ __all__ = [
     "WasReset",
     "WasStopped",
     "load",
+    "payload_bytes",
     "read_all",
 ]
 
@@ -116,6 +118,8 @@ class Session(Protocol):
         """Run functions side by side until all have returned, or one fails."""
         ...
 
+    async def sleep(self, seconds: float) -> None: ...
+
     def start_soon(self, function: Callable[[], Awaitable[None]]) -> None:
         """Run a function beside the caller, until the session's handler has returned."""
         ...
@@ -181,6 +185,11 @@ def load(name: str) -> Library:
     module: Any = importlib.import_module(f"tests.interop.webtransport.{LIBRARIES[name]}")
     library: Library = module
     return library
+
+
+def payload_bytes() -> int:
+    """The UDP payloads to send, for libraries that can be told; benchmarks compare them at equal sizes."""
+    return int(os.environ.get("PAYLOAD_BYTES", "1200"))
 
 
 async def read_all(stream: Stream) -> bytes:

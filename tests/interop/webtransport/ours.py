@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from collections.abc import Iterator
 from functools import partial
 from typing import Final
 
@@ -26,6 +25,8 @@ from trio_streams.webtransport import (
     WebTransportStreamReset,
     WebTransportStreamStopped,
     connect,
+)
+from trio_streams.webtransport import (
     serve as serve_sessions,
 )
 
@@ -140,6 +141,10 @@ class PeerSession:
                     nursery.start_soon(function)
         except BaseExceptionGroup as exc:
             raise exc.exceptions[0] from None
+
+    @staticmethod
+    async def sleep(seconds: float) -> None:
+        await trio.sleep(seconds)
 
     def start_soon(self, function: Callable[[], Awaitable[None]]) -> None:
         self._session.start_soon(function)

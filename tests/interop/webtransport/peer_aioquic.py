@@ -24,7 +24,7 @@ from aioquic.quic.configuration import QuicConfiguration
 
 from tests.interop.webtransport.asyncio_face import Foreign, Queue, QueuedSession, say_serving
 from tests.interop.webtransport.asyncio_face import run as run
-from tests.interop.webtransport.face import Place, Session, SessionOver, WasReset, WasStopped
+from tests.interop.webtransport.face import Place, Session, SessionOver, WasReset, WasStopped, payload_bytes
 
 CLOSE_CAPSULE: Final = 0x2843
 FIRST_CODE: Final = 0x52E4_A40F_A8DB
@@ -79,12 +79,13 @@ class PeerStream:
         self._connection.send(self.stream_id, b"", end=True)
 
     async def reset(self, code: int) -> None:
+        self._connection.transmit()  # with the data that waits the stream's header would be dropped
         self._connection.quic.reset_stream(self.stream_id, to_wire(code))
-        self._connection.transmit()
+        self._connection.send_soon()
 
     async def stop(self, code: int) -> None:
         self._connection.quic.stop_stream(self.stream_id, to_wire(code))
-        self._connection.transmit()
+        self._connection.send_soon()
 
     async def wait_stopped(self) -> int | None:
         return await asyncio.shield(self.stopped)
@@ -111,12 +112,12 @@ class PeerSession(QueuedSession):
         connection = self._connection
         stream_id = connection.http.create_webtransport_stream(self._session_id, is_unidirectional)
         stream = connection.streams[stream_id] = PeerStream(connection, stream_id)
-        connection.transmit()
+        connection.send_soon()
         return stream
 
     async def send_datagram(self, data: bytes) -> None:
         self._connection.http.send_datagram(self._session_id, data)
-        self._connection.transmit()
+        self._connection.send_soon()
 
     async def close(self, code: int, reason: str) -> None:
         payload = code.to_bytes(4) + reason.encode()
@@ -169,7 +170,11 @@ class Connection(QuicConnectionProtocol):
 
     def send(self, stream_id: int, data: bytes, *, end: bool = False) -> None:
         self.quic.send_stream_data(stream_id, data, end)
-        self.transmit()
+        self.send_soon()
+
+    def send_soon(self) -> None:
+        """Send in this turn of the loop what is written in it, as the library's own streams do."""
+        self._transmit_soon()
 
     async def wait_sendable(self, stream_id: int) -> None:
         """Wait until less than `UNSENT_BYTES` of a stream wait."""
@@ -292,7 +297,7 @@ def _configuration(*, is_client: bool, idle_timeout: float = 60.0) -> QuicConfig
         max_datagram_frame_size=65_536,
         max_data=WINDOW_BYTES,
         max_stream_data=WINDOW_BYTES // 2,
-        max_datagram_size=1_200,
+        max_datagram_size=payload_bytes(),
     )
 
 

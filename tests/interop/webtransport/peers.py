@@ -48,9 +48,7 @@ class PeerServer:
 
 
 @contextmanager
-def start_server(
-    library: str, folder: Path, *origins: str, idle_timeout: float = 60.0
-) -> Generator[PeerServer]:
+def start_server(library: str, folder: Path, *origins: str, idle_timeout: float = 60.0) -> Generator[PeerServer]:
     """A server of a library that does as `behaviours` says; it is stopped behind the block.
 
     Args:
@@ -62,7 +60,16 @@ def start_server(
     module = "tests.interop.webtransport.peer_server"
     made = make_certificate()
     files = map(str, made.write(folder))
-    command = (python_for(library), "-m", module, library, *files, *(origins or (HERE_ORIGIN,)), "--idle", str(idle_timeout))
+    command = (
+        python_for(library),
+        "-m",
+        module,
+        library,
+        *files,
+        *(origins or (HERE_ORIGIN,)),
+        "--idle",
+        str(idle_timeout),
+    )
     with running_command(*command, **ENVIRONMENT) as said:
         yield PeerServer(library, said["url"], int(said["pid"]), made)
 
