@@ -229,15 +229,24 @@ class Link(Parking):
         self.machine.receive(datagram, addr, now)
 
     def dispatch(self) -> None:
-        """Tell whom it concerns what the machine has found. Never waits."""
+        """Tell whom it concerns what the machine has found. Never waits.
+
+        A peer that closes a session resets its streams, too, and which of the two arrives first is chance. So resets without
+        a code of an application are told last, and streams hear of the close instead.
+        """
         sinks = self._sinks
+        last: list[events.StreamReset | events.StreamStopped] = []
         for event in self.machine.events():
             if isinstance(event, events.StreamReceived):
                 sink = sinks.get(event.stream_id)
                 if sink is not None:
                     sink.on_received(event.run, event.is_ended)
+            elif isinstance(event, events.StreamReset | events.StreamStopped) and event.code is None:
+                last.append(event)
             else:
                 self._HANDLERS[type(event)](self, event)
+        for reset in last:
+            self._HANDLERS[type(reset)](self, reset)
         self._wake()
 
     def datagrams_to_send(self, now: float) -> list[tuple[bytes, Address]]:
