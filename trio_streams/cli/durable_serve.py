@@ -14,7 +14,7 @@ import trio
 from trio_streams.cli.output import Output, write_error
 from trio_streams.cli.process import EXIT_USAGE, UsageError, run
 from trio_streams.cli.remote import AddParser
-from trio_streams.cli.settings import Setting, add_settings, read_settings, seconds, text
+from trio_streams.cli.settings import Setting, add_settings, read_bind, read_settings, seconds, text
 from trio_streams.durable import DurableConfig, serve_durable
 from trio_streams.durable.server.serving import DEFAULT_PORT
 from trio_streams.durable.store.base import Store
@@ -55,7 +55,7 @@ def add_durable_serve(add_parser: AddParser) -> None:
 def _run_serve(arguments: argparse.Namespace) -> int:
     try:
         values = read_settings(_SETTINGS, arguments, os.environ)
-        host, port = _read_bind(arguments.bind)
+        host, port = read_bind(arguments.bind)
         config = DurableConfig(**{name: value for name, value in values.items() if name == "long_poll_timeout"})
     except (UsageError, ValueError) as exc:
         write_error(str(exc))
@@ -64,13 +64,6 @@ def _run_serve(arguments: argparse.Namespace) -> int:
     tls = {name: values.get(name) for name in ("certfile", "keyfile")}
     command = partial(_serve, None if arguments.memory else arguments.data, host, port, config, drain, tls)
     return run(command, is_ended_by_signal=True, drain=drain)
-
-
-def _read_bind(text: str) -> tuple[str, int]:
-    host, mark, port = text.rpartition(":")
-    if not (mark and port.isascii() and port.isdigit() and int(port) < 65_536):
-        raise UsageError(f"--bind is HOST:PORT, not {text!r}")
-    return host.removeprefix("[").removesuffix("]"), int(port)
 
 
 @contextlib.asynccontextmanager
