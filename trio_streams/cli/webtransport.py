@@ -44,7 +44,9 @@ def _add_cert(add_parser: AddParser) -> None:
         action="append",
         help="a name or an IP address that it is for; may come several times; by default localhost, 127.0.0.1 and ::1",
     )
-    parser.add_argument("--days", metavar="N", type=int, default=13, help="how long it is good for; by default 13, the most")
+    parser.add_argument(
+        "--days", metavar="N", type=int, default=13, help="how long it is good for; by default 13, the most"
+    )
     parser.add_argument("--force", action="store_true", help="replace the files if they are there")
     parser.set_defaults(run=_run_cert)
 
@@ -74,7 +76,9 @@ def _add_bench(add_parser: AddParser) -> None:
         "round trips.",
     )
     parser.add_argument("url", metavar="URL", help="of the server, such as https://127.0.0.1:4433/")
-    parser.add_argument("--seconds", metavar="SECONDS", type=_read_seconds, default=3.0, help="for each figure; by default 3")
+    parser.add_argument(
+        "--seconds", metavar="SECONDS", type=_read_seconds, default=3.0, help="for each figure; by default 3"
+    )
     trust = parser.add_mutually_exclusive_group()
     trust.add_argument("--insecure", action="store_true", help="accept any certificate")
     trust.add_argument("--ca", metavar="FILE", help="certificates to trust instead of the usual ones, in PEM")

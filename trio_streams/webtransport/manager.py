@@ -5,19 +5,23 @@ from __future__ import annotations
 import itertools
 from collections import deque
 from collections.abc import Awaitable, Callable
+from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, Self, TypeVar
+from typing import TYPE_CHECKING, Final, Self, TypeAlias, TypeVar
 
-import attrs
 import trio
 
+from trio_streams.codes import Code
+from trio_streams.webtransport.closing import close_nowait
 from trio_streams.webtransport.stats import StreamManagerStats, StreamStats
-from trio_streams.webtransport.streams import StreamId, StreamType, WebTransportSendStream, WebTransportStream
+from trio_streams.webtransport.streams import StreamId, WebTransportSendStream, WebTransportStream
 
 if TYPE_CHECKING:
     from trio_streams.webtransport.session import WebTransportSession
 
 __all__ = ["StreamManager"]
+
+Managed: TypeAlias = WebTransportStream | WebTransportSendStream
 
 T = TypeVar("T", WebTransportStream, WebTransportSendStream)
 
@@ -44,13 +48,13 @@ class StreamManager:
         self._session = session
         self._max_streams = max_streams
         self._places = trio.CapacityLimiter(max_streams)
-        self._streams: dict[StreamId, StreamType] = {}
+        self._streams: dict[StreamId, Managed] = {}
         # A failure is counted by the operation that meets it, which may come after the stream is over. So the last streams
         # that are over are kept, with nothing in them, until others are.
-        self._ended: deque[StreamType] = deque()
+        self._ended: deque[Managed] = deque()
         self._counts = dict.fromkeys(_COUNTS, 0.0)
         self._opened_streams = 0
-        self._waiting: set[trio.CancelScope] = set()
+        self._creating: set[trio.CancelScope] = set()
         self._is_shut_down = False
 
     async def __aenter__(self) -> Self:
@@ -61,9 +65,12 @@ class StreamManager:
     async def __aexit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Leave the block: normally as `shutdown`; cancelled or by an exception each stream is left by it, as its own block is."""
+        """Leave the block: normally as `shutdown`; cancelled or by an exception as if each stream's own block were."""
+        if exc is None:
+            await self.shutdown()
+            return
         for stream in self._shut_down():
-            await stream.__aexit__(kind, exc, traceback)
+            await stream.__aexit__(kind, exc, traceback)  # which aborts, and does not wait
 
     async def create_bidirectional_stream(self) -> WebTransportStream:
         """Open a stream for both directions, waiting while `max_streams` are open, and for the peer's credit of streams.
@@ -82,7 +89,7 @@ class StreamManager:
         """Open a stream that we send on; else as `create_bidirectional_stream`."""
         return await self._create(self._session.create_unidirectional_stream)
 
-    def get_stream(self, stream_id: StreamId) -> StreamType | None:
+    def get_stream(self, stream_id: StreamId) -> Managed | None:
         """The stream of this id; None if the manager has none that is open.
 
         Args:
@@ -94,8 +101,8 @@ class StreamManager:
         """What there is, and what there was. Its size goes with the streams that are open, not with those that were."""
         rows = tuple(_row(stream) for stream in self._streams.values())
         totals = dict(self._counts)
-        for each in itertools.chain(rows, self._ended):
-            _add(totals, each)
+        for row in itertools.chain(rows, map(_row, self._ended)):
+            _add(totals, row)
         return StreamManagerStats(
             max_streams=self._max_streams,
             open_streams=len(rows),
@@ -116,7 +123,9 @@ class StreamManager:
 
         Cancellation: all streams are closed even so.
         """
-        await aclose_all(self._shut_down())
+        for stream in self._shut_down():
+            close_nowait(stream)
+        await trio.lowlevel.checkpoint()
 
     # -- inside -----------------------------------------------------------------------------------------------
 
@@ -124,7 +133,7 @@ class StreamManager:
         if self._is_shut_down:
             raise trio.ClosedResourceError("can't make a stream: this StreamManager is shut down")
 
-    def _shut_down(self) -> list[StreamType]:
+    def _shut_down(self) -> list[Managed]:
         """Make no more streams; those that are open."""
         self._is_shut_down = True
         for scope in self._creating:
@@ -153,7 +162,7 @@ class StreamManager:
         self._require_open()
         raise AssertionError("nobody else cancels the scope")
 
-    def _keep(self, stream: StreamType, place: object) -> None:
+    def _keep(self, stream: Managed, place: object) -> None:
         """Count a stream until it is over."""
         self._opened_streams += 1
         self._streams[stream.stream_id] = stream
@@ -162,20 +171,18 @@ class StreamManager:
     def _let_go(self, stream_id: StreamId, place: object) -> None:
         self._ended.append(self._streams.pop(stream_id))
         if len(self._ended) > self._max_streams:
-            _add(self._counts, self._ended.popleft())
+            _add(self._counts, _row(self._ended.popleft()))
         self._places.release_on_behalf_of(place)
 
 
-def _row(stream: StreamType) -> StreamStats:
-    is_sending = not isinstance(stream, WebTransportReceiveStream)
-    is_receiving = not isinstance(stream, WebTransportSendStream)
+def _row(stream: Managed) -> StreamStats:
     return StreamStats(
         stream_id=stream.stream_id,
         state=stream.state,
-        bytes_sent=stream.bytes_sent if is_sending else 0,
-        bytes_received=stream.bytes_received if is_receiving else 0,
-        write_seconds=stream.write_seconds if is_sending else 0.0,
-        read_seconds=stream.read_seconds if is_receiving else 0.0,
+        bytes_sent=stream.bytes_sent,
+        bytes_received=stream.bytes_received if isinstance(stream, WebTransportStream) else 0,
+        write_seconds=stream.write_seconds,
+        read_seconds=stream.read_seconds if isinstance(stream, WebTransportStream) else 0.0,
         errors=stream.errors,
     )
 
