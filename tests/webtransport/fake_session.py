@@ -13,7 +13,7 @@ import trio
 
 if TYPE_CHECKING:
     from trio_streams.webtransport.session import WebTransportSession
-from trio_streams.webtransport.streams import WebTransportSendStream, WebTransportStream
+from trio_streams.webtransport.streams import Data, WebTransportSendStream, WebTransportStream
 
 T = TypeVar("T", WebTransportStream, WebTransportSendStream)
 
@@ -29,7 +29,7 @@ class FakeMachine:
         self.consumed_bytes: dict[int, int] = {}
         self.room_bytes: int = 1 << 30
 
-    def send(self, stream_id: int, data: Any) -> int:
+    def send(self, stream_id: int, data: Data) -> int:
         taken = min(len(data), self.send_room(stream_id))
         self.sent.setdefault(stream_id, bytearray()).extend(data[:taken])
         return taken

@@ -87,13 +87,15 @@ class StreamPool:
 
         Raises:
           LocalProtocolError: the pool's block was not entered.
-          ValueError: `timeout` is negative.
+          ValueError: `timeout` is less than 0.
           trio.ClosedResourceError: the pool is closed.
           trio.TooSlowError: the time has passed.
           ConnectionLost: the connection broke, or the session is closed.
 
         Cancellation: atomic; no stream was taken.
         """
+        if timeout is not None and not timeout >= 0:
+            raise ValueError(f"timeout must be at least 0, not {timeout!r}")
         await trio.lowlevel.checkpoint()
         self._require_open()
         stream = self._find_idle()
