@@ -1,8 +1,11 @@
 """What both halves of a stream of a session need, and what they ask of the session around them."""
 
+# Bases with slots of their own cannot be combined, so the classes of `streams` declare the slots of both halves.
+# mypy: disable-error-code="misc"
+
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import trio
@@ -42,3 +45,20 @@ class Half:
     def _fail(self, over: OverCause) -> Exception:
         self.errors += 1
         return over()
+
+    # What is told of a half that a stream does not have is never told.
+
+    def on_received(self, run: Sequence[bytes], is_ended: bool) -> None:
+        """Bytes arrived, and maybe the end."""
+
+    def on_reset(self, code: int | None) -> None:
+        """The peer abandoned its half."""
+
+    def on_writable(self) -> None:
+        """There is room again."""
+
+    def on_delivered(self) -> None:
+        """The peer has all of our half."""
+
+    def on_stopped(self, code: int | None) -> None:
+        """The peer refuses more of our half."""

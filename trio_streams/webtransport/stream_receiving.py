@@ -5,11 +5,14 @@ taken is reported to the machine when a quarter of the window was, and always wi
 cancelled reader leaves no credit behind.
 """
 
+# Bases with slots of their own cannot be combined, so the classes of `streams` declare the slots of both halves.
+# mypy: disable-error-code="misc"
+
 from __future__ import annotations
 
 import operator
 from collections.abc import AsyncIterator, Sequence
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 import trio
 
@@ -20,6 +23,9 @@ from trio_streams.webtransport.errors import WebTransportStreamReset
 from trio_streams.webtransport.protocol.error_codes import to_http3
 from trio_streams.webtransport.stream_buffer import StreamBuffer
 from trio_streams.webtransport.stream_half import Half, OverCause
+
+if TYPE_CHECKING:
+    from trio_streams.webtransport.sinks import StreamSink
 
 __all__ = ["ReceiveHalf"]
 
@@ -57,6 +63,7 @@ class ReceiveHalf(Half, trio.abc.ReceiveStream):
     _is_receiving: bool
     _readers: trio.lowlevel.ParkingLot | None
     _receive_over: OverCause | None
+    _reset_code: tuple[int | None, ...]
     _returned_bytes: int
     _unreported_bytes: int
 
@@ -69,6 +76,7 @@ class ReceiveHalf(Half, trio.abc.ReceiveStream):
         self._readers = None
         self._receive_over = None
         self._receive_state = state
+        self._reset_code = ()  # with one element, None too, once the peer has reset its half
         self._returned_bytes = 0  # what `read_all` took and put back: the peer has its credit already
         self._unreported_bytes = 0
 
@@ -129,8 +137,7 @@ class ReceiveHalf(Half, trio.abc.ReceiveStream):
             while chunk := await self._take(_READ_BYTES):
                 chunks.append(chunk)
                 size += len(chunk)
-                if max_size is not None and size > max_size:
-                    raise self._too_much(size, max_size)
+                self._check_size(size, max_size)
             return b"".join(chunks)
         except BaseException:
             self._put_back(b"".join(chunks))
@@ -235,9 +242,11 @@ class ReceiveHalf(Half, trio.abc.ReceiveStream):
             self._returned_bytes += len(data)
             self.bytes_received -= len(data)
 
-    def _too_much(self, size: int, limit: int) -> RemoteProtocolError:
+    def _check_size(self, size: int, limit: int | None) -> None:
+        if limit is None or size <= limit:
+            return
         self.stop(Code.MESSAGE_TOO_LARGE)
-        return RemoteProtocolError(
+        raise RemoteProtocolError(
             f"the peer sent {size} bytes or more on stream {self.stream_id}: max_size is {limit}",
             code=Code.MESSAGE_TOO_LARGE,
             field="max_size",
@@ -269,7 +278,7 @@ class ReceiveHalf(Half, trio.abc.ReceiveStream):
 
     # -- what the link reports --------------------------------------------------------------------------------
 
-    def on_received(self, run: Sequence[bytes], is_ended: bool) -> None:  # noqa: FBT001 - a sink's method
+    def on_received(self, run: Sequence[bytes], is_ended: bool) -> None:
         """Bytes arrived, and maybe the end."""
         if self._receive_state is not HalfState.OPEN:
             return
@@ -287,6 +296,16 @@ class ReceiveHalf(Half, trio.abc.ReceiveStream):
             return
         self._receive_state = state
         self._drop()
+        self._reset_code = (code,)
         self._receive_over = lambda: WebTransportStreamReset(code)
         self._wake_readers()
         self._settle()
+
+    def replay(self, sink: StreamSink) -> None:
+        """Tell somebody else, who has the stream from now on, what arrived and was not read."""
+        data = self._buffer.take()
+        is_ended = self._receive_over is None and self._receive_state is not HalfState.OPEN
+        if data or is_ended:
+            sink.on_received([data] if data else [], is_ended)
+        for code in self._reset_code:
+            sink.on_reset(code)

@@ -4,7 +4,7 @@ Each is Trio's byte stream, with the words of other WebTransport libraries besid
 `stream_sending` and `stream_receiving`; this file is what concerns the whole: how it is left, and when it is over.
 """
 
-# Two bases with slots of their own cannot be combined, so each class declares the slots of its halves.
+# Bases with slots of their own cannot be combined, so each class declares the slots of its halves.
 # mypy: disable-error-code="misc"
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ _WHOLE: Final = (
     "__weakref__",
     "_forget",
     "_is_closed",
+    "_is_waiting",
     "_link",
     "_on_over",
     "_receive_state",
@@ -66,6 +67,7 @@ _RECEIVING: Final = (
     "_is_receiving",
     "_readers",
     "_receive_over",
+    "_reset_code",
     "_returned_bytes",
     "_unreported_bytes",
     "bytes_received",
@@ -84,9 +86,11 @@ class _Whole(Half):
     __slots__ = ()
 
     _forget: Forget
+    _is_waiting: bool
 
-    def _begin(self, link: Link, stream_id: int, forget: Forget) -> None:
+    def _begin(self, link: Link, stream_id: int, forget: Forget, *, is_waiting: bool) -> None:
         self._link = link
+        self._is_waiting = is_waiting
         self._forget = forget
         self._is_closed = False
         self._on_over: Callable[[], None] | None = None
@@ -144,7 +148,14 @@ class _Whole(Half):
     def _note_closed(self) -> None:
         raise NotImplementedError
 
+    def note_taken(self) -> None:
+        """Somebody has taken the stream that the peer opened: from now on it is released when it is over."""
+        self._is_waiting = False
+        self._settle()
+
     def _settle(self) -> None:
+        if self._is_waiting:
+            return
         if self._send_state in FINISHED and self._receive_state in FINISHED:
             self._link.release_stream(self.stream_id)
             self._forget(self.stream_id)
@@ -160,7 +171,7 @@ class WebTransportSendStream(_Whole, SendHalf):
     __slots__ = (*_WHOLE, *_SENDING)
 
     def __init__(self, link: Link, stream_id: int, forget: Forget, *, priority: int = 0) -> None:
-        self._begin(link, stream_id, forget)
+        self._begin(link, stream_id, forget, is_waiting=False)
         self._begin_sending(HalfState.OPEN, priority)
         self._receive_state = HalfState.CLOSED
 
@@ -200,8 +211,8 @@ class WebTransportReceiveStream(_Whole, ReceiveHalf):
 
     __slots__ = (*_WHOLE, *_RECEIVING)
 
-    def __init__(self, link: Link, stream_id: int, forget: Forget) -> None:
-        self._begin(link, stream_id, forget)
+    def __init__(self, link: Link, stream_id: int, forget: Forget, *, is_waiting: bool = True) -> None:
+        self._begin(link, stream_id, forget, is_waiting=is_waiting)
         self._begin_receiving(HalfState.OPEN, link.window_bytes)
         self._send_state = HalfState.CLOSED
 
@@ -241,8 +252,10 @@ class WebTransportStream(_Whole, SendHalf, ReceiveHalf, trio.abc.HalfCloseableSt
 
     __slots__ = (*_WHOLE, *_SENDING, *_RECEIVING)
 
-    def __init__(self, link: Link, stream_id: int, forget: Forget, *, priority: int = 0) -> None:
-        self._begin(link, stream_id, forget)
+    def __init__(
+        self, link: Link, stream_id: int, forget: Forget, *, priority: int = 0, is_waiting: bool = False
+    ) -> None:
+        self._begin(link, stream_id, forget, is_waiting=is_waiting)
         self._begin_sending(HalfState.OPEN, priority)
         self._begin_receiving(HalfState.OPEN, link.window_bytes)
 
