@@ -5,9 +5,8 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING
 
-import trio
-
-from trio_streams.errors import ConnectionLost, StreamError
+from trio_streams.errors import ConnectionLost, LocalProtocolError, StreamReset, StreamStopped
+from trio_streams.nursery import open_bare_nursery
 from trio_streams.webtransport.copying import copy_stream_data, echo_stream
 from trio_streams.webtransport.streams import WebTransportReceiveStream, WebTransportStream
 
@@ -29,7 +28,7 @@ async def echo_session(session: WebTransportSession) -> None:
     Cancellation: as leaving the session's block: streams under way are reset.
     """
     with contextlib.suppress(ConnectionLost):
-        async with trio.open_nursery() as nursery:
+        async with open_bare_nursery() as nursery:
             nursery.start_soon(_echo_datagrams, session)
             async for stream in session.incoming_streams():
                 if isinstance(stream, WebTransportStream):
@@ -37,3 +36,20 @@ async def echo_session(session: WebTransportSession) -> None:
                 else:
                     nursery.start_soon(_echo_on_another, session, stream)
             nursery.cancel_scope.cancel()
+
+
+async def _echo(stream: WebTransportStream) -> None:
+    async with stream:
+        await echo_stream(stream=stream)
+
+
+async def _echo_on_another(session: WebTransportSession, source: WebTransportReceiveStream) -> None:
+    async with source, await session.create_unidirectional_stream() as destination:
+        with contextlib.suppress(StreamReset, StreamStopped):
+            await copy_stream_data(source=source, destination=destination)
+
+
+async def _echo_datagrams(session: WebTransportSession) -> None:
+    async for data in session.datagrams():
+        with contextlib.suppress(LocalProtocolError):
+            session.send_datagram(data)
