@@ -19,7 +19,7 @@ from trio_streams.webtransport.protocol import events
 from trio_streams.webtransport.protocol.connection import ConnectionMachine
 from trio_streams.webtransport.protocol.error_codes import Http3Code
 from trio_streams.webtransport.protocol.port import Address
-from trio_streams.webtransport.protocol.requests import RawHeaders
+from trio_streams.webtransport.protocol.requests import ConnectRequest, RawHeaders
 from trio_streams.webtransport.session import WebTransportSession
 from trio_streams.webtransport.session_offer import Asking, SessionOffer
 from trio_streams.webtransport.session_request import SessionRequest
@@ -109,7 +109,7 @@ class Link(Parking):
             await self._park()
         self.check_open()
 
-    async def connect_session(self, request: SessionRequest) -> WebTransportSession:
+    async def connect_session(self, request: ConnectRequest) -> WebTransportSession:
         """Ask for a session, on a client whose connection is ready, and wait for the answer.
 
         Args:
@@ -129,7 +129,7 @@ class Link(Parking):
         self.check_open()
         with translate({RemoteProtocolError: ConnectionLost}):
             session_id = self.machine.connect_session(request, trio.current_time())
-        asking = self._asking[session_id] = Asking(request)
+        asking = self._asking[session_id] = Asking(SessionRequest.of(request, self.peer))
         self.kick()
         try:
             return await asking.wait()
@@ -229,15 +229,24 @@ class Link(Parking):
         self.machine.receive(datagram, addr, now)
 
     def dispatch(self) -> None:
-        """Tell whom it concerns what the machine has found. Never waits."""
+        """Tell whom it concerns what the machine has found. Never waits.
+
+        A peer that closes a session resets its streams, too, and which of the two arrives first is chance. So resets without
+        a code of an application are told last, and streams hear of the close instead.
+        """
         sinks = self._sinks
+        last: list[events.StreamReset | events.StreamStopped] = []
         for event in self.machine.events():
             if isinstance(event, events.StreamReceived):
                 sink = sinks.get(event.stream_id)
                 if sink is not None:
                     sink.on_received(event.run, event.is_ended)
+            elif isinstance(event, events.StreamReset | events.StreamStopped) and event.code is None:
+                last.append(event)
             else:
                 self._HANDLERS[type(event)](self, event)
+        for reset in last:
+            self._HANDLERS[type(reset)](self, reset)
         self._wake()
 
     def datagrams_to_send(self, now: float) -> list[tuple[bytes, Address]]:
