@@ -93,7 +93,7 @@ def small(window_bytes: int = 1_000, **limits: int) -> WebTransportConfig:
 
 async def test_streams_come_from_sessions() -> None:
     """A session's methods make streams of both kinds, and wait where the peer allows no more for now."""
-    limited = small(max_bidirectional_streams=1, max_unidirectional_streams=1)
+    limited = small(max_bidirectional_streams=2)  # the session's own is one
     async with sessions(limited) as (client, server), trio.open_nursery() as nursery:
         first, theirs = await bidirectional(client, server)
         assert isinstance(first, WebTransportStream)
@@ -464,7 +464,7 @@ async def test_stream_pool() -> None:
 
 async def test_stream_pool_timeout() -> None:
     """`trio.TooSlowError` after so many seconds without a stream, and without a timeout no limit."""
-    limited = small(max_bidirectional_streams=1)
+    limited = small(max_bidirectional_streams=2)  # the session's own is one
     async with sessions(limited) as (client, server), StreamPool(client, pool_size=1) as pool:
         stream = await pool.get_stream()
         began = trio.current_time()

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Final, Self, TypeAlias, TypeVar
 import trio
 
 from trio_streams.codes import Code
-from trio_streams.webtransport.closing import close_nowait
 from trio_streams.webtransport.stats import StreamManagerStats, StreamStats
 from trio_streams.webtransport.streams import StreamId, WebTransportSendStream, WebTransportStream
 
@@ -66,11 +65,9 @@ class StreamManager:
         self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """Leave the block: normally as `shutdown`; cancelled or by an exception as if each stream's own block were."""
+        self._shut_down(exc)
         if exc is None:
-            await self.shutdown()
-            return
-        for stream in self._shut_down():
-            await stream.__aexit__(kind, exc, traceback)  # which aborts, and does not wait
+            await trio.lowlevel.checkpoint()
 
     async def create_bidirectional_stream(self) -> WebTransportStream:
         """Open a stream for both directions, waiting while `max_streams` are open, and for the peer's credit of streams.
@@ -123,8 +120,7 @@ class StreamManager:
 
         Cancellation: all streams are closed even so.
         """
-        for stream in self._shut_down():
-            close_nowait(stream)
+        self._shut_down(None)
         await trio.lowlevel.checkpoint()
 
     # -- inside -----------------------------------------------------------------------------------------------
@@ -133,12 +129,13 @@ class StreamManager:
         if self._is_shut_down:
             raise trio.ClosedResourceError("can't make a stream: this StreamManager is shut down")
 
-    def _shut_down(self) -> list[Managed]:
-        """Make no more streams; those that are open."""
+    def _shut_down(self, exc: BaseException | None) -> None:
+        """Make no more streams, and leave those that are open as blocks of their own would be."""
         self._is_shut_down = True
         for scope in self._creating:
             scope.cancel()
-        return list(self._streams.values())
+        for stream in list(self._streams.values()):
+            stream.leave(exc)
 
     async def _create(self, create: Callable[[], Awaitable[T]]) -> T:
         self._require_open()

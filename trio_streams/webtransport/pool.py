@@ -21,7 +21,6 @@ import trio
 from trio_streams.core.states import StreamState
 from trio_streams.errors import LocalProtocolError, StreamsError
 from trio_streams.nursery import open_bare_nursery
-from trio_streams.webtransport.closing import close_nowait
 from trio_streams.webtransport.streams import StreamId, WebTransportStream
 
 if TYPE_CHECKING:
@@ -153,7 +152,7 @@ class StreamPool:
         self._opening.cancel()
         self._giver.close()
         for stream in list(self._idle.values()):
-            close_nowait(stream)
+            stream.leave(None)
         self._idle.clear()
 
     async def _keep_filled(self) -> None:
@@ -182,7 +181,7 @@ class StreamPool:
     def _give(self, stream: WebTransportStream) -> None:
         """Let a stream be used, now or later; one that can't be is closed."""
         if self._is_closed or not _is_usable(stream):
-            close_nowait(stream)
+            stream.leave(None)
             return
         try:
             self._giver.send_nowait(stream)
@@ -190,7 +189,7 @@ class StreamPool:
             if len(self._idle) < self._pool_size:
                 self._idle[stream.stream_id] = stream
             else:
-                close_nowait(stream)
+                stream.leave(None)
         else:
             self._hand_out(stream)
 
@@ -200,7 +199,7 @@ class StreamPool:
             _, stream = self._idle.popitem()
             if _is_usable(stream):
                 return stream
-            close_nowait(stream)
+            stream.leave(None)
         return None
 
     async def _wait_for_stream(self) -> WebTransportStream:
@@ -215,7 +214,7 @@ class StreamPool:
                 return stream
             if _is_usable(stream):
                 return stream
-            close_nowait(stream)
+            stream.leave(None)
 
     def _hand_out(self, stream: WebTransportStream) -> None:
         self._taken.add(stream)
