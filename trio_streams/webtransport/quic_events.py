@@ -12,6 +12,8 @@ __all__ = [
     "ConnectionIdRetired",
     "ConnectionTerminated",
     "DatagramReceived",
+    "Delivered",
+    "Discarded",
     "Event",
     "Handshaken",
     "StopReceived",
@@ -59,10 +61,39 @@ class StreamDataReceived:
 
 @attrs.frozen
 class StreamReset:
-    """The peer abandoned its half: what was not yet read is to be dropped, and its credit has gone back already."""
+    """The peer abandoned its half: what was not yet read is to be dropped, and its credit has gone back already.
+
+    Attributes:
+      stream_id: the stream.
+      code: why.
+      final_bytes: how many were sent on the half, arrived or not.
+    """
 
     stream_id: int
     code: int
+    final_bytes: int
+
+
+@attrs.frozen
+class Discarded:
+    """Bytes came on a half that we stopped: they were dropped, and their credit has gone back already.
+
+    Attributes:
+      stream_id: the stream.
+      size: how many, those among them that are known by the final size alone.
+      is_ended: whether the half is over with them.
+    """
+
+    stream_id: int
+    size: int
+    is_ended: bool
+
+
+@attrs.frozen
+class Delivered:
+    """The peer has acknowledged all of our half, its end with it."""
+
+    stream_id: int
 
 
 @attrs.frozen
@@ -129,6 +160,8 @@ Event: TypeAlias = (
     | DatagramReceived
     | StreamDataReceived
     | StreamReset
+    | Discarded
+    | Delivered
     | StopReceived
     | Writable
     | StreamsAllowed

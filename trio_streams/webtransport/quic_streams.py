@@ -363,7 +363,9 @@ class QuicStreams:
         self._give_back(halves.settle())
         if not was_refusing:
             # After what arrived before it: that may be the header that says whose stream it was.
-            self._events.append(quic_events.StreamReset(event.stream_id, event.error_code))
+            self._events.append(
+                quic_events.StreamReset(event.stream_id, event.error_code, halves.stream.receiver.highest_offset)
+            )
 
     def _on_stop(self, event: stock.StopSendingReceived) -> None:
         halves = self._halves(event.stream_id)

@@ -21,10 +21,11 @@ import attrs
 
 from trio_streams.config import positive
 from trio_streams.core.errors import LocalProtocolError
-from trio_streams.webtransport.protocol import capsules, events
+from trio_streams.webtransport.protocol import capsules
+from trio_streams.webtransport.protocol import session_events as events
 from trio_streams.webtransport.protocol.error_codes import Http3Code, Http3Error
-from trio_streams.webtransport.protocol.events import Event
 from trio_streams.webtransport.protocol.flow import SessionFlow
+from trio_streams.webtransport.protocol.session_events import Event
 from trio_streams.webtransport.protocol.settings import SessionLimits
 
 __all__ = ["TRANSITIONS", "SessionConfig", "SessionMachine", "SessionState", "Trigger"]
