@@ -14,7 +14,6 @@ import attrs
 from tests.core.support import CONFIG
 from trio_streams.config import ConnectionConfig
 from trio_streams.core import events
-from trio_streams.core.flow import cost
 from trio_streams.webtransport.protocol.session_mux import SessionMux
 
 __all__ = ["End", "Half", "SessionEnds", "Windows", "first"]
@@ -285,7 +284,9 @@ class SessionEnds:
         self.client_end, self.server_end = End(self, "client"), End(self, "server")
         self.client_end.peer, self.server_end.peer = self.server_end, self.client_end
         self.client = self.client_end.mux = SessionMux(self.client_end, config=client, session_id="c", now=0.0)
-        self.server = self.server_end.mux = SessionMux(self.server_end, config=server or client, session_id="s", now=0.0)
+        self.server = self.server_end.mux = SessionMux(
+            self.server_end, config=server or client, session_id="s", now=0.0
+        )
         self.client_events: list[events.Event] = []
         self.server_events: list[events.Event] = []
         if starts:
@@ -309,7 +310,7 @@ class SessionEnds:
             while mux.has_output:
                 mux.flush()
             mux.flush()
-            told += mux.events()
+            told.extend(mux.events())
 
     def run(self, steps: int = 200_000) -> None:
         """Go on until nothing is under way."""
@@ -329,8 +330,3 @@ class SessionEnds:
         self.run()
         taken, self.server_events = self.server_events, []
         return taken
-
-
-def take_items(mux: SessionMux, stream_id: int, items: list[bytes]) -> None:
-    """The application takes items."""
-    mux.consume(stream_id, len(items), cost(items))

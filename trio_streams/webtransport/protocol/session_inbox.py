@@ -83,14 +83,10 @@ class SessionInbox:
             batch, self._events = self._events, []
             yield from batch
 
-    def add(self, event: events.Event) -> None:
-        """Tell of something else."""
-        self._events.append(event)
-
     def settle(self, stream: ProcedureStream) -> None:
         """Nobody will take what a stream still holds."""
-        if stream.machine is not None:
-            stream.machine.settle()
+        assert stream.machine is not None
+        stream.machine.settle()
         if freed := stream.settle():
             self._port.consumed(stream.id, freed)
 
@@ -102,8 +98,8 @@ class SessionInbox:
 
     def _remove(self, stream: ProcedureStream) -> None:
         self._early.pop(stream.id, None)
-        if self._streams.pop(stream.id, None) is not None:
-            self._port.release(stream.id)
+        del self._streams[stream.id]
+        self._port.release(stream.id)
 
     def wake(self, stream_id: int) -> None:
         """A stream that refused items takes some again, unless its own credit is used up."""
@@ -269,7 +265,8 @@ class SessionInbox:
                 stream.peer_is_over = True
                 self._check_ended(stream)
         except ProtocolError as exc:
-            self._fault(stream, exc)
+            if stream.id in self._streams:
+                self._fault(stream, exc)
         self.remove_if_over(stream)
 
     def _check_ended(self, stream: ProcedureStream) -> None:
