@@ -107,4 +107,4 @@ class Opening:
 
 
 Accept: TypeAlias = Callable[[Opening], Driven | None]
-"""Make the connection of a client; None refuses it, silently."""
+"""Make the connection of a client; None refuses it: the client is told."""

@@ -19,7 +19,7 @@ from trio_streams.webtransport.protocol import events
 from trio_streams.webtransport.protocol.connection import ConnectionMachine
 from trio_streams.webtransport.protocol.error_codes import Http3Code
 from trio_streams.webtransport.protocol.port import Address
-from trio_streams.webtransport.protocol.requests import RawHeaders
+from trio_streams.webtransport.protocol.requests import ConnectRequest, RawHeaders
 from trio_streams.webtransport.session import WebTransportSession
 from trio_streams.webtransport.session_offer import Asking, SessionOffer
 from trio_streams.webtransport.session_request import SessionRequest
@@ -109,7 +109,7 @@ class Link(Parking):
             await self._park()
         self.check_open()
 
-    async def connect_session(self, request: SessionRequest) -> WebTransportSession:
+    async def connect_session(self, request: ConnectRequest) -> WebTransportSession:
         """Ask for a session, on a client whose connection is ready, and wait for the answer.
 
         Args:
@@ -129,7 +129,7 @@ class Link(Parking):
         self.check_open()
         with translate({RemoteProtocolError: ConnectionLost}):
             session_id = self.machine.connect_session(request, trio.current_time())
-        asking = self._asking[session_id] = Asking(request)
+        asking = self._asking[session_id] = Asking(SessionRequest.of(request, self.peer))
         self.kick()
         try:
             return await asking.wait()

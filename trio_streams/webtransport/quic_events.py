@@ -16,8 +16,10 @@ __all__ = [
     "Discarded",
     "Event",
     "Handshaken",
+    "ResetSent",
     "StopReceived",
     "StreamDataReceived",
+    "StreamEvent",
     "StreamReset",
     "StreamsAllowed",
     "Writable",
@@ -80,12 +82,12 @@ class Discarded:
 
     Attributes:
       stream_id: the stream.
-      size: how many, those among them that are known by the final size alone.
+      arrived_bytes: the end of what was sent on the half, as far as it is known: its final size if it is over.
       is_ended: whether the half is over with them.
     """
 
     stream_id: int
-    size: int
+    arrived_bytes: int
     is_ended: bool
 
 
@@ -102,6 +104,13 @@ class StopReceived:
 
     stream_id: int
     code: int
+
+
+@attrs.frozen
+class ResetSent:
+    """A reset of our half that waited for what goes before has left: no more of it is sent."""
+
+    stream_id: int
 
 
 @attrs.frozen
@@ -155,6 +164,9 @@ class ConnectionTerminated:
     is_timeout: bool
 
 
+StreamEvent: TypeAlias = StreamDataReceived | StreamReset | StopReceived | Discarded | Delivered | ResetSent | Writable
+"""What names a stream."""
+
 Event: TypeAlias = (
     Handshaken
     | DatagramReceived
@@ -162,6 +174,7 @@ Event: TypeAlias = (
     | StreamReset
     | Discarded
     | Delivered
+    | ResetSent
     | StopReceived
     | Writable
     | StreamsAllowed

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import attrs
 import trio
 
 from trio_streams.webtransport.errors import SessionRefused
@@ -68,7 +67,7 @@ class SessionOffer:
         self._link = link
         self._is_withdrawn = False
         self.session_id: int = session_id
-        self.request: SessionRequest = SessionRequest(**attrs.asdict(request, recurse=False), peer=link.peer)
+        self.request: SessionRequest = SessionRequest.of(request, link.peer)
         self.cancel_scope: trio.CancelScope = trio.CancelScope()
 
     def accept(

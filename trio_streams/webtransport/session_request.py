@@ -18,3 +18,15 @@ class SessionRequest(ConnectRequest):
     """
 
     peer: str = ""
+
+    @classmethod
+    def of(cls, request: ConnectRequest, peer: str) -> SessionRequest:
+        """A request, and who asks."""
+        return cls(
+            authority=request.authority,
+            path=request.path,
+            origin=request.origin,
+            protocols=request.protocols,
+            headers=request.headers,
+            peer=peer,
+        )

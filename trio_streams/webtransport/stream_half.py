@@ -14,6 +14,7 @@ from trio_streams.core.states import HalfState
 
 if TYPE_CHECKING:
     from trio_streams.webtransport.link import Link
+    from trio_streams.webtransport.stream_owning import Owning
 
 __all__ = ["Half", "OverCause"]
 
@@ -30,6 +31,7 @@ class Half:
     errors: int
     _is_closed: bool
     _link: Link
+    _owner: Owning | None
     _send_state: HalfState
     _receive_state: HalfState
 
@@ -41,6 +43,10 @@ class Half:
         # Without `self`: what a stream keeps must not keep the stream, or only the collector of cycles could free it.
         stream_id = self.stream_id
         return lambda: trio.ClosedResourceError(f"can't use this half of stream {stream_id}: it was {how} here")
+
+    def _cancel_owner(self, cause: OverCause) -> None:
+        if self._owner is not None:
+            self._owner.cancel(cause)
 
     def _fail(self, over: OverCause) -> Exception:
         self.errors += 1

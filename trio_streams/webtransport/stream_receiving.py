@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import AsyncIterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Final, Self
 
 import trio
@@ -274,6 +275,7 @@ class ReceiveHalf(Half, trio.abc.ReceiveStream):
         if self._receive_state is HalfState.OPEN:
             self._receive_state = HalfState.ERRORED
             self._receive_over = over
+            self._cancel_owner(over)
             self._wake_readers()
 
     # -- what the link reports --------------------------------------------------------------------------------
@@ -297,7 +299,9 @@ class ReceiveHalf(Half, trio.abc.ReceiveStream):
         self._receive_state = state
         self._drop()
         self._reset_code = (code,)
-        self._receive_over = lambda: WebTransportStreamReset(code)
+        over = partial(WebTransportStreamReset, code)
+        self._receive_over = over
+        self._cancel_owner(over)
         self._wake_readers()
         self._settle()
 

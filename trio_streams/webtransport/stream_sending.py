@@ -9,6 +9,7 @@ writer parks until the machine says that the stream is writable.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TypeAlias
 
 import trio
@@ -244,6 +245,7 @@ class SendHalf(Half, trio.abc.SendStream):
             return
         if self._send_state is HalfState.OPEN:
             self._send_over = over
+            self._cancel_owner(over)
         self._send_state = state
         self._wake_writers()
 
@@ -263,5 +265,5 @@ class SendHalf(Half, trio.abc.SendStream):
 
     def on_stopped(self, code: int | None) -> None:
         """The peer refuses more of our half."""
-        self._end_sending(lambda: WebTransportStreamStopped(code))
+        self._end_sending(partial(WebTransportStreamStopped, code))
         self._settle()

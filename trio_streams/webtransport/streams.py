@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, Literal, Self, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, Self, TypeAlias, cast
 
 import trio
 
@@ -19,6 +19,7 @@ from trio_streams.codes import Code
 from trio_streams.core.states import FINISHED, HalfState, StreamState, project
 from trio_streams.errors import as_rpc_error, split_cancelled
 from trio_streams.webtransport.stream_half import Half, OverCause
+from trio_streams.webtransport.stream_owning import Owning
 from trio_streams.webtransport.stream_receiving import ReceiveHalf
 from trio_streams.webtransport.stream_sending import Data as Data
 from trio_streams.webtransport.stream_sending import SendHalf
@@ -46,6 +47,7 @@ _WHOLE: Final = (
     "_is_closed",
     "_is_waiting",
     "_link",
+    "_owner",
     "_receive_state",
     "_send_state",
     "errors",
@@ -90,6 +92,7 @@ class _Whole(Half):
     def _begin(self, link: Link, stream_id: int, forget: Forget, *, is_waiting: bool) -> None:
         self._link = link
         self._is_waiting = is_waiting
+        self._owner = None
         self._forget = forget
         self._is_closed = False
         self.stream_id: int = stream_id
@@ -115,11 +118,35 @@ class _Whole(Half):
         self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """Leave the block: normally as `aclose`; cancelled or by an exception as `abort` with its code."""
+        self.leave(exc)
         if exc is None:
-            await self.aclose()
-            return
-        _, rest = split_cancelled(exc)
-        self.abort(code=Code.CANCELLED if rest is None else as_rpc_error(rest).known_code)
+            await trio.lowlevel.checkpoint()
+
+    def own(self) -> Owning:
+        """Own the stream for a block that the peer can cancel: `with stream.own():`.
+
+        The peer's STOP_SENDING and RESET_STREAM and the end of the session cancel the block, whatever it waits for, and the
+        error that says so leaves it. For whoever makes bytes slowly: without, a writer hears of a STOP_SENDING when it
+        writes, and a reader of a RESET_STREAM when it reads. Else the block is left as `async with stream:` is.
+
+        Returns:
+          A context manager; its value is the block's cancel scope.
+        """
+        return Owning(cast("StreamType", self))
+
+    def set_owner(self, owner: Owning | None) -> None:
+        """Whom the peer's STOP_SENDING and RESET_STREAM cancel."""
+        self._owner = owner
+
+    def leave(self, exc: BaseException | None) -> None:
+        """Apply the exit policy of blocks: END, and STOP with code 0; RESET and STOP with the code of an exception.
+
+        Args:
+          exc: what leaves the block, or None.
+        """
+        if exc is not None:
+            _, rest = split_cancelled(exc)
+            self.abort(code=Code.CANCELLED if rest is None else as_rpc_error(rest).known_code)
         self._note_closed()
 
     def abort(self, *, code: int = 0) -> None:

@@ -1,17 +1,18 @@
 """What a connection tells the Trio side: edges, named by past participles.
 
-`StreamReceived`, `Writable`, `Delivered` and the connection ids' are QUIC's own events, passed on as they came. Codes of
-streams are the application's, 32 bits; None for a reset or a stop of which no application said why.
+`StreamReceived`, `Writable`, `Delivered` and the connection ids' are QUIC's own events, and `BodyReceived`,
+`TrailersReceived` and `WentAway` are HTTP/3's, passed on as they came; content is to be `consumed`. Codes of streams
+are the application's, 32 bits; None for a reset or a stop of which no application said why.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TypeAlias
 
 import attrs
 
 from trio_streams.webtransport.protocol.error_codes import Http3Error
+from trio_streams.webtransport.protocol.http3_events import BodyReceived, TrailersReceived, WentAway
 from trio_streams.webtransport.protocol.requests import Answer, ConnectRequest, RawHeaders
 from trio_streams.webtransport.protocol.session_events import Closer
 from trio_streams.webtransport.protocol.settings import PeerSettings
@@ -158,24 +159,6 @@ class AnswerReceived:
 
 
 @attrs.frozen
-class BodyReceived:
-    """Content of a plain request or of its answer; `size` bytes in all, to be `consumed`."""
-
-    stream_id: int
-    run: Sequence[bytes]
-    size: int
-    is_ended: bool
-
-
-@attrs.frozen
-class TrailersReceived:
-    """The last of a message: fields behind its content."""
-
-    stream_id: int
-    headers: RawHeaders
-
-
-@attrs.frozen
 class RequestReset:
     """The peer abandoned its half of a plain request, or broke a rule on it. The code is HTTP/3's."""
 
@@ -189,13 +172,6 @@ class RequestStopped:
 
     stream_id: int
     code: int
-
-
-@attrs.frozen
-class WentAway:
-    """The peer takes no new requests and sessions; on a client, those with ids from `last_id` on were never looked at."""
-
-    last_id: int
 
 
 @attrs.frozen

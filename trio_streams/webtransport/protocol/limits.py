@@ -20,13 +20,23 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import attrs
 
 from trio_streams.config import at_least, positive
 from trio_streams.webtransport.protocol.early import EarlyLimits
-from trio_streams.webtransport.protocol.session import SessionConfig
+from trio_streams.webtransport.protocol.http3_config import Http3Config
+from trio_streams.webtransport.protocol.session_config import SessionConfig
+from trio_streams.webtransport.protocol.settings import SessionLimits
 
 __all__ = ["WebTransportLimits"]
+
+
+# Some peers open no stream where these are 0. The window is that of a whole connection: QUIC's is the one that binds.
+_SESSION: Final = SessionConfig(
+    limits=SessionLimits(window_bytes=16_777_216, max_bidirectional_streams=1_024, max_unidirectional_streams=1_024)
+)
 
 
 @attrs.frozen(kw_only=True)
@@ -42,7 +52,8 @@ class WebTransportLimits:
       settings_timeout: seconds for the peer's SETTINGS after the handshake.
       max_remembered_sessions: ids of sessions that are over, so that what comes late for them need not wait.
       early: what may wait for sessions that are not there yet.
-      session: of each session.
+      session: of each session. Its `limits` are sent to the peer, and count if the peer sends some, too.
+      http3: of HTTP/3.
     """
 
     max_sessions: int = attrs.field(default=64, validator=at_least(1))
@@ -53,4 +64,5 @@ class WebTransportLimits:
     settings_timeout: float = attrs.field(default=10.0, validator=positive)
     max_remembered_sessions: int = attrs.field(default=256, validator=at_least(0))
     early: EarlyLimits = attrs.field(factory=EarlyLimits)
-    session: SessionConfig = attrs.field(factory=SessionConfig)
+    session: SessionConfig = attrs.field(default=_SESSION)
+    http3: Http3Config = attrs.field(factory=Http3Config)
