@@ -139,7 +139,8 @@ class Quic(QuicStreams):
         self._drop_what_no_longer_fits()
         self._feed()
         datagrams = connection.datagrams_to_send(now)
-        self._note_closed()
+        if self._note_closed():  # the peer may open others, and waits for that if nothing else is to be sent
+            datagrams += connection.datagrams_to_send(now)
         self._note_writable()
         return datagrams
 

@@ -152,15 +152,19 @@ class QuicStreams(QuicSending):
         if not self._connection.is_ours(stream_id):
             self._connection.grant_stream_place(stream_id)
 
-    def _note_closed(self) -> None:
+    def _note_closed(self) -> bool:
+        """Forget what is over; whether that gives the peer a place."""
         closed = self._connection.table.closed
+        has_news = False
         for stream_id in closed:
             halves = self._streams.get(stream_id)
             if halves is not None:
                 halves.is_closed = True
                 if halves.is_released:
                     self._forget(stream_id)
+                    has_news = has_news or not self._connection.is_ours(stream_id)
         closed.clear()
+        return has_news
 
     def _halves(self, stream_id: int) -> StreamHalves:
         halves = self._streams.get(stream_id)

@@ -75,11 +75,13 @@ class ConnectionMachine:
                 inbound.take(event, self._now)
             if queue or inbound.has_news:
                 yield from self._take()
+        inbound.finish()
+        yield from self._take()
 
     def datagrams_to_send(self, now: float) -> list[tuple[bytes, Address]]:
         """What is to be sent at once, and to where. It makes events, too: what was full has room."""
         self._now = now
-        self._inbound.serve()
+        self._inbound.serve(self._now)
         return self._quic.datagrams_to_send(now)
 
     def next_deadline(self) -> float | None:
@@ -395,11 +397,11 @@ class ConnectionMachine:
 
     def _take(self) -> Iterator[Event]:
         queue = self._inbound.queue
-        self._inbound.serve()
+        self._inbound.serve(self._now)
         while queue:
             yield queue.popleft()
             if not queue:
-                self._inbound.serve()
+                self._inbound.serve(self._now)
 
     def _sessions(self, session_id: int) -> Sessions:
         if (sessions := self._inbound.sessions) is None:

@@ -51,6 +51,7 @@ class Outgoing:
         "_content_bytes",
         "_encode",
         "_has_end",
+        "_is_tunnel",
         "_phase",
         "_quic",
         "_stream_id",
@@ -64,6 +65,7 @@ class Outgoing:
         self._encode = encode
         self._phase = _Phase.HEAD
         self._has_end = False
+        self._is_tunnel = False
         self._content_bytes: int | None = None
         self._body_bytes = 0
         self.method: bytes = b""
@@ -87,7 +89,7 @@ class Outgoing:
             raise _refused(error) from None
         self._send_fields(headers)
         self.method = head.method
-        self._begin_body(None if head.is_tunnel else head.content_bytes)
+        self._begin_body(head.content_bytes, is_tunnel=head.is_tunnel)
 
     def send_answer(self, headers: RawHeaders) -> None:
         """Send an answer's head, or one that is not final.
@@ -105,8 +107,8 @@ class Outgoing:
         self._send_fields(headers)
         if not head.is_final:
             return
-        is_free = head.is_tunnel(self.method)
-        self._begin_body(None if is_free else 0 if head.has_no_content(self.method) else head.content_bytes)
+        content_bytes = 0 if head.has_no_content(self.method) else head.content_bytes
+        self._begin_body(content_bytes, is_tunnel=head.is_tunnel(self.method))
 
     def send_body(self, data: bytes | bytearray | memoryview) -> int:
         """Send bytes of the body.
@@ -144,7 +146,7 @@ class Outgoing:
         """
         self._expect(_Phase.BODY, "send trailers")
         self._check_length(self._body_bytes, is_last=True)
-        if self.method == b"CONNECT":
+        if self._is_tunnel:
             raise LocalProtocolError(f"can't send trailers on stream {self._stream_id}: a tunnel has none")
         try:
             check_trailers(headers)
@@ -189,8 +191,10 @@ class Outgoing:
     def _push(self, data: bytes) -> None:
         self.unsent = data[self._quic.send(self._stream_id, data) :]
 
-    def _begin_body(self, content_bytes: int | None) -> None:
-        self._content_bytes = content_bytes
+    def _begin_body(self, content_bytes: int | None, *, is_tunnel: bool) -> None:
+        self._is_tunnel = is_tunnel
+        # What a tunnel carries is no content (RFC 9110 §9.3.6).
+        self._content_bytes = None if is_tunnel else content_bytes
         self._phase = _Phase.BODY
 
     def _expect(self, phase: _Phase, what: str) -> None:

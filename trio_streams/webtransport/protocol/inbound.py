@@ -31,6 +31,9 @@ from trio_streams.webtransport.protocol.waiting import WaitingRequests
 
 __all__ = ["Inbound"]
 
+_SESSION_ENDS: Final = frozenset({Http3Code.WT_SESSION_GONE, Http3Code.H3_CONNECT_ERROR})
+"""What streams are reset with when their session ends; Chromium uses the second one."""
+
 _FIRST_GOAWAY_ROUND_TRIPS: Final = 2  # so that requests under way are seen before the second one names the last
 
 
@@ -56,6 +59,7 @@ class Inbound:
         self._limits = limits
         self._now = 0.0
         self._wanted: dict[tuple[int, bool], None] = {}
+        self._late: list[quic_events.StreamReset | quic_events.StopReceived] = []
         self._is_going_away = False
         self._settings_deadline: float | None = None
         self._goaway_deadline: float | None = None
@@ -110,10 +114,10 @@ class Inbound:
         """Whether `serve` has something to do."""
         return self.sessions is not None and self.sessions.has_news
 
-    def serve(self) -> None:
+    def serve(self, now: float) -> None:
         """Hear what sessions have to say, and let them say it to the peer."""
         if self.sessions is not None and self.sessions.has_news and not self._quic.is_closing:
-            self.sessions.serve()
+            self.sessions.serve(now)
 
     def take(self, event: quic_events.Event, now: float) -> None:
         """Let the part that is meant hear of an event of QUIC."""
@@ -129,6 +133,13 @@ class Inbound:
                 self._handlers[type(told)](told)
         except Http3Error as error:
             self.fail(error)
+
+    def finish(self) -> None:
+        """Nothing else has arrived: let hear of streams that were reset as if their session ended, and it did not."""
+        late, self._late = self._late, []
+        for event in late:
+            if event.stream_id in self.streams.table:
+                self._on_half_over(event)
 
     def fail(self, error: Http3Error) -> None:
         """The peer broke a rule that ends the connection."""
@@ -240,10 +251,10 @@ class Inbound:
     def _on_data(self, event: quic_events.StreamDataReceived) -> None:
         if self.http3.owns(event.stream_id):
             self.http3.receive(event.stream_id, event.run, is_ended=event.is_ended)
-            return
-        arrival = self.router.receive(event.stream_id, event.run, is_ended=event.is_ended, now=self._now)
-        if arrival is not None:
-            self._route(arrival)
+        elif not self._is_ours(event.stream_id):
+            arrival = self.router.receive(event.stream_id, event.run, is_ended=event.is_ended, now=self._now)
+            if arrival is not None:
+                self._route(arrival)
 
     def _route(self, arrival: Arrival) -> None:
         stream_id, session_id = arrival.stream_id, arrival.session_id
@@ -266,19 +277,32 @@ class Inbound:
 
     def _on_reset(self, event: quic_events.StreamReset) -> None:
         if event.stream_id in self.streams.table:
-            self.streams.receive_reset(event)
+            self._unless_session_ends(event)
         elif self.http3.owns(event.stream_id):
             self.http3.receive_reset(event.stream_id, event.code)
-        else:
+        elif not self._is_ours(event.stream_id):
             self.router.receive_reset(event.stream_id)
 
     def _on_stop(self, event: quic_events.StopReceived) -> None:
         if event.stream_id in self.streams.table:
-            self.streams.receive_stop(event.stream_id, event.code)
+            self._unless_session_ends(event)
         elif self.http3.owns(event.stream_id):
             self.http3.receive_stop(event.stream_id, event.code)
-        else:
+        elif not self._is_ours(event.stream_id):
             self.router.receive_stop(event.stream_id, event.code, self._now)
+
+    def _unless_session_ends(self, event: quic_events.StreamReset | quic_events.StopReceived) -> None:
+        """The streams of a session that ends may be reset before its CLOSE is read, which says more."""
+        if event.code in _SESSION_ENDS:
+            self._late.append(event)
+        else:
+            self._on_half_over(event)
+
+    def _on_half_over(self, event: quic_events.StreamReset | quic_events.StopReceived) -> None:
+        if isinstance(event, quic_events.StreamReset):
+            self.streams.receive_reset(event)
+        else:
+            self.streams.receive_stop(event.stream_id, event.code)
 
     def _on_discarded(self, event: quic_events.Discarded) -> None:
         if event.stream_id in self.streams.table:

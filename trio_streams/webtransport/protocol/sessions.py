@@ -91,7 +91,7 @@ class Sessions:
         self._table: dict[int, _Entry] = {}
         self._gone: OrderedDict[int, None] = OrderedDict()
         self._touched: dict[int, None] = {}
-        self._ending: dict[int, None] = {}  # those with a deadline
+        self._ending: dict[int, float] = {}  # until when the peer may take what is left, and end the stream, too
         self.is_going_away: bool = False
 
     # -- to look at ----------------------------------------------------------------------------------------------------
@@ -290,24 +290,27 @@ class Sessions:
         """A session may have something to say."""
         self._touched[machine.session_id] = None
 
-    def serve(self) -> None:
+    def serve(self, now: float) -> None:
         """Hear what sessions have to say, and let their CONNECT streams take what they owe the peer."""
         while self._touched:
             touched, self._touched = self._touched, {}
             for session_id in touched:
-                self._serve(session_id)
+                self._serve(session_id, now)
 
     def next_deadline(self) -> float | None:
         """When the first peer has had its time to end a CONNECT stream."""
-        deadlines = [self._table[session_id].machine.next_deadline() for session_id in self._ending]
-        return min((deadline for deadline in deadlines if deadline is not None), default=None)
+        return min(self._ending.values(), default=None)
 
     def handle_deadline(self, now: float) -> None:
         """Time has passed."""
-        for session_id in self._ending:
-            machine = self._table[session_id].machine
-            machine.handle_deadline(now)
-            self.touch(machine)
+        for session_id in [session_id for session_id, deadline in self._ending.items() if deadline <= now]:
+            entry = self._table[session_id]
+            entry.machine.handle_deadline(now)
+            if entry.machine.reset_code is not None:
+                self.touch(entry.machine)
+            else:  # the peer has ended it, and does not read how we do
+                self._http3.reset(session_id, Http3Code.H3_NO_ERROR)
+                self._drop(session_id, Http3Code.H3_NO_ERROR)
 
     # -- inside ------------------------------------------------------------------------------------------------------------
 
@@ -386,14 +389,14 @@ class Sessions:
             self._streams.adopt(machine, arrival)
         self._queue.extend(events.DatagramReceived(session_id, payload) for payload in datagrams)
 
-    def _serve(self, session_id: int) -> None:
+    def _serve(self, session_id: int, now: float) -> None:
         entry = self._table.get(session_id)
         if entry is not None:
             for event in entry.machine.events():
                 self._on_event(session_id, event)
-            self._write(session_id, entry)
+            self._write(session_id, entry, now)
 
-    def _write(self, session_id: int, entry: _Entry) -> None:
+    def _write(self, session_id: int, entry: _Entry, now: float) -> None:
         machine = entry.machine
         if machine.reset_code is not None:
             self._http3.reset(session_id, machine.reset_code)
@@ -403,8 +406,8 @@ class Sessions:
             self._send_capsules(session_id, entry)
         if machine.is_over and not entry.is_sending:
             self._drop(session_id, Http3Code.H3_NO_ERROR)
-        elif machine.next_deadline() is not None:
-            self._ending[session_id] = None
+        elif machine.ends_sending:
+            self._ending.setdefault(session_id, now + self._limits.session.close_timeout)
 
     def _send_capsules(self, session_id: int, entry: _Entry) -> None:
         if not entry.is_answered and not self._is_client:
