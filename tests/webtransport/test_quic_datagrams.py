@@ -7,7 +7,7 @@ import pytest
 from tests.webtransport.quic_pair import Pair, unsteady
 from trio_streams.core.errors import LocalProtocolError
 from trio_streams.webtransport.quic_config import QuicLimits
-from trio_streams.webtransport.quic_connection import DatagramQueue
+from trio_streams.webtransport.quic_datagrams import DatagramQueue
 
 SMALL = QuicLimits(max_queued_datagrams=10, max_queued_datagram_bytes=5_000, max_datagram_age=0.5)
 

@@ -32,7 +32,9 @@ class QuicLimits:
         the wire and released.
       max_unidirectional_streams: likewise.
       max_send_buffer_bytes: bytes of one stream that wait to be sent for the first time.
-      send_low_mark_bytes: a stream that was full is writable again when no more than this waits.
+      max_connection_send_buffer_bytes: the same for all streams together. What is left of it is the most that one stream
+        may have, so that a few that the peer does not read leave room for the others; 4,096 bytes it may always have.
+      send_low_mark_bytes: a stream that was full is writable again when no more than this waits, or half of what it may have.
       max_queued_datagrams: datagrams that wait, in each direction; one more drops the oldest.
       max_queued_datagram_bytes: likewise.
       max_datagram_age: seconds after which a datagram that still waits to be sent is dropped; None for never.
@@ -46,6 +48,7 @@ class QuicLimits:
     max_bidirectional_streams: int = attrs.field(default=1_024, validator=attrs.validators.ge(0))
     max_unidirectional_streams: int = attrs.field(default=1_024, validator=attrs.validators.ge(0))
     max_send_buffer_bytes: int = attrs.field(default=262_144, validator=positive)
+    max_connection_send_buffer_bytes: int = attrs.field(default=1_048_576, validator=positive)
     send_low_mark_bytes: int = attrs.field(default=131_072, validator=attrs.validators.ge(0))
     max_queued_datagrams: int = attrs.field(default=256, validator=positive)
     max_queued_datagram_bytes: int = attrs.field(default=262_144, validator=positive)

@@ -1,4 +1,4 @@
-"""Stream headers: ours or HTTP/3's, at every split, and the frame that must come first."""
+"""Stream headers: ours or HTTP/3's, at every split."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from trio_streams.core.errors import LocalProtocolError
 from trio_streams.webtransport.protocol.error_codes import Http3Code, Http3Error
 from trio_streams.webtransport.protocol.stream_headers import (
-    FrameGuard,
     Passed,
     SessionNamed,
     StreamHeaderReader,
@@ -98,35 +97,4 @@ def test_a_stream_that_ends_before_its_session() -> None:
     assert reader.receive(b"\x40\x41") is None
     with pytest.raises(Http3Error) as caught:
         reader.receive_end()
-    assert (caught.value.http3_code, caught.value.ends_connection) == (Http3Code.H3_FRAME_ERROR, True)
-
-
-FRAMES = st.lists(st.tuples(st.sampled_from([0, 1, 0x21, 0x40, 0x42, 2**40]), st.binary(max_size=9)), max_size=4)
-
-
-def frames(parts: list[tuple[int, bytes]]) -> bytes:
-    return b"".join(encode_varint(kind) + encode_varint(len(body)) + body for kind, body in parts)
-
-
-def watch(data: bytes, sizes: list[int]) -> None:
-    guard = FrameGuard()
-    start = turn = 0
-    while start < len(data):
-        size = sizes[turn % len(sizes)]
-        guard.receive(data[start : start + size])
-        start += size
-        turn += 1
-
-
-@given(FRAMES, st.lists(st.integers(1, 5), min_size=1))
-def test_frames_without_the_signal_pass(parts: list[tuple[int, bytes]], sizes: list[int]) -> None:
-    """Other frames are no fault, whatever is in them; the signal's bytes inside one mean nothing."""
-    watch(frames([*parts, (0, b"\x40\x41\x00")]), sizes)
-
-
-@given(FRAMES, st.lists(st.integers(1, 5), min_size=1))
-def test_the_signal_behind_other_frames_is_found(parts: list[tuple[int, bytes]], sizes: list[int]) -> None:
-    """WT_STREAM anywhere on a request ends the connection with H3_FRAME_ERROR."""
-    with pytest.raises(Http3Error) as caught:
-        watch(frames(parts) + b"\x40\x41\x00", sizes)
     assert (caught.value.http3_code, caught.value.ends_connection) == (Http3Code.H3_FRAME_ERROR, True)

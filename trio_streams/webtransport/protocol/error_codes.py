@@ -3,7 +3,7 @@
 An application of WebTransport has 32 bits of its own. On the wire they are a range of HTTP/3's codes, without those of the
 form 0x1f × N + 0x21, which HTTP/3 keeps free. A code outside of that range means a reset of which no application said why.
 
-Spec: draft-ietf-webtrans-http3 §4.4, §9.5; RFC 9114 §8.1; RFC 9297 §5.2.
+Spec: draft-ietf-webtrans-http3 §4.4, §9.5; RFC 9114 §8.1; RFC 9204 §6; RFC 9297 §5.2.
 """
 
 from __future__ import annotations
@@ -43,6 +43,9 @@ class Http3Code(enum.IntEnum):
     H3_MESSAGE_ERROR = 0x10E
     H3_CONNECT_ERROR = 0x10F
     H3_VERSION_FALLBACK = 0x110
+    QPACK_DECOMPRESSION_FAILED = 0x200
+    QPACK_ENCODER_STREAM_ERROR = 0x201
+    QPACK_DECODER_STREAM_ERROR = 0x202
     WT_FLOW_CONTROL_ERROR = 0x045D_4487
     WT_ALPN_ERROR = 0x0817_B3DD
     WT_SESSION_GONE = 0x170D_7B68

@@ -16,7 +16,7 @@ from trio_streams.core.errors import LocalProtocolError
 from trio_streams.webtransport.protocol.error_codes import Http3Code, Http3Error
 from trio_streams.webtransport.protocol.varint import MAX_VARINT, VarintReader, encode_varint
 
-__all__ = ["FrameGuard", "Passed", "SessionNamed", "StreamHeaderReader", "check_session_id", "encode_stream_header"]
+__all__ = ["Passed", "SessionNamed", "StreamHeaderReader", "check_session_id", "encode_stream_header"]
 
 _UNIDIRECTIONAL: Final = 0x54
 _BIDIRECTIONAL: Final = 0x41
@@ -128,41 +128,3 @@ class StreamHeaderReader:
         raise Http3Error(
             "the peer ended a stream before it named its session", Http3Code.H3_FRAME_ERROR, ends_connection=True
         )
-
-
-class FrameGuard:
-    """Watches the frames of a stream of HTTP/3, for the one that may only be the first bytes of a stream.
-
-    aioquic takes the signal of WebTransport anywhere on a request, and the bytes behind it for a stream's.
-    """
-
-    __slots__ = ("_is_inside", "_left_bytes", "_numbers")
-
-    def __init__(self) -> None:
-        self._numbers = VarintReader()
-        self._is_inside = False
-        self._left_bytes = 0
-
-    def receive(self, data: bytes) -> None:
-        """Bytes arrived, the first ones of the stream among them.
-
-        Raises:
-          Http3Error: the signal is among them; the connection is over.
-        """
-        position = 0
-        while position < len(data):
-            if self._left_bytes:
-                taken = min(self._left_bytes, len(data) - position)
-                self._left_bytes -= taken
-                position += taken
-                continue
-            number, position = self._numbers.read(data, position)
-            if number is None:
-                return
-            if self._is_inside:
-                self._left_bytes = number
-            elif number == _BIDIRECTIONAL:
-                raise Http3Error(
-                    "the peer sent WT_STREAM within a stream of HTTP/3", Http3Code.H3_FRAME_ERROR, ends_connection=True
-                )
-            self._is_inside = not self._is_inside

@@ -11,20 +11,11 @@ from typing import Final
 
 from trio_streams.core.errors import LocalProtocolError
 from trio_streams.webtransport.protocol.error_codes import Http3Code, Http3Error
+from trio_streams.webtransport.protocol.structured_fields import COMMA, PARAMETERS, STRING
 
 __all__ = ["check_choice", "encode_choice", "encode_offer", "parse_choice", "parse_offer"]
 
-_STRING: Final = r'"(?P<text>(?:[ !#-\[\]-~]|\\["\\])*+)"'
-_BARE: Final = (
-    r"(?:-?[0-9]{1,15}(?![0-9.])|-?[0-9]{1,12}\.[0-9]{1,3}(?![0-9.])"  # an integer, a decimal
-    r'|"(?:[ !#-\[\]-~]|\\["\\])*+"'
-    r"|[A-Za-z*][!#$%&'*+\-.^_`|~0-9A-Za-z:/]*+"  # a token
-    r"|:[A-Za-z0-9+/=]*+:|\?[01]|@-?[0-9]{1,15}(?![0-9.])"  # bytes, a boolean, a date
-    r'|%"(?:[ !#$&-~]|%[0-9a-f]{2})*+")'
-)
-_PARAMETERS: Final = rf"(?:;\ *+[a-z*][a-z0-9_\-.*]*+(?:={_BARE})?)*+"
-_ITEM: Final = re.compile(_STRING + _PARAMETERS, re.ASCII)
-_COMMA: Final = re.compile(r"[\t ]*+,[\t ]*+")
+_ITEM: Final = re.compile(STRING + PARAMETERS, re.ASCII)
 _ESCAPED: Final = re.compile(r'\\(["\\])')
 _PLAIN: Final = re.compile(r"[ -~]*+", re.ASCII)
 
@@ -65,7 +56,7 @@ def parse_offer(lines: Sequence[str]) -> tuple[str, ...]:
         found.append(_text(item))
         if item.end() == len(text):
             return tuple(found)
-        comma = _COMMA.match(text, item.end())
+        comma = COMMA.match(text, item.end())
         if comma is None:
             break
         position = comma.end()
