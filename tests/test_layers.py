@@ -61,6 +61,7 @@ HOMES: Final = {
     "hypercorn": ("transports/asgi*.py", "transports/asgi/*"),
     "aioquic": ("webtransport/quic*.py",),
     "pylsqpack": ("webtransport/protocol/qpack.py",),
+    "cryptography": ("webtransport/certificates.py",),
     "pyarrow": ("arrow/*",),
     "sqlite3": ("durable/store/sqlite/*",),
     "prometheus_client": ("procedures/interceptors/metrics.py",),

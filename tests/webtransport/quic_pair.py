@@ -10,16 +10,29 @@ import random
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import Final, Generic, Protocol, TypeAlias, TypeVar
 
 import attrs
 import trustme
 
 from trio_streams.webtransport import quic_events as happened
-from trio_streams.webtransport.quic import Quic
+from trio_streams.webtransport.quic import Address, Quic
 from trio_streams.webtransport.quic_config import QuicLimits, client_configuration, server_configuration
 
-__all__ = ["CLIENT", "LOSSLESS", "LOST", "SERVER", "Fate", "Link", "Pair", "Side", "certificate", "unsteady"]
+__all__ = [
+    "CLIENT",
+    "LOSSLESS",
+    "LOST",
+    "SERVER",
+    "AnyPair",
+    "Driven",
+    "Fate",
+    "Link",
+    "Pair",
+    "Side",
+    "certificate",
+    "unsteady",
+]
 
 CLIENT: Final = ("192.0.2.1", 40_000)
 SERVER: Final = ("192.0.2.2", 443)
@@ -63,11 +76,24 @@ def unsteady(seed: int, loss: float) -> Link:
     return fate
 
 
+class Driven(Protocol):
+    """What has datagrams and deadlines: a connection, or a machine above it."""
+
+    def receive(self, datagram: bytes, addr: Address, now: float) -> None: ...
+
+    def datagrams_to_send(self, now: float) -> list[tuple[bytes, Address]]: ...
+
+    def next_deadline(self) -> float | None: ...
+
+    def handle_deadline(self, now: float) -> None: ...
+
+
 class Side:
     """A connection and an application that keeps what it is told, and reads unless told otherwise."""
 
     def __init__(self, quic: Quic, limits: QuicLimits) -> None:
         self.quic = quic
+        self.driven: Driven = quic
         self.limits = limits
         self.reads: Callable[[int], bool] = lambda stream_id: True
         self.events: list[happened.Event] = []
@@ -117,13 +143,21 @@ class Side:
                     pass
 
     @property
+    def is_shaken(self) -> bool:
+        """Whether streams can be opened."""
+        return any(isinstance(event, happened.Handshaken) for event in self.events)
+
+    @property
     def terminated(self) -> happened.ConnectionTerminated | None:
         """How the connection ended."""
         last = self.events[-1] if self.events else None
         return last if isinstance(last, happened.ConnectionTerminated) else None
 
 
-class Pair:
+S = TypeVar("S", bound=Side)
+
+
+class AnyPair(Generic[S]):
     """A client and a server.
 
     Args:
@@ -131,10 +165,12 @@ class Pair:
       server_limits: what the server may hold, None for the same.
       link: what becomes of each datagram, in both directions.
       verify: whether the client looks at the certificate.
+      make_side: an application, from a connection, its limits, and whether it is the client's.
     """
 
     def __init__(
         self,
+        make_side: Callable[[Quic, QuicLimits, bool], S],
         client_limits: QuicLimits | None = None,
         server_limits: QuicLimits | None = None,
         *,
@@ -146,22 +182,22 @@ class Pair:
         chain, key, authority = certificate()
         self.now = 1_000.0
         self.link = link
-        self._arrivals: list[tuple[float, int, bytes, Side]] = []
+        self._arrivals: list[tuple[float, int, bytes, S]] = []
         self._numbers = itertools.count()
         configuration = client_configuration(
             client_limits, server_name="server.example", verify=verify, authorities_pem=authority if verify else None
         )
-        self.client = Side(Quic(configuration, client_limits), client_limits)
-        self.client.quic.connect(SERVER, self.now)
-        first = self.client.quic.datagrams_to_send(self.now)
+        quic = Quic(configuration, client_limits)
+        quic.connect(SERVER, self.now)
+        self.client = make_side(quic, client_limits, True)
+        first = self.client.driven.datagrams_to_send(self.now)
         destination = first[0][0][6 : 6 + first[0][0][5]]
         configuration = server_configuration(server_limits, certificate_file=chain, key_file=key)
-        self.server = Side(
-            Quic(configuration, server_limits, original_destination_connection_id=destination), server_limits
-        )
+        quic = Quic(configuration, server_limits, original_destination_connection_id=destination)
+        self.server = make_side(quic, server_limits, False)
         self._put(first, self.server)
 
-    def _put(self, datagrams: list[tuple[bytes, object]], to: Side) -> None:
+    def _put(self, datagrams: list[tuple[bytes, object]], to: S) -> None:
         for data, _ in datagrams:
             for delay in self.link().delays:
                 heapq.heappush(self._arrivals, (self.now + delay, next(self._numbers), data, to))
@@ -170,24 +206,26 @@ class Pair:
         """Let both applications and both connections do what they can at this moment."""
         for side, other in ((self.client, self.server), (self.server, self.client)):
             side.take_events()
-            self._put(side.quic.datagrams_to_send(self.now), other)
+            self._put(side.driven.datagrams_to_send(self.now), other)
             side.take_events()
 
     def step(self, end: float = math.inf) -> bool:
         """Flush, and go on to whatever is next, at most to a moment; False where nothing will happen any more."""
         self.flush()
-        times = [deadline for side in (self.client, self.server) if (deadline := side.quic.next_deadline()) is not None]
+        times = [
+            deadline for side in (self.client, self.server) if (deadline := side.driven.next_deadline()) is not None
+        ]
         times += [self._arrivals[0][0]] if self._arrivals else []
         if not times:
             return False
         self.now = max(self.now, min(*times, end))
         while self._arrivals and self._arrivals[0][0] <= self.now:
             _, _, data, to = heapq.heappop(self._arrivals)
-            to.quic.receive(data, CLIENT if to is self.server else SERVER, self.now)
+            to.driven.receive(data, CLIENT if to is self.server else SERVER, self.now)
         for side in (self.client, self.server):
-            deadline = side.quic.next_deadline()
+            deadline = side.driven.next_deadline()
             if deadline is not None and deadline <= self.now:
-                side.quic.handle_deadline(self.now)
+                side.driven.handle_deadline(self.now)
         return True
 
     def run_until(self, condition: Callable[[], bool], *, seconds: float = 600.0) -> None:
@@ -213,4 +251,20 @@ class Pair:
 
     @staticmethod
     def _is_shaken(side: Side) -> bool:
-        return any(isinstance(event, happened.Handshaken) for event in side.events)
+        return side.is_shaken
+
+
+class Pair(AnyPair[Side]):
+    """Two connections whose applications are told QUIC's own events."""
+
+    def __init__(
+        self,
+        client_limits: QuicLimits | None = None,
+        server_limits: QuicLimits | None = None,
+        *,
+        link: Link = lambda: LOSSLESS,
+        verify: bool = False,
+    ) -> None:
+        super().__init__(
+            lambda quic, limits, _: Side(quic, limits), client_limits, server_limits, link=link, verify=verify
+        )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import sys
 from collections.abc import Callable
 from typing import Any, Final
@@ -296,18 +295,22 @@ def test_many_streams_come_and_go_and_leave_nothing() -> None:
             server.write(stream_id, bytes(server.received[stream_id]))
             server.quic.release(stream_id)
 
-    for number in itertools.count(1):
-        while client.quic.streams_available() and len(client.ended) < 500:
-            client.write(client.quic.open_stream(), b"%d" % number * 300)
-        if len(client.ended) >= 500 or not pair.step():
-            break
+    opened = 0
+    while len(client.ended) < 500:
+        while opened < 500 and client.quic.streams_available():
+            opened += 1
+            client.write(client.quic.open_stream(), b"%d" % opened * 300)
+        assert pair.step()
         echo()
+    assert client.received == server.received
+    assert len(client.received) == 500
     for stream_id in client.ended:
         client.quic.release(stream_id)
     pair.run_for(5)
-    assert all(client.received[stream_id] == server.received[stream_id] for stream_id in client.ended)
-    assert {side.quic.stream_count for side in (client, server)} <= {0, len(client.quic._streams)}
-    assert server.quic.stream_count == len(server.quic._connection._streams)
+    assert client.received == server.received
+    for side in (client, server):
+        assert side.quic.stream_count == 0
+        assert not side.quic._connection._streams
 
 
 def test_a_higher_priority_goes_first() -> None:

@@ -160,5 +160,5 @@ def test_the_stand_ins_are_still_in_place_after_a_handshake() -> None:
     connection = pair.client.quic._connection
     assert connection._streams is connection.table, _moved("_streams")
     assert connection._local_max_data is connection.data_limit, _moved("_local_max_data")
-    assert connection._datagrams_pending is connection.datagrams, _moved("_datagrams_pending")
+    assert vars(connection)["_datagrams_pending"] is connection.datagrams, _moved("_datagrams_pending")
     assert pair.client.quic._connection.allowed_streams == (1_024, 1_024), _moved("the limits on streams")

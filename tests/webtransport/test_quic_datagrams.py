@@ -7,7 +7,7 @@ import pytest
 from tests.webtransport.quic_pair import Pair, unsteady
 from trio_streams.core.errors import LocalProtocolError
 from trio_streams.webtransport.quic_config import QuicLimits
-from trio_streams.webtransport.quic_connection import DatagramQueue
+from trio_streams.webtransport.quic_datagrams import DatagramQueue
 
 SMALL = QuicLimits(max_queued_datagrams=10, max_queued_datagram_bytes=5_000, max_datagram_age=0.5)
 
@@ -39,7 +39,7 @@ def test_one_that_no_longer_fits_blocks_nothing() -> None:
     """A datagram that the peer's new connection id leaves no room for is dropped, and those behind it are sent."""
     pair = _pair()
     quic = pair.client.quic
-    quic._connection.datagrams.push(bytes(1_300), pair.now)
+    quic._connection.datagrams.push(bytes(1_500), pair.now)
     quic.send_datagram(b"behind", pair.now)
     pair.run_for(1)
     assert pair.server.datagrams == [b"behind"]

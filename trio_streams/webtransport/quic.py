@@ -24,7 +24,8 @@ from aioquic.quic.configuration import QuicConfiguration
 from trio_streams.core.errors import LocalProtocolError
 from trio_streams.webtransport import quic_events
 from trio_streams.webtransport.quic_config import QuicLimits
-from trio_streams.webtransport.quic_connection import DatagramQueue, TunedConnection
+from trio_streams.webtransport.quic_connection import TunedConnection
+from trio_streams.webtransport.quic_datagrams import DatagramQueue
 from trio_streams.webtransport.quic_streams import QuicStreams, Run
 
 __all__ = ["Address", "Quic"]
@@ -85,6 +86,11 @@ class Quic(QuicStreams):
         return self._connection.is_closing
 
     @property
+    def round_trip(self) -> float | None:
+        """Seconds there and back, smoothed; None before the first measurement."""
+        return self._connection.round_trip
+
+    @property
     def max_datagram_size(self) -> int | None:
         """The largest datagram that `send_datagram` takes now, in bytes; None where the peer takes none."""
         return self._connection.max_datagram_bytes
@@ -133,7 +139,8 @@ class Quic(QuicStreams):
         self._drop_what_no_longer_fits()
         self._feed()
         datagrams = connection.datagrams_to_send(now)
-        self._note_closed()
+        if self._note_closed():  # the peer may open others, and waits for that if nothing else is to be sent
+            datagrams += connection.datagrams_to_send(now)
         self._note_writable()
         return datagrams
 
@@ -161,7 +168,7 @@ class Quic(QuicStreams):
                 self._runs.pop(event.stream_id, None)
                 if event.chunks or event.is_ended:
                     yield quic_events.StreamDataReceived(event.stream_id, event.chunks, event.is_ended)
-            else:
+            elif not isinstance(event, quic_events.StreamEvent) or self._is_told(event.stream_id):
                 yield event
         if self._is_handshaken and self._allowed != self._connection.allowed_streams:
             self._allowed = self._connection.allowed_streams
@@ -171,12 +178,13 @@ class Quic(QuicStreams):
 
     # Datagrams.
 
-    def send_datagram(self, data: bytes, now: float) -> None:
+    def send_datagram(self, data: bytes, now: float, *, group: int = 0) -> None:
         """Let a datagram leave with the next flush. It may be lost, and the oldest are dropped if too many wait.
 
         Args:
           data: at most `max_datagram_size` bytes.
           now: seconds.
+          group: those of one group leave in order, and groups take turns; whose group has most waiting pays for a flood.
 
         Raises:
           LocalProtocolError: it is too large, or the peer takes no datagrams.
@@ -191,13 +199,17 @@ class Quic(QuicStreams):
                 size=len(data),
                 limit=limit,
             )
-        self._connection.datagrams.push(bytes(data), now)
+        self._connection.datagrams.push(bytes(data), now, group)
+
+    def drop_datagrams(self, group: int) -> None:
+        """Drop what a group still has waiting."""
+        self._connection.datagrams.drop_group(group)
 
     def _drop_what_no_longer_fits(self) -> None:
         # The peer may have gone over to a longer connection id since. One that fits no packet would block the others.
         queue, limit = self._connection.datagrams, self.max_datagram_size or 0
         while queue and len(queue[0]) > limit:
-            queue.drop_oldest()
+            queue.drop_next()
 
     # What aioquic says.
 

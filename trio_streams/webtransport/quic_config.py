@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import attrs
 from aioquic.quic.configuration import QuicConfiguration
 
-from trio_streams.config import positive
+from trio_streams.config import at_least, positive
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -32,11 +32,15 @@ class QuicLimits:
         the wire and released.
       max_unidirectional_streams: likewise.
       max_send_buffer_bytes: bytes of one stream that wait to be sent for the first time.
-      send_low_mark_bytes: a stream that was full is writable again when no more than this waits.
+      max_connection_send_buffer_bytes: the same for all streams together. What is left of it is the most that one stream
+        may have, so that a few that the peer does not read leave room for the others; 4,096 bytes it may always have.
+      send_low_mark_bytes: a stream that was full is writable again when no more than this waits, or half of what it may have.
       max_queued_datagrams: datagrams that wait, in each direction; one more drops the oldest.
       max_queued_datagram_bytes: likewise.
       max_datagram_age: seconds after which a datagram that still waits to be sent is dropped; None for never.
       idle_timeout: seconds of silence after which the connection is lost.
+      max_packet_bytes: the largest UDP payload to send, once a probe of it was acknowledged; every connection begins with
+        1,200. What an Ethernet frame leaves after the headers of IPv6 and UDP is 1,452.
     """
 
     window_bytes: int = attrs.field(default=1_048_576, validator=positive)
@@ -44,11 +48,13 @@ class QuicLimits:
     max_bidirectional_streams: int = attrs.field(default=1_024, validator=attrs.validators.ge(0))
     max_unidirectional_streams: int = attrs.field(default=1_024, validator=attrs.validators.ge(0))
     max_send_buffer_bytes: int = attrs.field(default=262_144, validator=positive)
+    max_connection_send_buffer_bytes: int = attrs.field(default=1_048_576, validator=positive)
     send_low_mark_bytes: int = attrs.field(default=131_072, validator=attrs.validators.ge(0))
     max_queued_datagrams: int = attrs.field(default=256, validator=positive)
     max_queued_datagram_bytes: int = attrs.field(default=262_144, validator=positive)
     max_datagram_age: float | None = attrs.field(default=None, validator=positive)
     idle_timeout: float = attrs.field(default=60.0, validator=positive)
+    max_packet_bytes: int = attrs.field(default=1_452, validator=at_least(1_200))
 
     def __attrs_post_init__(self) -> None:
         if self.connection_window_bytes <= self.window_bytes:
@@ -70,7 +76,6 @@ def client_configuration(
     alpn_protocols: Sequence[str] = ("h3",),
     authorities_pem: bytes | None = None,
     verify: bool = True,
-    max_packet_bytes: int = 1_200,
 ) -> QuicConfiguration:
     """What a client's connections are made with; one serves any number of them.
 
@@ -80,7 +85,6 @@ def client_configuration(
       alpn_protocols: what to speak, best first.
       authorities_pem: certificates to trust, None for those that certifi brings.
       verify: whether the certificate is looked at; without, anybody can answer.
-      max_packet_bytes: the largest UDP payload to send, at least 1,200.
     """
     return _configuration(
         limits,
@@ -89,7 +93,6 @@ def client_configuration(
         alpn_protocols=list(alpn_protocols),
         cadata=authorities_pem,
         verify_mode=ssl.CERT_REQUIRED if verify else ssl.CERT_NONE,
-        max_datagram_size=max_packet_bytes,
     )
 
 
@@ -99,7 +102,6 @@ def server_configuration(
     certificate_file: str | PathLike[str],
     key_file: str | PathLike[str],
     alpn_protocols: Sequence[str] = ("h3",),
-    max_packet_bytes: int = 1_200,
 ) -> QuicConfiguration:
     """What a server's connections are made with; one serves any number of them.
 
@@ -108,15 +110,12 @@ def server_configuration(
       certificate_file: PEM, the server's certificate first.
       key_file: PEM, without a password.
       alpn_protocols: what to speak, best first.
-      max_packet_bytes: the largest UDP payload to send, at least 1,200.
 
     Raises:
       OSError: a file can't be read.
       ValueError: there is no certificate or no key in it.
     """
-    configuration = _configuration(
-        limits, is_client=False, alpn_protocols=list(alpn_protocols), max_datagram_size=max_packet_bytes
-    )
+    configuration = _configuration(limits, is_client=False, alpn_protocols=list(alpn_protocols))
     configuration.load_cert_chain(Path(certificate_file), Path(key_file))
     return configuration
 

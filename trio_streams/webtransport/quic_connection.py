@@ -1,7 +1,7 @@
 """aioquic's connection with its limits, its walks and its queues taken over, by overriding alone.
 
-This file is the one that knows aioquic's private names (1.7.x); `tests/webtransport/test_quic_canary.py` fails where one
-of them moves. Four things are changed, and frames, acknowledgements and loss recovery stay stock:
+This file is the one that knows aioquic's private names (1.7.x), with `quic_sized` below it, and
+`tests/webtransport/test_quic_canary.py` fails where one of them moves. Five things are changed, and frames, acknowledgements and loss recovery stay stock:
 
 - *Limits.* Stock raises MAX_DATA and MAX_STREAM_DATA on receipt and MAX_STREAMS when a stream closes. The first and the
   last become a `GrantedLimit`, which ignores that. For MAX_STREAM_DATA stock walks `_streams.values()` in each packet:
@@ -10,25 +10,27 @@ of them moves. Four things are changed, and frames, acknowledgements and loss re
 - *Service.* Stock walks `_streams_queue` in each packet and stores a new list. As a property it keeps those that have work, and
   whatever gives a stream work puts it back: a write, a reset, a stop, a loss, or its end.
 - *Delivery.* Frames of streams carry a second handler, which learns of losses, acknowledgements and ends.
-- *Datagrams.* The queue of those that wait is bounded, and knows their age.
+- *Datagrams.* The queue of those that wait is bounded, fair, and knows their age (`quic_datagrams`).
+- *Packets.* They grow when a larger one is known to pass, and leave in bursts; that is in `quic_sized`.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import Any, ClassVar, Final
 
 from aioquic._buffer import Buffer
 from aioquic.quic.configuration import QuicConfiguration
-from aioquic.quic.connection import Limit, QuicConnection, QuicReceiveContext
+from aioquic.quic.connection import Limit, QuicReceiveContext
 from aioquic.quic.packet_builder import QuicDeliveryState, QuicPacketBuilder
 from aioquic.quic.recovery import QuicPacketSpace
 from aioquic.quic.stream import QuicStream
 
 from trio_streams.webtransport.quic_config import QuicLimits
+from trio_streams.webtransport.quic_datagrams import DatagramQueue
+from trio_streams.webtransport.quic_sized import SizedConnection
 
-__all__ = ["DatagramQueue", "GrantedLimit", "ReceiveCredit", "ServiceQueue", "StreamTable", "TunedConnection"]
+__all__ = ["GrantedLimit", "ReceiveCredit", "ServiceQueue", "StreamTable", "TunedConnection"]
 
 _SHORT_HEADER_BYTES: Final = 3  # flags, and a packet number of two bytes; the connection id comes on top
 _AEAD_TAG_BYTES: Final = 16
@@ -137,49 +139,7 @@ def _has_work(stream: QuicStream) -> bool:
     return not sender.buffer_is_empty or sender.reset_pending or stream.receiver.stop_pending or stream.is_finished
 
 
-class DatagramQueue(deque[bytes]):
-    """Datagrams that wait: bounded in number and bytes, the oldest go first.
-
-    Args:
-      max_items: how many.
-      max_bytes: of all together.
-    """
-
-    def __init__(self, max_items: int, max_bytes: int) -> None:
-        super().__init__()
-        self._max_items = max_items
-        self._max_bytes = max_bytes
-        self._times: deque[float] = deque()
-        self.queued_bytes: int = 0
-        self.dropped_items: int = 0
-
-    def push(self, data: bytes, now: float) -> None:
-        """Add one, and drop the oldest while there is too much."""
-        self.append(data)
-        self._times.append(now)
-        self.queued_bytes += len(data)
-        while len(self) > self._max_items or self.queued_bytes > self._max_bytes:
-            self.drop_oldest()
-
-    def popleft(self) -> bytes:
-        """Take the oldest."""
-        data = super().popleft()
-        self._times.popleft()
-        self.queued_bytes -= len(data)
-        return data
-
-    def drop_oldest(self) -> None:
-        """Drop the oldest, and count it."""
-        self.popleft()
-        self.dropped_items += 1
-
-    def drop_older_than(self, time: float) -> None:
-        """Drop what was pushed before a time."""
-        while self and self._times[0] < time:
-            self.drop_oldest()
-
-
-class TunedConnection(QuicConnection):
+class TunedConnection(SizedConnection):
     """The connection, with an opening for all that the machine needs.
 
     Args:
@@ -202,7 +162,8 @@ class TunedConnection(QuicConnection):
         retry_source_connection_id: bytes | None = None,
     ) -> None:
         super().__init__(
-            configuration=configuration,
+            configuration,
+            limits.max_packet_bytes,
             original_destination_connection_id=original_destination_connection_id,
             retry_source_connection_id=retry_source_connection_id,
         )
@@ -220,7 +181,7 @@ class TunedConnection(QuicConnection):
         self._local_max_stream_data_bidi_local = limits.window_bytes
         self._local_max_stream_data_bidi_remote = limits.window_bytes
         self._local_max_stream_data_uni = limits.window_bytes
-        self._datagrams_pending = self.datagrams
+        self._datagrams_pending = self.datagrams  # type: ignore[assignment]  # it is used as one
 
     # What the machine asks.
 
@@ -238,6 +199,11 @@ class TunedConnection(QuicConnection):
     def flight_space_bytes(self) -> int:
         """What the congestion window has left; below 0 where it shrank."""
         return self._loss.congestion_window - self._loss.bytes_in_flight
+
+    @property
+    def round_trip(self) -> float | None:
+        """Seconds there and back, smoothed; None before the first measurement."""
+        return self._loss._rtt_smoothed if self._loss._rtt_initialized else None  # noqa: SLF001
 
     @property
     def packet_bytes(self) -> int:

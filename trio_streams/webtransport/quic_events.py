@@ -12,10 +12,14 @@ __all__ = [
     "ConnectionIdRetired",
     "ConnectionTerminated",
     "DatagramReceived",
+    "Delivered",
+    "Discarded",
     "Event",
     "Handshaken",
+    "ResetSent",
     "StopReceived",
     "StreamDataReceived",
+    "StreamEvent",
     "StreamReset",
     "StreamsAllowed",
     "Writable",
@@ -59,10 +63,39 @@ class StreamDataReceived:
 
 @attrs.frozen
 class StreamReset:
-    """The peer abandoned its half: what was not yet read is to be dropped, and its credit has gone back already."""
+    """The peer abandoned its half: what was not yet read is to be dropped, and its credit has gone back already.
+
+    Attributes:
+      stream_id: the stream.
+      code: why.
+      final_bytes: how many were sent on the half, arrived or not.
+    """
 
     stream_id: int
     code: int
+    final_bytes: int
+
+
+@attrs.frozen
+class Discarded:
+    """Bytes came on a half that we stopped: they were dropped, and their credit has gone back already.
+
+    Attributes:
+      stream_id: the stream.
+      arrived_bytes: the end of what was sent on the half, as far as it is known: its final size if it is over.
+      is_ended: whether the half is over with them.
+    """
+
+    stream_id: int
+    arrived_bytes: int
+    is_ended: bool
+
+
+@attrs.frozen
+class Delivered:
+    """The peer has acknowledged all of our half, its end with it."""
+
+    stream_id: int
 
 
 @attrs.frozen
@@ -71,6 +104,13 @@ class StopReceived:
 
     stream_id: int
     code: int
+
+
+@attrs.frozen
+class ResetSent:
+    """A reset of our half that waited for what goes before has left: no more of it is sent."""
+
+    stream_id: int
 
 
 @attrs.frozen
@@ -124,11 +164,17 @@ class ConnectionTerminated:
     is_timeout: bool
 
 
+StreamEvent: TypeAlias = StreamDataReceived | StreamReset | StopReceived | Discarded | Delivered | ResetSent | Writable
+"""What names a stream."""
+
 Event: TypeAlias = (
     Handshaken
     | DatagramReceived
     | StreamDataReceived
     | StreamReset
+    | Discarded
+    | Delivered
+    | ResetSent
     | StopReceived
     | Writable
     | StreamsAllowed

@@ -25,8 +25,11 @@ class StreamHalves:
     Attributes:
       waiting_bytes: given to `push`, and not yet to aioquic.
       consumed_bytes: of the peer's half, by whoever reads or dropped unread.
-      priority: higher is fed first.
+      priority: higher is fed first, in a group.
+      group: whose turns it shares.
+      is_urgent: whether it is fed before all groups.
       is_ended: whether our half has an end.
+      is_delivered: whether the peer has all of our half, its end with it, and that was told.
       is_reset: whether our half was abandoned, by us or because the peer asked.
       is_refusing: whether what arrives is dropped.
       is_stopped: whether the peer's STOP_SENDING was told.
@@ -41,12 +44,15 @@ class StreamHalves:
         "_credit",
         "_window_bytes",
         "consumed_bytes",
+        "group",
         "is_closed",
+        "is_delivered",
         "is_ended",
         "is_refusing",
         "is_released",
         "is_reset",
         "is_stopped",
+        "is_urgent",
         "late_reset",
         "priority",
         "stream",
@@ -62,7 +68,10 @@ class StreamHalves:
         self.waiting_bytes: int = 0
         self.consumed_bytes: int = 0
         self.priority: int = 0
+        self.group: int = 0
+        self.is_urgent: bool = False
         self.is_ended: bool = False
+        self.is_delivered: bool = False
         self.is_reset: bool = False
         self.is_refusing: bool = False
         self.is_stopped: bool = False
@@ -123,6 +132,16 @@ class StreamHalves:
         return self.stream.sender._buffer_start  # noqa: SLF001
 
     @property
+    def sent_bytes(self) -> int:
+        """How many bytes from the start of our half were sent at least once."""
+        return self.stream.sender.highest_offset
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the peer has all of our half, or knows that it was reset."""
+        return self.stream.sender.is_finished
+
+    @property
     def taken_bytes(self) -> int:
         """How many bytes our half has, sent or not."""
         return self.stream.sender._buffer_stop + self.waiting_bytes  # noqa: SLF001
@@ -169,8 +188,13 @@ class StreamHalves:
         self.stream.sender.write(data, end_stream=self.is_ended and not self._chunks)
         self._connection.wake(self.stream)
 
-    def truncate(self, size: int) -> None:
-        """Drop what waits beyond a number of bytes from the start of the half, and its end with it."""
+    def truncate(self, size: int) -> int:
+        """Drop what waits beyond a number of bytes from the start of the half, and its end with it.
+
+        Returns:
+          How many bytes.
+        """
+        before = self.waiting_bytes
         self.is_ended = self.is_ended and not self._chunks
         keep = max(0, size - self.stream.sender._buffer_stop)  # noqa: SLF001
         while self.waiting_bytes > keep:
@@ -178,7 +202,7 @@ class StreamHalves:
             self.waiting_bytes -= len(chunk)
             if self.waiting_bytes < keep:
                 self.push(chunk[: keep - self.waiting_bytes])
-                return
+        return before - self.waiting_bytes
 
     def abandon(self) -> int:
         """Drop all that was never sent, once the half was reset.

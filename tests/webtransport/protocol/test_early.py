@@ -9,7 +9,7 @@ import pytest
 from trio_streams.core.errors import LocalProtocolError
 from trio_streams.webtransport.protocol.early import EarlyArrivals, EarlyLimits
 from trio_streams.webtransport.protocol.error_codes import Http3Code
-from trio_streams.webtransport.protocol.events import Rejected
+from trio_streams.webtransport.protocol.session_events import Rejected
 
 LIMITS = EarlyLimits(
     max_early_streams=2,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from trio_streams.core.errors import LocalProtocolError
-from trio_streams.webtransport.protocol import events
+from trio_streams.webtransport.protocol import session_events as events
 from trio_streams.webtransport.protocol.capsules import (
     Capsule,
     CapsuleParser,

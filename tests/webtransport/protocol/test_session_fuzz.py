@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trio_streams.core.errors import LocalProtocolError
-from trio_streams.webtransport.protocol import events
+from trio_streams.webtransport.protocol import session_events as events
 from trio_streams.webtransport.protocol.capsules import (
     Capsule,
     Close,

@@ -16,7 +16,7 @@ import attrs
 from trio_streams.config import positive
 from trio_streams.core.errors import LocalProtocolError
 from trio_streams.webtransport.protocol.error_codes import Http3Code
-from trio_streams.webtransport.protocol.events import Rejected
+from trio_streams.webtransport.protocol.session_events import Rejected
 
 __all__ = ["EarlyArrivals", "EarlyLimits", "EarlyStream"]
 

@@ -137,6 +137,18 @@ class SessionFlow:
         if self._is_on:
             self.data.use(size)
 
+    def count_unsent(self, size: int) -> bool:
+        """Bytes that were counted as sent never were.
+
+        Returns:
+          Whether somebody waits for them.
+        """
+        if not self._is_on or not size:
+            return False
+        self.data.used -= size
+        was_wanted, self.data.is_wanted = self.data.is_wanted, False
+        return was_wanted
+
     def may_open(self, *, is_unidirectional: bool) -> bool:
         """Whether a stream may be opened; if not, the peer hears that one was wanted."""
         if not self._is_on:

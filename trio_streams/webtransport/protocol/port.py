@@ -65,8 +65,8 @@ class QuicPort(Protocol):
         """End our half behind what it took; `Delivered` comes when the peer has acknowledged all of it."""
         ...
 
-    def reset(self, stream_id: int, code: int, *, after_bytes: int = 0) -> None:
-        """Abandon our half, once so many bytes from its start were acknowledged."""
+    def reset(self, stream_id: int, code: int, *, after_bytes: int = 0) -> bool:
+        """Abandon our half, once so many bytes from its start were acknowledged; False if that is later: `ResetSent`."""
         ...
 
     def unsent_bytes(self, stream_id: int) -> int:

@@ -13,66 +13,19 @@ Spec: draft-ietf-webtrans-http3 §3, §4.7, §5, §6.
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Iterator
-from typing import Final
 
-import attrs
-
-from trio_streams.config import positive
 from trio_streams.core.errors import LocalProtocolError
-from trio_streams.webtransport.protocol import capsules, events
+from trio_streams.webtransport.protocol import capsules
+from trio_streams.webtransport.protocol import session_events as events
 from trio_streams.webtransport.protocol.error_codes import Http3Code, Http3Error
-from trio_streams.webtransport.protocol.events import Event
 from trio_streams.webtransport.protocol.flow import SessionFlow
+from trio_streams.webtransport.protocol.session_config import SessionConfig
+from trio_streams.webtransport.protocol.session_events import Event
+from trio_streams.webtransport.protocol.session_states import TRANSITIONS, SessionState, Trigger
 from trio_streams.webtransport.protocol.settings import SessionLimits
 
 __all__ = ["TRANSITIONS", "SessionConfig", "SessionMachine", "SessionState", "Trigger"]
-
-
-class SessionState(enum.Enum):
-    """How far a session is."""
-
-    CONNECTING = "connecting"
-    OPEN = "open"
-    DRAINING = "draining"
-    CLOSED = "closed"
-
-
-class Trigger(enum.Enum):
-    """What can happen to a session."""
-
-    ACCEPT = "accept"
-    DRAIN = "drain"  # by either side
-    END = "end"
-
-
-TRANSITIONS: Final[dict[tuple[SessionState, Trigger], SessionState]] = {
-    (SessionState.CONNECTING, Trigger.ACCEPT): SessionState.OPEN,
-    (SessionState.CONNECTING, Trigger.END): SessionState.CLOSED,
-    (SessionState.OPEN, Trigger.DRAIN): SessionState.DRAINING,
-    (SessionState.OPEN, Trigger.END): SessionState.CLOSED,
-    (SessionState.DRAINING, Trigger.DRAIN): SessionState.DRAINING,
-    (SessionState.DRAINING, Trigger.END): SessionState.CLOSED,
-}
-"""Every legal move."""
-
-
-@attrs.frozen(kw_only=True)
-class SessionConfig:
-    """Limits and timeouts of one session.
-
-    Attributes:
-      limits: what the peer may do where both sides ask for flow control of sessions.
-      max_waiting_capsule_bytes: what waits on the CONNECT stream before the session is accepted.
-      max_skipped_capsule_bytes: the longest capsule of an unknown type that is skipped.
-      close_timeout: seconds for the peer to end the CONNECT stream, too.
-    """
-
-    limits: SessionLimits = attrs.field(factory=SessionLimits)
-    max_waiting_capsule_bytes: int = attrs.field(default=16_384, validator=positive)
-    max_skipped_capsule_bytes: int = attrs.field(default=65_536, validator=positive)
-    close_timeout: float = attrs.field(default=2.0, validator=positive)
 
 
 class SessionMachine:
@@ -261,6 +214,10 @@ class SessionMachine:
         self._owes_drain, self._owes_close = False, None
         self._finish_sending(now)
 
+    def fail(self, error: Http3Error) -> None:
+        """The peer broke a rule elsewhere: in the heads of the CONNECT stream, or on a stream of the session."""
+        self._fail(error)
+
     def drain(self) -> None:
         """Ask the peer to come to an end. Streams may still be opened, by both sides.
 
@@ -358,6 +315,11 @@ class SessionMachine:
           LocalProtocolError: they pass the limit.
         """
         self._flow.count_sent(size)
+
+    def count_unsent(self, size: int) -> None:
+        """Bytes that were counted as sent were dropped, since their stream was reset before."""
+        if self._flow.count_unsent(size):
+            self._events.append(events.DataAllowed())
 
     def count_received(self, size: int) -> None:
         """Bytes arrived on a stream, behind its header; on a reset those up to its final size, too."""
