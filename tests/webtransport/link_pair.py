@@ -24,7 +24,7 @@ from trio_streams.webtransport.session import WebTransportSession
 from trio_streams.webtransport.session_block import SessionBlock
 from trio_streams.webtransport.session_offer import SessionOffer
 
-__all__ = ["LinkPair", "REQUEST", "SMALL", "open_pair", "session_pair"]
+__all__ = ["REQUEST", "SMALL", "LinkPair", "open_pair", "session_pair"]
 
 Network: TypeAlias = Callable[[], Fate]
 Datagrams: TypeAlias = list[tuple[bytes, object]]

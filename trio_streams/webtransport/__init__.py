@@ -17,6 +17,7 @@ from trio_streams.webtransport.copying import echo_stream as echo_stream
 from trio_streams.webtransport.echoing import echo_session as echo_session
 from trio_streams.webtransport.ending import Closer as Closer
 from trio_streams.webtransport.ending import SessionClose as SessionClose
+from trio_streams.webtransport.errors import HandshakeFailed as HandshakeFailed
 from trio_streams.webtransport.errors import SessionClosed as SessionClosed
 from trio_streams.webtransport.errors import SessionRefused as SessionRefused
 from trio_streams.webtransport.errors import WebTransportStreamReset as WebTransportStreamReset
