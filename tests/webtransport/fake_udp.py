@@ -13,7 +13,7 @@ import trio
 
 from trio_streams.webtransport.driven import Address
 
-__all__ = ["DELAY", "Fate", "FakeNetwork", "FakeSocket"]
+__all__ = ["DELAY", "FakeNetwork", "FakeSocket", "Fate"]
 
 DELAY: Final = 0.01
 

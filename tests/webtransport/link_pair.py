@@ -22,7 +22,7 @@ from trio_streams.webtransport.session import WebTransportSession
 from trio_streams.webtransport.session_block import SessionBlock
 from trio_streams.webtransport.session_offer import SessionOffer
 
-__all__ = ["LinkPair", "REQUEST", "open_pair", "session_pair"]
+__all__ = ["REQUEST", "LinkPair", "open_pair", "session_pair"]
 
 REQUEST: Final = ConnectRequest(authority="server.example", path="/room")
 

@@ -75,7 +75,14 @@ async def test_both_kinds_come_in_the_order_in_which_they_were_opened(autojump_c
         rest = [stream async for stream in aiter_some(server, 3)]
         kinds = [isinstance(stream, WebTransportStream) for stream in rest]
         assert kinds == [True, True, False]
-        assert [await stream.read() for stream in (first, second, fourth, *rest)] == [b"\0", b"\1", b"\3", b"\2", b"\4", b"\5"]
+        assert [await stream.read() for stream in (first, second, fourth, *rest)] == [
+            b"\0",
+            b"\1",
+            b"\3",
+            b"\2",
+            b"\4",
+            b"\5",
+        ]
 
 
 async def aiter_some(session: WebTransportSession, count: int):  # type: ignore[no-untyped-def]  # noqa: ANN201
@@ -159,7 +166,12 @@ async def test_a_session_that_was_closed_here_says_so(is_client: bool, autojump_
         stream = await ours.create_bidirectional_stream()
         ours.close(5, "enough")
         ours.close(6)
-        for use in (ours.create_bidirectional_stream, ours.accept_unidirectional_stream, ours.receive_datagram, stream.read):
+        for use in (
+            ours.create_bidirectional_stream,
+            ours.accept_unidirectional_stream,
+            ours.receive_datagram,
+            stream.read,
+        ):
             with pytest.raises(trio.ClosedResourceError):
                 await use()
         close = await theirs.wait_closed()
@@ -300,7 +312,10 @@ def serve_all(pair: LinkPair) -> list[WebTransportSession]:
 
 @pytest.mark.parametrize(
     ("failure", "code", "reason"),
-    [(RpcError(Code.ABORTED, "changed my mind"), Code.ABORTED, "changed my mind"), (ValueError("x"), 13, "internal error")],
+    [
+        (RpcError(Code.ABORTED, "changed my mind"), Code.ABORTED, "changed my mind"),
+        (ValueError("x"), 13, "internal error"),
+    ],
 )
 async def test_a_block_that_fails_closes_with_the_code(
     failure: Exception, code: int, reason: str, autojump_clock: MockClock

@@ -59,6 +59,7 @@ class Link(Parking):
     __slots__ = (
         "_asking",
         "_attachment",
+        "_feeds",
         "_offers",
         "_requests",
         "_sessions",
@@ -88,6 +89,7 @@ class Link(Parking):
         self.on_request: Callable[[int, RawHeaders, bool], None] | None = None
         self.on_over: Callable[[ConnectionLost], None] | None = None
         self._attachment: Attachment | None = None
+        self._feeds: dict[Callable[[], None], None] = {}
         self._sessions: dict[int, WebTransportSession] = {}
         self._asking: dict[int, Asking] = {}
         self._offers: dict[int, SessionOffer] = {}
@@ -188,6 +190,14 @@ class Link(Parking):
             self.machine.release(stream_id)
             self.kick()
 
+    def add_feed(self, feed: Callable[[], None]) -> None:
+        """Have a function called before each flush: whoever lets what it sends come together first hands it on there."""
+        self._feeds[feed] = None
+
+    def remove_feed(self, feed: Callable[[], None]) -> None:
+        """Have it called no more."""
+        self._feeds.pop(feed, None)
+
     async def wait_changed(self) -> None:
         """Wait until something was sent or has happened; whoever waits looks again at what it waits for.
 
@@ -242,6 +252,8 @@ class Link(Parking):
 
     def datagrams_to_send(self, now: float) -> list[tuple[bytes, Address]]:
         """What is to be sent at once, and to where."""
+        for feed in tuple(self._feeds):
+            feed()
         return self.machine.datagrams_to_send(now)
 
     def next_deadline(self) -> float | None:
