@@ -7,22 +7,37 @@ import itertools
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Final
+from typing import Final, TypeAlias
 
 import attrs
 import trio
 
-from tests.webtransport.fake_machine import FakeMachine
-from tests.webtransport.quic_pair import CLIENT, LOSSLESS, SERVER, Fate
+from tests.webtransport.quic_pair import CLIENT, LOSSLESS, SERVER, Fate, certificate
 from trio_streams.nursery import open_bare_nursery
 from trio_streams.webtransport.config import WebTransportConfig
 from trio_streams.webtransport.link import Link
+from trio_streams.webtransport.protocol.connection import ConnectionMachine
 from trio_streams.webtransport.protocol.requests import ConnectRequest
+from trio_streams.webtransport.quic import Quic
+from trio_streams.webtransport.quic_config import QuicLimits, client_configuration, server_configuration
 from trio_streams.webtransport.session import WebTransportSession
 from trio_streams.webtransport.session_block import SessionBlock
 from trio_streams.webtransport.session_offer import SessionOffer
 
-__all__ = ["REQUEST", "LinkPair", "open_pair", "session_pair"]
+__all__ = ["REQUEST", "SMALL", "LinkPair", "open_pair", "session_pair"]
+
+Network: TypeAlias = Callable[[], Fate]
+Datagrams: TypeAlias = list[tuple[bytes, object]]
+
+SMALL: Final = WebTransportConfig(
+    quic=QuicLimits(
+        window_bytes=65_536,
+        connection_window_bytes=262_144,
+        max_send_buffer_bytes=32_768,
+        send_low_mark_bytes=16_384,
+    )
+)
+"""Windows that a test fills soon."""
 
 REQUEST: Final = ConnectRequest(authority="server.example", path="/room")
 
@@ -52,10 +67,11 @@ class LinkPair:
     Args:
       client: the client's.
       server: the server's.
+      first: what the client has sent already.
       network: what becomes of each datagram, in both directions.
     """
 
-    def __init__(self, client: Link, server: Link, network: Callable[[], Fate] = lambda: LOSSLESS) -> None:
+    def __init__(self, client: Link, server: Link, first: Datagrams, network: Network = lambda: LOSSLESS) -> None:
         self.client = client
         self.server = server
         self.network = network
@@ -65,6 +81,7 @@ class LinkPair:
         self._arrivals: list[tuple[float, int, bytes, Link]] = []
         for link in (client, server):
             link.attach(Place(self))
+        self._put(first, server)
 
     def kick(self) -> None:
         """Something is to be sent."""
@@ -87,13 +104,15 @@ class LinkPair:
 
     def flush(self, link: Link) -> None:
         """Send what a link has to send."""
+        self._put(link.datagrams_to_send(trio.current_time()), self.server if link is self.client else self.client)
+        link.dispatch()
+
+    def _put(self, datagrams: Datagrams, to: Link) -> None:
         now = trio.current_time()
-        other = self.server if link is self.client else self.client
-        for data, _ in link.datagrams_to_send(now):
+        for data, _ in datagrams:
             self.datagram_count += 1
             for delay in self.network().delays:
-                heapq.heappush(self._arrivals, (now + delay, next(self._numbers), data, other))
-        link.dispatch()
+                heapq.heappush(self._arrivals, (now + delay, next(self._numbers), data, to))
 
     def _step(self, now: float) -> None:
         while self._arrivals and self._arrivals[0][0] <= now:
@@ -112,10 +131,10 @@ async def open_pair(
     *,
     config: WebTransportConfig | None = None,
     server_config: WebTransportConfig | None = None,
-    network: Callable[[], Fate] = lambda: LOSSLESS,
+    network: Network = lambda: LOSSLESS,
 ) -> AsyncIterator[LinkPair]:
     """Two links that are ready; at the end their network is switched off."""
-    config = config or WebTransportConfig()
+    config = config or SMALL
     pair = LinkPair(*make_links(config, server_config or config), network)
     async with open_bare_nursery() as nursery:
         nursery.start_soon(pair.run)
@@ -153,9 +172,27 @@ async def session_pair(pair: LinkPair) -> AsyncIterator[tuple[WebTransportSessio
         nursery.cancel_scope.cancel()
 
 
-def make_links(client_config: WebTransportConfig, server_config: WebTransportConfig) -> tuple[Link, Link]:
-    """A client's link and a server's."""
-    return (
-        Link(FakeMachine(is_client=True), peer="server", config=client_config, is_client=True),  # type: ignore[arg-type]
-        Link(FakeMachine(is_client=False), peer="client", config=server_config, is_client=False),  # type: ignore[arg-type]
+def make_links(client_config: WebTransportConfig, server_config: WebTransportConfig) -> tuple[Link, Link, Datagrams]:
+    """A client's link and a server's, and what the client has sent to begin."""
+    now = trio.current_time()
+    chain, key, _ = certificate()
+    client = Quic(
+        client_configuration(client_config.quic, server_name="server.example", verify=False), client_config.quic
     )
+    client.connect(SERVER, now)
+    first = client.datagrams_to_send(now)
+    server = Quic(
+        server_configuration(server_config.quic, certificate_file=chain, key_file=key),
+        server_config.quic,
+        original_destination_connection_id=first[0][0][6 : 6 + first[0][0][5]],
+    )
+    return (
+        _link(client, client_config, is_client=True),
+        _link(server, server_config, is_client=False),
+        first,
+    )
+
+
+def _link(quic: Quic, config: WebTransportConfig, *, is_client: bool) -> Link:
+    machine = ConnectionMachine(quic, is_client=is_client, limits=config.limits)
+    return Link(machine, peer="server" if is_client else "client", config=config, is_client=is_client)

@@ -289,10 +289,9 @@ class Endpoint:
             attached.driven.lose(error)
             farewell = attached.driven.datagrams_to_send(attached.advance(trio.current_time()))
             attached.driven.dispatch()
+            self._socket.send_nowait(farewell)
         except Exception:  # noqa: BLE001 - the fence, again
             _LOG.exception("the connection with %s could not be ended", attached.name)
-        else:
-            self._socket.send_nowait(farewell)
 
     async def say_goodbye(self) -> None:
         """Let every connection close itself, and send what that makes; `open_endpoint` calls it.

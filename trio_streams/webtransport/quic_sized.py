@@ -8,10 +8,13 @@ Below `quic_connection`, and like it by overriding alone; the same canary watche
 - *Pacing* is `quic_pacer`.
 - *Closing.* Stock says CONNECTION_CLOSE once, and if that is lost the peer waits until it is idle for too long. Here whoever
   still sends hears it again, less and less often (RFC 9000 §10.2.1).
+- *Logging.* Stock warns of every fault of a peer, so that strangers could fill a log. What matters is in the event that ends the
+  connection, and nothing is logged here.
 """
 
 from __future__ import annotations
 
+import logging
 from typing import Any, Final
 
 from aioquic._buffer import Buffer
@@ -24,10 +27,13 @@ from aioquic.tls import Epoch
 from trio_streams.webtransport.quic_pacer import BurstPacer
 from trio_streams.webtransport.quic_packet_size import MIN_PACKET_BYTES, PacketSizeSearch
 
-__all__ = ["SizedConnection"]
+__all__ = ["SILENT_LOGGER", "SizedConnection"]
 
 _BLACK_HOLE_TIMEOUTS: Final = 3
 """Probe timeouts in a row after which packets that are larger than they have to be are taken for the reason."""
+
+SILENT_LOGGER: Final = logging.getLogger("trio_streams.quic.machine")
+SILENT_LOGGER.setLevel(logging.CRITICAL + 1)
 
 
 class SizedConnection(QuicConnection):
@@ -53,6 +59,7 @@ class SizedConnection(QuicConnection):
             original_destination_connection_id=original_destination_connection_id,
             retry_source_connection_id=retry_source_connection_id,
         )
+        self._logger = self._loss._logger = SILENT_LOGGER  # noqa: SLF001
         self.packet_size: PacketSizeSearch = PacketSizeSearch(max_packet_bytes)
         self._pacer = BurstPacer(max_datagram_size=MIN_PACKET_BYTES)
         self._loss._pacer = self._pacer  # noqa: SLF001

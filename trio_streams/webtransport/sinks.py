@@ -59,7 +59,7 @@ class SessionSink(Protocol):
         ...
 
     def on_lost(self, over: OverCause) -> None:
-        """The session is over, and its streams are: the sinks of those that it was told of are told nothing any more.
+        """The session is over, and its streams are: their sinks go with `Link.drop_stream_sink`, and are told nothing more.
 
         Args:
           over: makes the error that says why.

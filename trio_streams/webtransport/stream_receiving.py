@@ -292,17 +292,23 @@ class ReceiveHalf(Half, trio.abc.ReceiveStream):
         self._wake_readers()
 
     def on_reset(self, code: int | None) -> None:
-        """The peer abandoned its half: what was not taken is dropped."""
-        state = advance(self._receive_state, Trigger.RESET)
-        if state is None:
-            return
-        self._receive_state = state
-        self._drop()
-        self._reset_code = (code,)
+        """The peer abandoned its half: what was not taken is dropped, unless no application said so.
+
+        That is how a session ends for its streams where the resets overtake its CLOSE, and a close drops nothing.
+        """
         over = partial(WebTransportStreamReset, code)
-        self._receive_over = over
-        self._cancel_owner(over)
-        self._wake_readers()
+        is_whole = code is None and self._receive_state is HalfState.CLOSING
+        if is_whole or advance(self._receive_state, Trigger.RESET) is None:
+            return
+        self._reset_code = (code,)
+        if code is None:
+            self._end_receiving(over)
+        else:
+            self._drop()
+            self._receive_state = HalfState.ERRORED
+            self._receive_over = over
+            self._cancel_owner(over)
+            self._wake_readers()
         self._settle()
 
     def replay(self, sink: StreamSink) -> None:

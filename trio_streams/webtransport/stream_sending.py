@@ -86,7 +86,8 @@ class SendHalf(Half, trio.abc.SendStream):
                 self._check_sendable()
 
     def _send_some(self, data: Data) -> int:
-        if not data:
+        # Who finds it full waits for the low mark, and so does who comes later: else bytes would go in one by one.
+        if self._is_full or not data:
             return 0
         taken = self._link.machine.send(self.stream_id, data)
         self._is_full = taken < len(data)
