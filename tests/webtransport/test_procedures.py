@@ -12,9 +12,8 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from tests.webtransport.link_pair import LinkPair, session_pair
+from tests.webtransport.link_pair import LinkPair, open_pair, session_pair
 from tests.webtransport.quic_pair import LOSSLESS, Fate
-from tests.webtransport.session_links import open_links
 from trio_streams import Router
 from trio_streams.codes import Code
 from trio_streams.config import ConnectionConfig
@@ -64,7 +63,7 @@ async def serving(
     app: Router | None = None,
 ) -> AsyncIterator[Rig]:
     """A server for as long as the block; at its end nothing of it runs, and neither link hears of a stream."""
-    async with open_links(network=network) as pair, session_pair(pair) as (ours, theirs):
+    async with open_pair(network=network) as pair, session_pair(pair) as (ours, theirs):
         rig = Rig(pair, ours, theirs, trio.Event(), trio.CancelScope(), [])
         prepared = partial(prepare, app) if app is not None else lambda _: handler
 
@@ -384,7 +383,7 @@ async def test_a_close_that_waits_can_be_cut(autojump_clock: MockClock) -> None:
         return Fate(delays=()) if is_dark else LOSSLESS
 
     config = attrs.evolve(CONFIG, close_timeout=1_000)
-    async with open_links(network=network) as pair, session_pair(pair) as (ours, theirs):
+    async with open_pair(network=network) as pair, session_pair(pair) as (ours, theirs):
         async with open_bare_nursery() as nursery:
             nursery.start_soon(partial(run_session_server, theirs, lambda _: echo, config=CONFIG))
             async with open_bare_nursery() as cutting:
@@ -414,7 +413,7 @@ async def test_a_goodbye_that_nobody_takes_ends_at_close_timeout(autojump_clock:
     def network() -> Fate:
         return Fate(delays=()) if is_dark else LOSSLESS
 
-    async with open_links(network=network) as pair, session_pair(pair) as (ours, theirs):
+    async with open_pair(network=network) as pair, session_pair(pair) as (ours, theirs):
         async with open_bare_nursery() as nursery:
             nursery.start_soon(partial(run_session_server, theirs, lambda _: echo, config=CONFIG))
             async with run_session_connection(ours, config=CONFIG) as connection:
@@ -429,7 +428,7 @@ async def test_a_goodbye_that_nobody_takes_ends_at_close_timeout(autojump_clock:
 
 async def test_a_peer_that_never_greets_is_given_up(autojump_clock: MockClock) -> None:
     """After `handshake_timeout`; it hears why."""
-    async with open_links() as pair, session_pair(pair) as (ours, theirs):
+    async with open_pair() as pair, session_pair(pair) as (ours, theirs):
         began = trio.current_time()
         with pytest.raises(ConnectionLost, match="no hello within handshake_timeout of 5 s"):
             async with run_session_connection(ours, config=CONFIG):
@@ -442,7 +441,7 @@ async def test_a_peer_that_never_greets_is_given_up(autojump_clock: MockClock) -
 
 async def test_waiting_for_the_hello_can_be_cancelled(autojump_clock: MockClock) -> None:
     """The session is closed with it."""
-    async with open_links() as pair, session_pair(pair) as (ours, theirs):
+    async with open_pair() as pair, session_pair(pair) as (ours, theirs):
         with trio.move_on_after(1) as scope:
             async with run_session_connection(ours, config=CONFIG):
                 raise AssertionError("never")
@@ -452,7 +451,7 @@ async def test_waiting_for_the_hello_can_be_cancelled(autojump_clock: MockClock)
 
 async def test_a_peer_that_speaks_something_else_is_told(autojump_clock: MockClock) -> None:
     """Its session is closed with the error's code and words, and the user sees the peer's fault as the cause."""
-    async with open_links() as pair, session_pair(pair) as (ours, theirs):
+    async with open_pair() as pair, session_pair(pair) as (ours, theirs):
         stream = await theirs.create_unidirectional_stream()
         await stream.send_all(b"GET / HTTP/1.1\r\n\r\n")
         with pytest.raises(ConnectionLost, match="does not speak trio-streams.v1") as caught:

@@ -59,7 +59,6 @@ class Link(Parking):
     __slots__ = (
         "_asking",
         "_attachment",
-        "_feeds",
         "_heard_at",
         "_offers",
         "_pinged_at",
@@ -92,7 +91,6 @@ class Link(Parking):
         self.on_over: Callable[[ConnectionLost], None] | None = None
         self._heard_at = self._pinged_at = trio.current_time()
         self._attachment: Attachment | None = None
-        self._feeds: dict[Callable[[], None], None] = {}
         self._sessions: dict[int, WebTransportSession] = {}
         self._asking: dict[int, Asking] = {}
         self._offers: dict[int, SessionOffer] = {}
@@ -193,14 +191,6 @@ class Link(Parking):
             self.machine.release(stream_id)
             self.kick()
 
-    def add_feed(self, feed: Callable[[], None]) -> None:
-        """Have a function called before each flush: whoever lets what it sends come together first hands it on there."""
-        self._feeds[feed] = None
-
-    def remove_feed(self, feed: Callable[[], None]) -> None:
-        """Have it called no more."""
-        self._feeds.pop(feed, None)
-
     async def wait_changed(self) -> None:
         """Wait until something was sent or has happened; whoever waits looks again at what it waits for.
 
@@ -265,16 +255,14 @@ class Link(Parking):
 
     def datagrams_to_send(self, now: float) -> list[tuple[bytes, Address]]:
         """What is to be sent at once, and to where."""
-        for feed in tuple(self._feeds):
-            feed()
+        for session in self._sessions.values():
+            session.before_flush()
         return self.machine.datagrams_to_send(now)
 
     def next_deadline(self) -> float | None:
         """When `handle_deadline` wants to be called, on Trio's clock."""
         deadline, ping_at = self.machine.next_deadline(), self._ping_at
-        if ping_at is None or deadline is None:
-            return deadline
-        return min(deadline, ping_at)
+        return deadline if ping_at is None or deadline is None else min(deadline, ping_at)
 
     @property
     def _ping_at(self) -> float | None:

@@ -177,7 +177,6 @@ class _SessionDriver(Serving):
     def start(self) -> None:
         """Take the session over; say hello."""
         self._nursery.start_soon(self._watch_drain)
-        self._session.link.add_feed(self.feed)
         self._session.hand_over(self)
         self.follow()
 
@@ -225,8 +224,8 @@ class _SessionDriver(Serving):
             self._clock_scope.deadline = self._next_deadline()
         self._wake()
 
-    def feed(self) -> None:
-        """A flush is coming: hand on what has come together since the last one."""
+    def on_flush(self) -> None:
+        """Hand on what has come together since the last one."""
         if self.mux.has_output:
             self.mux.flush()
             self.connection.bytes_sent = self.mux.bytes_sent
@@ -237,7 +236,6 @@ class _SessionDriver(Serving):
             return
         self._is_over = True
         self._port.forget_all()
-        self._session.link.remove_feed(self.feed)
         self._tasks_scope.cancel()
         self.connection.lose(error)
         if self._clock_scope is not None:
