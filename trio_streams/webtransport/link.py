@@ -207,7 +207,7 @@ class Link(Parking):
     def lost_again(self) -> ConnectionLost:
         """Why the connection is over, to be raised: what was raised before has a traceback."""
         assert self.lost is not None
-        error = ConnectionLost(*self.lost.args)
+        error = type(self.lost)(*self.lost.args)
         error.__cause__ = self.lost.__cause__
         return error
 

@@ -81,6 +81,11 @@ class Quic(QuicStreams):
         return self._connection.host_cid
 
     @property
+    def peer_certificate(self) -> bytes | None:
+        """The server's certificate as DER, on a client; None before it is here."""
+        return self._connection.peer_certificate
+
+    @property
     def is_closing(self) -> bool:
         """Whether the connection is over, or about to be: nothing is sent any more but that."""
         return self._connection.is_closing
