@@ -27,6 +27,7 @@ ATTRIBUTES: Final = (
     "_close_pending",
     "_cryptos",
     "_datagrams_pending",
+    "_events",
     "_handshake_confirmed",
     "_is_client",
     "_local_max_data",
@@ -54,6 +55,8 @@ ATTRIBUTES: Final = (
 )
 
 METHODS: Final = {
+    "_close_begin": ["self", "is_initiator", "now"],
+    "_close_end": ["self"],
     "_flush_builder": ["self", "builder", "network_path", "peer_cid", "now"],
     "_get_or_create_stream_for_send": ["self", "stream_id"],
     "_handle_max_stream_data_frame": ["self", "context", "frame_type", "buf"],
@@ -100,6 +103,7 @@ USES: Final = {
         "self._local_max_data.used += newly_received",
         "if self._local_max_data.used + newly_received > self._local_max_data.value:",
     },
+    r"self\._close_event\)": {"self._events.append(self._close_event)"},
     r"_limit\(stream.*\)\.value": {"self._stream_limit(stream.stream_id).value += 1"},
     r"max_data\.value\b": {
         "initial_max_data=self._local_max_data.value,",
