@@ -14,6 +14,7 @@ from trio_streams.webtransport.config import WebTransportConfig as WebTransportC
 from trio_streams.webtransport.connecting import connect as connect
 from trio_streams.webtransport.ending import Closer as Closer
 from trio_streams.webtransport.ending import SessionClose as SessionClose
+from trio_streams.webtransport.errors import HandshakeFailed as HandshakeFailed
 from trio_streams.webtransport.errors import SessionClosed as SessionClosed
 from trio_streams.webtransport.errors import SessionRefused as SessionRefused
 from trio_streams.webtransport.errors import WebTransportStreamReset as WebTransportStreamReset
