@@ -98,7 +98,9 @@ class LinkPair:
                 continue
             times = [time for link in (self.client, self.server) if (time := link.next_deadline()) is not None]
             times += [self._arrivals[0][0]] if self._arrivals else []
-            with trio.move_on_at(min(times, default=math.inf)):
+            # Rounding can have aioquic's loss timer be due now, and its loss a little later: time has to go on.
+            soonest = trio.current_time() + 1e-6
+            with trio.move_on_at(max(soonest, min(times, default=math.inf))):
                 await self._kicked.wait()
             self._step(trio.current_time())
 

@@ -193,17 +193,17 @@ async def test_a_creation_that_shutdown_overtakes() -> None:
 async def test_leaving_the_block(error: Exception | str | None, code: Code | None) -> None:
     """Each stream is left as its own block would be: in order, by its error's code, or as cancelled."""
     session = FakeSession()
-    with trio.CancelScope() as scope:
-        with pytest.raises(ValueError, match="mine") if isinstance(error, ValueError) else nullcontext():
-            async with StreamManager(session.as_session) as manager:
-                for _ in range(2):
-                    await manager.create_bidirectional_stream()
-                await manager.create_unidirectional_stream()
-                if error == "cancelled":
-                    scope.cancel()
-                    await trio.lowlevel.checkpoint()
-                elif isinstance(error, Exception):
-                    raise error
+    raising = pytest.raises(ValueError, match="mine") if isinstance(error, ValueError) else nullcontext()
+    with trio.CancelScope() as scope, raising:
+        async with StreamManager(session.as_session) as manager:
+            for _ in range(2):
+                await manager.create_bidirectional_stream()
+            await manager.create_unidirectional_stream()
+            if error == "cancelled":
+                scope.cancel()
+                await trio.lowlevel.checkpoint()
+            elif isinstance(error, Exception):
+                raise error
     assert session.machine.resets == ({} if code is None else dict.fromkeys((0, 4, 8), code))
     assert session.machine.ended == ([0, 4, 8] if code is None else [])
 

@@ -20,13 +20,7 @@ from trio_streams.cli.upload import show_progress
 from trio_streams.codes import Code
 from trio_streams.demo.view import align, size_text
 from trio_streams.errors import RpcError
-from trio_streams.webtransport import (
-    SessionRefused,
-    WebTransportReceiveStream,
-    WebTransportSession,
-    WebTransportStream,
-    connect,
-)
+from trio_streams.webtransport import SessionRefused, WebTransportSession, connect
 
 __all__ = ["run_bench"]
 
@@ -56,6 +50,8 @@ async def _bench(arguments: argparse.Namespace) -> None:
                 rows += await measure(session, arguments.seconds)
     except SessionRefused as exc:
         raise RpcError(Code.UNAVAILABLE, str(exc)) from exc
+    except ValueError as exc:
+        raise UsageError(str(exc)) from exc
     await Output().write("".join(f"{line}\n" for line in align(rows, numbers={1})))
 
 
@@ -129,21 +125,57 @@ async def measure_streams(session: WebTransportSession, seconds: float) -> list[
     async with trio.open_nursery() as nursery:
         for _ in range(_STREAMS_AT_ONCE):
             nursery.start_soon(use_some)
-    return [("streams", f"{count / (trio.current_time() - began):,.0f}/s", f"{_STREAMS_AT_ONCE} at once, 64 B each way")]
+    return [
+        ("streams", f"{count / (trio.current_time() - began):,.0f}/s", f"{_STREAMS_AT_ONCE} at once, 64 B each way")
+    ]
 
 
 async def measure_datagrams(session: WebTransportSession, seconds: float) -> list[Sequence[str]]:
-    """Datagrams a second that come back; those that do not are given up."""
+    """Datagrams a second that come back."""
+    ping = _PING[: session.max_datagram_size or 0]
+    if not ping:
+        return [("datagrams", "none", "the server takes none")]
     began = trio.current_time()
-    sent = received = 0
+    sent = received = lost = 0
     while trio.current_time() - began < seconds:
-        while sent - received < _DATAGRAMS_AT_ONCE:
-            session.send_datagram(_PING)
+        while sent - received - lost < _DATAGRAMS_AT_ONCE:
+            session.send_datagram(ping)
             sent += 1
         with trio.move_on_after(_DATAGRAM_TIMEOUT) as waiting:
             await session.receive_datagram()
             received += 1
         if waiting.cancelled_caught:
-            lost = sent - received
-"""
+            lost = sent - received  # all that are under way
+    rate = f"{received / (trio.current_time() - began):,.0f}/s"
+    return [("datagrams", rate, f"{len(ping)} B each way, {_DATAGRAMS_AT_ONCE} at once, {lost} of {sent:,} lost")]
 
+
+async def measure_round_trips(session: WebTransportSession, seconds: float) -> list[Sequence[str]]:
+    """Milliseconds until 64 bytes on a stream are back."""
+    times: list[float] = []
+    async with await session.create_bidirectional_stream() as stream:
+        ended = trio.current_time() + seconds
+        while (began := trio.current_time()) < ended:
+            await stream.write(_PING)
+            left = len(_PING)
+            while left:
+                data = await stream.receive_some(left)
+                if not data:
+                    raise RpcError(Code.UNIMPLEMENTED, "the server does not echo")
+                left -= len(data)
+            times.append(trio.current_time() - began)
+    times.sort()
+    about = f"{len(_PING)} B there and back, {len(times):,} times"
+    return [(f"round trip p{share}", f"{_percentile(times, share) * 1e3:.2f} ms", about) for share in (50, 99)]
+
+
+def _percentile(ordered: Sequence[float], share: int) -> float:
+    return ordered[min(len(ordered) - 1, math.ceil(len(ordered) * share / 100) - 1)]
+
+
+_MEASURES: Final[Mapping[str, Callable[[WebTransportSession, float], Awaitable[list[Sequence[str]]]]]] = {
+    "bulk": measure_bulk,
+    "streams": measure_streams,
+    "datagrams": measure_datagrams,
+    "round trips": measure_round_trips,
+}

@@ -5,7 +5,7 @@ down whoever writes.
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from trio_streams.errors import StreamError, StreamReset, StreamStopped
 
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from trio_streams.webtransport.streams import WebTransportStream
 
 __all__ = ["copy_stream_data", "echo_stream"]
+
+_ECHO_BYTES: Final = 65_536
 
 
 async def copy_stream_data(*, source: ReceiveHalf, destination: SendHalf, chunk_size: int = 8192) -> int:
@@ -68,10 +70,10 @@ async def echo_stream(*, stream: WebTransportStream) -> None:
       ConnectionLost: the connection broke, or the session was closed.
       trio.ClosedResourceError: the stream is closed here.
 
-    Cancellation: the stream stays open; up to 8,192 bytes were read and are not, or not wholly, written.
+    Cancellation: the stream stays open; up to 65,536 bytes were read and are not, or not wholly, written.
     """
     with contextlib.suppress(StreamReset, StreamStopped):
-        await copy_stream_data(source=stream, destination=stream)
+        await copy_stream_data(source=stream, destination=stream, chunk_size=_ECHO_BYTES)
 
 
 def _number(error: StreamError) -> int:

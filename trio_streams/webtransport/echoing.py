@@ -46,7 +46,7 @@ async def _echo(stream: WebTransportStream) -> None:
 async def _echo_on_another(session: WebTransportSession, source: WebTransportReceiveStream) -> None:
     async with source, await session.create_unidirectional_stream() as destination:
         with contextlib.suppress(StreamReset, StreamStopped):
-            await copy_stream_data(source=source, destination=destination)
+            await copy_stream_data(source=source, destination=destination, chunk_size=65_536)
 
 
 async def _echo_datagrams(session: WebTransportSession) -> None:

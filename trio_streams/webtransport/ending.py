@@ -8,7 +8,7 @@ from typing import Final
 import attrs
 
 from trio_streams.errors import ConnectionLost
-from trio_streams.webtransport.errors import SessionClosed
+from trio_streams.webtransport.errors import HandshakeFailed, SessionClosed
 from trio_streams.webtransport.protocol import events
 from trio_streams.webtransport.protocol.error_codes import Http3Code
 from trio_streams.webtransport.protocol.events import Closer as Closer
@@ -75,7 +75,7 @@ def cause_of_loss(event: events.ConnectionOver, peer: str) -> ConnectionLost:
     if event.is_application:
         return ConnectionLost(f"the connection to {peer} ended with code {_name(event.code)}{said}")
     if event.code in _TLS_ALERTS:
-        return ConnectionLost(f"TLS with {peer} failed with alert {event.code - _TLS_ALERTS.start}{said}")
+        return HandshakeFailed(f"TLS with {peer} failed with alert {event.code - _TLS_ALERTS.start}{said}")
     return ConnectionLost(f"the connection to {peer} ended with QUIC's code {event.code:#x}{said}")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from trio_streams.codes import Code
 from trio_streams.errors import ConnectionLost, StreamReset, StreamsError, StreamStopped
 
-__all__ = ["SessionClosed", "SessionRefused", "WebTransportStreamReset", "WebTransportStreamStopped"]
+__all__ = ["HandshakeFailed", "SessionClosed", "SessionRefused", "WebTransportStreamReset", "WebTransportStreamStopped"]
 
 
 def _code(application_code: int | None) -> Code:
@@ -34,6 +34,10 @@ class WebTransportStreamStopped(StreamStopped):
     def __init__(self, application_code: int | None, reason: str = "") -> None:
         super().__init__(_code(application_code), reason or f"application code {application_code}")
         self.application_code = application_code
+
+
+class HandshakeFailed(ConnectionLost):
+    """TLS failed: the server's certificate is not to be trusted, or the two sides have no protocol in common."""
 
 
 class SessionClosed(ConnectionLost):

@@ -59,7 +59,9 @@ class Link(Parking):
     __slots__ = (
         "_asking",
         "_attachment",
+        "_heard_at",
         "_offers",
+        "_pinged_at",
         "_requests",
         "_sessions",
         "_sinks",
@@ -87,6 +89,7 @@ class Link(Parking):
         self.on_session: Callable[[SessionOffer], None] | None = None
         self.on_request: Callable[[int, RawHeaders, bool], None] | None = None
         self.on_over: Callable[[ConnectionLost], None] | None = None
+        self._heard_at = self._pinged_at = trio.current_time()
         self._attachment: Attachment | None = None
         self._sessions: dict[int, WebTransportSession] = {}
         self._asking: dict[int, Asking] = {}
@@ -207,7 +210,7 @@ class Link(Parking):
     def lost_again(self) -> ConnectionLost:
         """Why the connection is over, to be raised: what was raised before has a traceback."""
         assert self.lost is not None
-        error = ConnectionLost(*self.lost.args)
+        error = type(self.lost)(*self.lost.args)
         error.__cause__ = self.lost.__cause__
         return error
 
@@ -226,6 +229,7 @@ class Link(Parking):
 
     def receive(self, datagram: bytes, addr: Address, now: float) -> None:
         """Take a UDP datagram."""
+        self._heard_at = now
         self.machine.receive(datagram, addr, now)
 
     def dispatch(self) -> None:
@@ -251,15 +255,28 @@ class Link(Parking):
 
     def datagrams_to_send(self, now: float) -> list[tuple[bytes, Address]]:
         """What is to be sent at once, and to where."""
+        for session in self._sessions.values():
+            session.before_flush()
         return self.machine.datagrams_to_send(now)
 
     def next_deadline(self) -> float | None:
         """When `handle_deadline` wants to be called, on Trio's clock."""
-        return self.machine.next_deadline()
+        deadline, ping_at = self.machine.next_deadline(), self._ping_at
+        return deadline if ping_at is None or deadline is None else min(deadline, ping_at)
+
+    @property
+    def _ping_at(self) -> float | None:
+        interval = self.config.keep_alive_interval
+        if interval is None or self.machine.is_closing or not (self._sessions or self._requests):
+            return None
+        return max(self._heard_at, self._pinged_at) + interval
 
     def handle_deadline(self, now: float) -> None:
         """Note that time has passed."""
         self.machine.handle_deadline(now)
+        if self._ping_at is not None and now >= self._ping_at:
+            self._pinged_at = now
+            self.machine.ping()
 
     def close(self, code: Http3Code = Http3Code.H3_NO_ERROR, reason: str = "") -> None:
         """Close the connection: what is open on it is lost, and the next flush tells the peer."""

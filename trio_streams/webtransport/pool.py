@@ -1,8 +1,8 @@
 """Streams that are open before anybody asks for one, and that are used again.
 
-A pool has up to `pool_size` idle streams. Those that were taken from it are expected back, so they count when it decides
-whether to open more: workers that return their streams share the same few for ever. But one is always opened ahead, so
-that whoever comes next need not wait for the peer's credit, even where nobody ever returns anything.
+A pool keeps `pool_size` streams. Those that were taken from it count until they are over, since they are expected back: so
+workers that return their streams share the same few for ever, and none is opened in vain. Whoever asks while all are taken
+gets a new one even so, which stays if there is room for it when it is returned.
 
 One task opens all streams, and gives each to whoever has waited longest, or else lays it by. So does whoever returns one.
 """
@@ -166,7 +166,7 @@ class StreamPool:
 
     def _lacks_some(self) -> bool:
         is_awaited = self._taker.statistics().tasks_waiting_receive > 0
-        return is_awaited or not self._idle or len(self._idle) + len(self._expected) < self._pool_size
+        return is_awaited or len(self._idle) + len(self._expected) < self._pool_size
 
     def _adopt(self, stream: WebTransportStream) -> WebTransportStream:
         stream.call_when_over(partial(self._forget, stream.stream_id))

@@ -1,8 +1,8 @@
 """Runs a connection of streams of items on a session: procedures and peers use it as they use any other.
 
 QUIC has the loops, so there is only what has to wait: one task keeps the machine's deadlines, and one waits for the peer's
-DRAIN. All else happens where it comes from, without waiting: in the link's `dispatch`, and in the users' tasks, whose items
-are handed on at once and leave in packets with the next flush.
+DRAIN. All else happens without waiting: what arrived is told in the link's `dispatch`, and what users send comes together
+until the next flush, so that items which are sent one by one leave as a run.
 
 The order of the end is that of a carrier:
 
@@ -205,19 +205,16 @@ class _SessionDriver(Serving):
     # -- both directions --------------------------------------------------------------------------------------
 
     def follow(self) -> None:
-        """Tell the streams what the machine has found, and hand on what it has. Never waits."""
+        """Tell the streams what the machine has found, and ask for a flush if it has something. Never waits."""
         if self._is_following or self._is_over:
             return
         self._is_following = True
         connection, mux = self.connection, self.mux
         try:
             connection.dispatch()
-            if mux.has_output:
-                mux.flush()
-                connection.dispatch()
         finally:
             self._is_following = False
-        connection.bytes_sent, connection.bytes_received = mux.bytes_sent, mux.bytes_received
+        connection.bytes_received = mux.bytes_received
         if mux.failure is not None:
             self._session.close(mux.failure.code, str(mux.failure))
             self._lose(mux.failure)
@@ -226,6 +223,13 @@ class _SessionDriver(Serving):
         if self._clock_scope is not None:
             self._clock_scope.deadline = self._next_deadline()
         self._wake()
+
+    def on_flush(self) -> None:
+        """Hand on what has come together since the last one."""
+        if self.mux.has_output:
+            self.mux.flush()
+            self.connection.bytes_sent = self.mux.bytes_sent
+            self.follow()
 
     def _lose(self, error: Exception) -> None:
         if self._is_over:
