@@ -55,7 +55,7 @@ def test_a_stream_of_ours_begins_with_its_header(is_unidirectional: bool) -> Non
     """It belongs to the session's group, and the header does not count."""
     row = Row()
     stream_id = row.streams.open(row.session, is_unidirectional=is_unidirectional, priority=7)
-    assert row.quic.sent[stream_id] == (b"\x40\x54\0" if is_unidirectional else b"\x40\x41\0")
+    assert bytes(row.quic.sent[stream_id]) == (b"\x40\x54\0" if is_unidirectional else b"\x40\x41\0")
     assert row.quic.priorities == {stream_id: (7, group_of(0), False)}
     assert row.session.sendable_bytes == 100
     row.streams.set_priority(stream_id, 8)
