@@ -20,7 +20,7 @@ nox.options.default_venv_backend = "virtualenv"  # uv is faster, but ignores pip
 nox.options.reuse_existing_virtualenvs = True
 nox.options.error_on_missing_interpreters = bool(os.environ.get("CI"))
 nox.options.sessions = [
-    "lint", "layers", "typing", "tests", "conformance", "durable", "faults", "browser", "coverage", "docs",
+    "lint", "layers", "typing", "tests", "conformance", "durable", "webtransport", "faults", "browser", "coverage", "docs",
     "notebooks", "wheel", "bench",
 ]  # fmt: skip
 
@@ -105,7 +105,17 @@ class _Dev:
 def tests(session: nox.Session) -> None:
     """Every test that is not another session's, warnings as errors."""
     _install(session, "-e", ".[all]", *_group("test"))
-    others = ("conformance", "faults", "benchmarks", "browser", "test_notebooks.py", "test_stubs.py", "typing", *SUITES)
+    others = (
+        "conformance",
+        "faults",
+        "benchmarks",
+        "browser",
+        "test_notebooks.py",
+        "test_stubs.py",
+        "typing",
+        "interop/webtransport",
+        *SUITES,
+    )
     session.run("python", "-m", "pytest", *SHARED, *(f"--ignore=tests/{name}" for name in others), *session.posargs)
 
 
@@ -124,6 +134,17 @@ def durable(session: nox.Session) -> None:
     `DURABLE_STREAMS_SUITE=…/packages/client-conformance-tests nox -s durable` runs it from a checkout, beside our own.
     """
     _Dev.run(session, "pytest", "-q", "-rP", "tests/interop/durable", *session.posargs)
+
+
+@nox.session(python=["3.11", "3.12"])
+def webtransport(session: nox.Session) -> None:
+    """WebTransport with peers from the package index, both ways: aioquic, and the pywebtransport that each Python can run.
+
+    pywebtransport has environments of its own, pinned beside the tests and made below `.nox`. Chromium's part is in
+    `browser`, bad visitors and bad networks are in `faults`.
+    """
+    _install(session, "-e", ".[quic]", *_group("test"))
+    session.run("python", "-m", "pytest", "-q", "tests/interop/webtransport", *session.posargs)
 
 
 @nox.session(python=False)

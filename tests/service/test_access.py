@@ -9,7 +9,7 @@ import pytest
 
 from trio_streams.service.access import AccessRecord, StreamRecord, log_json, log_text, redact_query
 
-EXCHANGE = AccessRecord("GET", "/a?token=secret&bare", 200, 5, 0.25, "127.0.0.1:9")
+EXCHANGE = AccessRecord("GET", "/a?token=secret&bare", 200, 5, 0.25, "127.0.0.1:9", "1.1")
 STREAM = StreamRecord(
     procedure='logs "x"\nfake',
     transport="tcp",
@@ -67,6 +67,7 @@ def test_lines_for_programs(caplog: pytest.LogCaptureFixture) -> None:
         "sent_bytes": 5,
         "duration": 0.25,
         "peer": "127.0.0.1:9",
+        "http_version": "1.1",
     }
     assert (stream["kind"], stream["procedure"], stream["duration"]) == ("stream", 'logs "x"\nfake', 0.123457)
     assert "\n" not in caplog.records[1].getMessage()

@@ -311,3 +311,24 @@ async def test_a_source_of_an_answer_with_a_length_is_refused() -> None:
             await exchange.send_from(Words())
 
     assert (await drive(handler)).is_whole
+
+
+async def test_each_answer_says_where_else_the_same_is_served() -> None:
+    """`alt_svc` is in the handler's answers and in those to its faults; what a handler says by itself stays."""
+
+    async def own(exchange: Exchange) -> None:
+        await respond(exchange, 200, b"", [("alt-svc", "clear")])
+
+    async def failing(exchange: Exchange) -> None:
+        raise KeyError(exchange.request.path)
+
+    config = ExchangeConfig(alt_svc='h3=":443"; ma=60')
+    answers = [await drive(handler, post(), config=config) for handler in (echo, failing, own)]
+    assert [answer.headers["alt-svc"] for answer in answers] == ['h3=":443"; ma=60', 'h3=":443"; ma=60', "clear"]
+    assert "alt-svc" not in (await drive(echo, post())).headers
+
+
+def test_what_alt_svc_says_is_one_line() -> None:
+    """A value that could become another header is refused with the configuration."""
+    with pytest.raises(ValueError, match="alt_svc is no value of a header"):
+        ExchangeConfig(alt_svc="h3\r\nset-cookie: x")

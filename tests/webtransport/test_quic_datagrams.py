@@ -39,7 +39,7 @@ def test_one_that_no_longer_fits_blocks_nothing() -> None:
     """A datagram that the peer's new connection id leaves no room for is dropped, and those behind it are sent."""
     pair = _pair()
     quic = pair.client.quic
-    quic._connection.datagrams.push(bytes(1_300), pair.now)
+    quic._connection.datagrams.push(bytes(1_500), pair.now)
     quic.send_datagram(b"behind", pair.now)
     pair.run_for(1)
     assert pair.server.datagrams == [b"behind"]

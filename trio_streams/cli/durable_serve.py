@@ -11,10 +11,11 @@ from typing import Any, Final
 
 import trio
 
+from trio_streams.cli.http3 import add_http3, read_http3
 from trio_streams.cli.output import Output, write_error
 from trio_streams.cli.process import EXIT_USAGE, UsageError, run
 from trio_streams.cli.remote import AddParser
-from trio_streams.cli.settings import Setting, add_settings, read_settings, seconds, text
+from trio_streams.cli.settings import Setting, add_settings, read_bind, read_settings, seconds, text
 from trio_streams.durable import DurableConfig, serve_durable
 from trio_streams.durable.server.serving import DEFAULT_PORT
 from trio_streams.durable.store.base import Store
@@ -48,6 +49,7 @@ def add_durable_serve(add_parser: AddParser) -> None:
         "--data", metavar="DIR", default=_DEFAULT_FOLDER, help="keep them in this directory; by default ./%(default)s"
     )
     place.add_argument("--memory", action="store_true", help="keep them in memory, and forget them at the end")
+    add_http3(parser)
     add_settings(parser, _SETTINGS)
     parser.set_defaults(run=_run_serve)
 
@@ -55,22 +57,16 @@ def add_durable_serve(add_parser: AddParser) -> None:
 def _run_serve(arguments: argparse.Namespace) -> int:
     try:
         values = read_settings(_SETTINGS, arguments, os.environ)
-        host, port = _read_bind(arguments.bind)
+        host, port = read_bind(arguments.bind)
+        http3 = read_http3(arguments, values)
         config = DurableConfig(**{name: value for name, value in values.items() if name == "long_poll_timeout"})
     except (UsageError, ValueError) as exc:
         write_error(str(exc))
         return EXIT_USAGE
     drain = Drain()
-    tls = {name: values.get(name) for name in ("certfile", "keyfile")}
-    command = partial(_serve, None if arguments.memory else arguments.data, host, port, config, drain, tls)
+    options = {"certfile": values.get("certfile"), "keyfile": values.get("keyfile"), "http3": http3}
+    command = partial(_serve, None if arguments.memory else arguments.data, host, port, config, drain, options)
     return run(command, is_ended_by_signal=True, drain=drain)
-
-
-def _read_bind(text: str) -> tuple[str, int]:
-    host, mark, port = text.rpartition(":")
-    if not (mark and port.isascii() and port.isdigit() and int(port) < 65_536):
-        raise UsageError(f"--bind is HOST:PORT, not {text!r}")
-    return host.removeprefix("[").removesuffix("]"), int(port)
 
 
 @contextlib.asynccontextmanager
@@ -83,11 +79,11 @@ async def _open_store(folder: str | None) -> AsyncGenerator[Store, None]:
 
 
 async def _serve(
-    folder: str | None, host: str, port: int, config: DurableConfig, drain: Drain, tls: dict[str, Any]
+    folder: str | None, host: str, port: int, config: DurableConfig, drain: Drain, options: dict[str, Any]
 ) -> None:
     output = Output()
     async with _open_store(folder) as store, trio.open_nursery() as nursery:
         url = await nursery.start(
-            partial(serve_durable, store, host, port, config=config, shutdown_trigger=drain.wait_begun, **tls)
+            partial(serve_durable, store, host, port, config=config, shutdown_trigger=drain.wait_begun, **options)
         )
         await output.write(f"{url.rstrip('/')}{config.root}\n")

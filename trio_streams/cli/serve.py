@@ -16,6 +16,7 @@ import attrs
 import trio
 
 from trio_streams.cli.garbage import DEFAULT_THRESHOLDS, read_thresholds, relieved_collector
+from trio_streams.cli.http3 import add_http3, read_http3
 from trio_streams.cli.loading import load_app, watched_folder
 from trio_streams.cli.output import Output, write_error, write_note
 from trio_streams.cli.process import EXIT_CUT, EXIT_USAGE, UsageError, run
@@ -92,6 +93,7 @@ def add_serve(add_parser: Callable[..., argparse.ArgumentParser]) -> None:
     parser.add_argument(
         "--dashboard", action="store_true", help="a live page at /dashboard/ of http:// and https:// URLs"
     )
+    add_http3(parser)
     parser.add_argument(
         "--data",
         metavar="DIR",
@@ -118,6 +120,7 @@ def run_serve(arguments: argparse.Namespace) -> int:
         if arguments.reload:
             watching = partial(supervise, arguments.argv, watched_folder(arguments.app), say=write_note)
             return run(watching, is_ended_by_signal=True)
+        http3 = read_http3(arguments, values)
         # Before anything of ours runs: an import may take its time, and Ctrl-C must end it.
         app = load_app(arguments.app)
     except UsageError as exc:
@@ -126,7 +129,7 @@ def run_serve(arguments: argparse.Namespace) -> int:
     urls = arguments.urls or os.environ.get(_URLS_VARIABLE, "").split() or DEFAULT_URLS
     drain = Drain()
     thresholds = values.pop("gc_threshold", DEFAULT_THRESHOLDS)
-    options = {**server_options(values), "dashboard": arguments.dashboard}
+    options = {**server_options(values), "dashboard": arguments.dashboard, "http3": http3 or False}
     command = partial(_serve, app, tuple(urls), drain, arguments.data, options)
     with relieved_collector(thresholds):
         code = run(command, is_ended_by_signal=True, drain=drain)

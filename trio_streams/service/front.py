@@ -148,6 +148,7 @@ def logged(handler: ExchangeHandler, on_access: OnAccess) -> ExchangeHandler:
                     watched.sent_bytes,
                     trio.current_time() - started,
                     request.peer,
+                    request.http_version,
                 )
             )
 

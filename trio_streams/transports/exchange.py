@@ -22,6 +22,7 @@ from trio_streams.transports.exchange_head import ExchangeConfig as ExchangeConf
 from trio_streams.transports.exchange_head import Headers as Headers
 from trio_streams.transports.exchange_head import RequestHead as RequestHead
 from trio_streams.transports.exchange_head import ResponseHead as ResponseHead
+from trio_streams.transports.exchange_head import with_alternative
 from trio_streams.transports.exchange_protocol import BodyEncoder as BodyEncoder
 from trio_streams.transports.exchange_protocol import BodySource as BodySource
 from trio_streams.transports.exchange_protocol import Exchange as Exchange
@@ -201,7 +202,7 @@ class HostedExchange(Parking):
             raise LocalProtocolError(f"can't send a second head (status {status}): {self._head.status} has been sent")
         if self._answer is _ABANDONED:
             raise self._lost()
-        head = ResponseHead(status, tuple(headers))
+        head = ResponseHead(status, with_alternative(headers, self.config.alt_svc))
         self._left = head.content_length
         self._has_body = self._has_body and status not in {204, 304}
         self._head = head

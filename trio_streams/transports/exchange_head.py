@@ -4,19 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import TypeAlias
+from typing import Any, TypeAlias
 from urllib.parse import parse_qs
 
 import attrs
 
 from trio_streams.config import positive
 from trio_streams.core.errors import LocalProtocolError
-from trio_streams.wire.http1_fields import Fields
+from trio_streams.wire.http1_fields import Fields, check_fields
 
-__all__ = ["ExchangeConfig", "Headers", "RequestHead", "ResponseHead"]
+__all__ = ["ExchangeConfig", "Headers", "RequestHead", "ResponseHead", "with_alternative"]
 
 Headers: TypeAlias = Sequence[tuple[str, str]]
 """Pairs in order; names in lower case; values are ISO 8859-1, as on the wire."""
+
+
+def _is_value(_: object, attribute: attrs.Attribute[Any], value: str | None) -> None:
+    try:
+        check_fields([(attribute.name, value or "")])
+    except LocalProtocolError as exc:
+        raise ValueError(f"{attribute.name} is no value of a header: {value!r}") from exc
 
 
 @attrs.frozen(kw_only=True)
@@ -38,6 +45,8 @@ class ExchangeConfig:
       linger_timeout: seconds to go on reading a request body that nobody wants, so that the client sees the answer
         that refuses it instead of a reset connection.
       debug: whether answers carry the text of unexpected exceptions.
+      alt_svc: what each answer says in `Alt-Svc` of the other places where the same is served, such as
+        `h3=":443"; ma=86400`; None for nothing. A handler that says it by itself is not contradicted.
     """
 
     max_body_bytes: int = attrs.field(default=1_048_576, validator=positive)
@@ -50,6 +59,7 @@ class ExchangeConfig:
     half_close_timeout: float = attrs.field(default=1.0, validator=positive)
     linger_timeout: float = attrs.field(default=1.0, validator=positive)
     debug: bool = False
+    alt_svc: str | None = attrs.field(default=None, validator=_is_value)
 
 
 @attrs.define(frozen=True, slots=False, kw_only=True)
@@ -115,3 +125,15 @@ class ResponseHead:
         """The declared length of the body; None where the body ends as it likes."""
         length = self.fields.value("content-length")
         return None if length is None else int(length)
+
+
+def with_alternative(headers: Headers, alt_svc: str | None) -> tuple[tuple[str, str], ...]:
+    """Headers that say where else the same is served, unless they do already.
+
+    Args:
+      headers: an answer's.
+      alt_svc: what to say; None for nothing.
+    """
+    if alt_svc is None or any(name == "alt-svc" for name, _ in headers):
+        return tuple(headers)
+    return (*headers, ("alt-svc", alt_svc))

@@ -10,9 +10,8 @@ from __future__ import annotations
 import logging
 import ssl
 from collections.abc import Awaitable, Callable
-from email.utils import formatdate
 from functools import partial
-from time import perf_counter, time
+from time import perf_counter
 from typing import Final, TypeAlias
 
 import trio
@@ -22,6 +21,7 @@ from trio_streams.config import ConnectionConfig
 from trio_streams.errors import StreamsError, unwrap_group
 from trio_streams.transports.bytes import host_port, open_url_listeners, peer_name
 from trio_streams.transports.exchange import ExchangeConfig, ExchangeHandler
+from trio_streams.transports.exchange_head import with_alternative
 from trio_streams.transports.http_access import AccessRecord as AccessRecord
 from trio_streams.transports.http_access import log_access as log_access
 from trio_streams.transports.http_connection import HttpConnection
@@ -29,6 +29,7 @@ from trio_streams.transports.http_host import NowaitAnswer as NowaitAnswer
 from trio_streams.transports.http_host import NowaitHandler as NowaitHandler
 from trio_streams.transports.http_host import Served
 from trio_streams.transports.http_host import WholeAnswer as WholeAnswer
+from trio_streams.transports.http_rounds import DateField, Rounds
 from trio_streams.transports.http_tls import open_link
 from trio_streams.transports.messages import accept_websocket
 from trio_streams.wire.http1 import Http1Limits as Http1Limits
@@ -138,17 +139,16 @@ class _Server:
         self.limits = limits
         self.scheme = scheme
         self.on_access = on_access
+        self.alternative = None if config.alt_svc is None else Fields(with_alternative((), config.alt_svc))
         self.tls: ssl.SSLContext | None = None
         self.serve_websocket: WebSocketHandler | None = None
         self.websocket_config = ConnectionConfig()
         self.is_closing = False
         self._connections: set[Served] = set()
-        self._marked: list[Served] = []
-        self._writer: trio.lowlevel.Task | None = None
+        self._rounds = Rounds()
         self._answered: Served | None = None
         self._busy_until = 0.0
-        self._second = 0
-        self._date = Fields()
+        self._date = DateField()
 
     async def run(
         self,
@@ -158,7 +158,7 @@ class _Server:
         started: Callable[[], None],
     ) -> None:
         async with trio.open_nursery() as services:
-            services.start_soon(self._write_marked)
+            services.start_soon(self._rounds.run)
             services.start_soon(self._keep_deadlines)
             async with trio.open_nursery() as self.nursery:
                 async with trio.open_nursery() as accepting:
@@ -226,40 +226,11 @@ class _Server:
 
     def mark(self, connection: Served) -> None:
         """Have the connection's output written in the next round."""
-        if not connection.is_marked:
-            connection.is_marked = True
-            self._marked.append(connection)
-            if self._writer is not None:
-                trio.lowlevel.reschedule(self._writer)
-                self._writer = None
+        self._rounds.mark(connection)
 
     def date(self) -> Fields:
-        """The time of day, as a header that is made once a second."""
-        second = int(time())
-        if second != self._second:
-            self._second = second
-            self._date = Fields([("date", formatdate(second, usegmt=True))])
-        return self._date
-
-    async def _write_marked(self) -> None:
-        """One task writes for all connections whose handlers wait: a wake-up and a round for as many as have output."""
-        while True:
-            if not self._marked:
-                self._writer = trio.lowlevel.current_task()
-                await trio.lowlevel.wait_task_rescheduled(self._writer_cancelled)
-            # One more round, in which those that were woken together add what belongs together.
-            await trio.lowlevel.checkpoint()
-            self._write_all()
-
-    def _write_all(self) -> None:
-        # Not in the loop that waits: its frame would keep the last connection alive until there is another one.
-        marked, self._marked = self._marked, []
-        for connection in marked:
-            connection.write_marked()
-
-    def _writer_cancelled(self, _: object) -> trio.lowlevel.Abort:
-        self._writer = None
-        return trio.lowlevel.Abort.SUCCEEDED
+        """The time of day, as a header."""
+        return self._date.now()
 
     async def _keep_deadlines(self) -> None:
         config, limits = self.config, self.limits

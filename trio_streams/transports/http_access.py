@@ -27,6 +27,7 @@ class AccessRecord:
       sent_bytes: of the answer's body, without its coding; of one that comes from a source (`send_from`), with it.
       duration: seconds from the request's head to the end of the answer.
       peer: who asked, for people.
+      http_version: `1.1`, `2`, `3`; empty where the head was refused.
     """
 
     method: str
@@ -35,6 +36,7 @@ class AccessRecord:
     sent_bytes: int
     duration: float
     peer: str
+    http_version: str = ""
 
 
 def report_access(
@@ -47,7 +49,7 @@ def report_access(
 ) -> None:
     """Tell of an exchange that is over."""
     duration = trio.current_time() - started
-    on_access(AccessRecord(request.method, request.target, status, sent_bytes, duration, peer))
+    on_access(AccessRecord(request.method, request.target, status, sent_bytes, duration, peer, request.version))
 
 
 def log_access(record: AccessRecord) -> None:

@@ -262,7 +262,8 @@ class HttpConnection(HttpOutput):
         status, fields, data = answered
         if host.is_closing:
             machine.request_close()
-        machine.send_head(status, fields.joined(host.date()))
+        fields = fields.joined(host.date())
+        machine.send_head(status, fields if host.alternative is None else fields.joined(host.alternative))
         machine.send_body(data)
         machine.end(trio.current_time())
         if host.on_access is not None:

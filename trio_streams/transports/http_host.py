@@ -62,6 +62,7 @@ class Host(Protocol):
     nursery: trio.Nursery
     is_closing: bool
     on_access: Callable[[AccessRecord], None] | None
+    alternative: Fields | None
 
     @property
     def takes_websockets(self) -> bool:

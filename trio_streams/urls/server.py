@@ -25,6 +25,7 @@ from trio_streams.service.cors import with_cors
 from trio_streams.service.front import admitted, logged, probed
 from trio_streams.service.record import record_stream
 from trio_streams.streams.wire import WireStream
+from trio_streams.transports.beside import Beside
 from trio_streams.transports.exchange import ExchangeConfig, ExchangeHandler
 from trio_streams.urls.address import Address
 from trio_streams.urls.listening import Listening, MakeMachine
@@ -45,6 +46,7 @@ class Server(Listening):
 
     app: Router
     host: HostName
+    http3: Beside | None = None
     background: Background
     durable_runs: DurableRuns | None = None
     dashboard: Dashboard | None = None
@@ -62,20 +64,26 @@ class Server(Listening):
         """What such a client gets for a whole message."""
         return self.envelopes.message_timeout
 
-    def front(self, handler: ExchangeHandler, address: Address) -> ExchangeHandler:
-        """A handler of HTTP exchanges behind probes, checks, CORS and, where its host has none, the access log."""
+    def front(self, handler: ExchangeHandler, address: Address, host: str) -> ExchangeHandler:
+        """A handler of HTTP exchanges behind probes, checks, CORS and, where its host has none, the access log.
+
+        Args:
+          handler: of the application.
+          address: where it is served.
+          host: what serves it: one of `HostName`, or `http3`.
+        """
         rules = self.rules
         handler = with_client(handler)
         if self.dashboard is not None:
             handler = self.dashboard.wrap(handler)
         # The lean host counts by itself, as it reads.
-        limit = None if self.host == "lean" else rules.max_header_bytes
+        limit = None if host == "lean" else rules.max_header_bytes
         cors = rules.cors
         handler = admitted(handler, self.policy(address, () if cors is None else cors.origins), limit)
         if cors is not None:
             handler = with_cors(handler, cors)
         handler = probed(handler, rules, self.report, lambda: self.drain.has_begun)
-        if rules.on_access is not None and self.host == "hypercorn":
+        if rules.on_access is not None and host == "hypercorn":
             handler = logged(handler, rules.on_access)
         return handler
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Final, get_args
 
+import attrs
 import trio
 
 from trio_streams.browser import with_client
@@ -28,7 +29,8 @@ from trio_streams.service.replay_log import ReplayLog, RunConfig
 from trio_streams.service.server_config import ServerConfig
 from trio_streams.transports.asgi import AsgiApp, serve_hypercorn
 from trio_streams.transports.asgi import asgi_app as make_asgi_app
-from trio_streams.transports.exchange import ExchangeConfig
+from trio_streams.transports.beside import Beside, serve_both
+from trio_streams.transports.exchange import ExchangeConfig, ExchangeHandler
 from trio_streams.transports.http import Http1Limits, serve_lean
 from trio_streams.transports.origin import OriginPolicy
 from trio_streams.urls.address import Address
@@ -45,9 +47,40 @@ _HOSTS: Final[tuple[str, ...]] = get_args(HostName)
 
 
 async def _serve_http(server: Server, address: Address, task_status: trio.TaskStatus[str]) -> None:
+    handler = http_handler(
+        server.app,
+        lambda: server.urls,
+        sse_config=server.rules.sse,
+        background=server.background,
+        runs=server.durable_runs,
+        on_access=server.rules.on_access,
+    )
+    over_tcp = partial(_serve_over_tcp, server, address, handler)
+    if server.http3 is None or address.scheme != "https":
+        await over_tcp(address.port, shutdown_trigger=server.stopping.wait, task_status=task_status)
+        return
+    await serve_both(
+        partial(_serve_over_udp, server, server.http3, address, handler),
+        over_tcp,
+        address.port,
+        shutdown_trigger=server.stopping.wait,
+        task_status=task_status,
+    )
+
+
+async def _serve_over_tcp(
+    server: Server,
+    address: Address,
+    handler: ExchangeHandler,
+    port: int,
+    *,
+    shutdown_trigger: Callable[[], Awaitable[None]],
+    task_status: trio.TaskStatus[str],
+) -> None:
     is_tls = address.scheme == "https"
     rules, exchange = server.rules, server.exchange
-    on_access = rules.on_access
+    if server.http3 is not None and is_tls and exchange.alt_svc is None:
+        exchange = attrs.evolve(exchange, alt_svc=server.http3.alt_svc(port))
     serve_host = partial(serve_hypercorn, max_head_bytes=rules.max_header_bytes)
     if server.host == "lean":
         limits = Http1Limits(
@@ -56,26 +89,43 @@ async def _serve_http(server: Server, address: Address, task_status: trio.TaskSt
             body_timeout=exchange.body_timeout,
             drain_timeout=exchange.linger_timeout,
         )
-        serve_host = partial(serve_lean, limits=limits, websocket_config=server.config, on_access=on_access)
-    handler = http_handler(
-        server.app,
-        lambda: server.urls,
-        sse_config=rules.sse,
-        background=server.background,
-        runs=server.durable_runs,
-        on_access=on_access,
-    )
+        serve_host = partial(serve_lean, limits=limits, websocket_config=server.config, on_access=rules.on_access)
     await serve_host(
-        server.front(handler, address),
+        server.front(handler, address, server.host),
         address.host,
-        address.port,
+        port,
         config=exchange,
         # The drain's own deadline comes first, and knows what it cut.
         graceful_timeout=rules.drain_timeout + 1,
-        shutdown_trigger=server.stopping.wait,
+        shutdown_trigger=shutdown_trigger,
         websocket=partial(server.run_hosted, "wss" if is_tls else "ws"),
         certfile=server.certfile if is_tls else None,
         keyfile=server.keyfile if is_tls else None,
+        task_status=task_status,
+    )
+
+
+async def _serve_over_udp(
+    server: Server,
+    http3: Beside,
+    address: Address,
+    handler: ExchangeHandler,
+    port: int,
+    *,
+    shutdown_trigger: Callable[[], Awaitable[None]],
+    task_status: trio.TaskStatus[str],
+) -> None:
+    rules = server.rules
+    await http3.serve(
+        server.front(handler, address, "http3"),
+        address.host,
+        port,
+        config=server.exchange,
+        graceful_timeout=rules.drain_timeout + 1,
+        shutdown_trigger=shutdown_trigger,
+        certfile=server.certfile,
+        keyfile=server.keyfile,
+        on_access=rules.on_access,
         task_status=task_status,
     )
 
@@ -145,6 +195,7 @@ async def serve(
     keyfile: str | None = None,
     ssl_context: ssl.SSLContext | None = None,
     host: HostName = "hypercorn",
+    http3: bool | Beside = False,
     dashboard: bool | Dashboard = False,
     channels: Channels | None = None,
     envelopes: MessageLimits | None = None,
@@ -168,6 +219,8 @@ async def serve(
       ssl_context: for `tls://` and `wss://`, instead of the files; see `transports.tls.server_context`.
       host: what serves `http://` and `https://`: `hypercorn`, which speaks HTTP/2, too, or our own `lean` host, which
         answers plain requests several times as fast.
+      http3: whether `https://` URLs are served over HTTP/3, too, on the same port number over UDP, and their answers say so
+        in `Alt-Svc`; `webtransport.OverHttp3` for how. It takes the extra `quic`.
       dashboard: whether `http://` and `https://` URLs have a live page at `/dashboard/`; see `Dashboard`.
       channels: what clients of JSON envelopes may listen to and speak on; None for no channels.
       envelopes: limits of such clients; None for the defaults.
@@ -178,6 +231,7 @@ async def serve(
 
     Raises:
       ListenError: a port is taken, or an address is not ours; one line that names it.
+      ImportError: HTTP/3 is asked for without the extra `quic`.
       LocalProtocolError: a URL or the carrier's or host's name can't be used, or a durable procedure has no `replay_log`.
 
     Cancellation: handlers are cancelled, their streams reset, and connections closed within `close_timeout`.
@@ -193,6 +247,7 @@ async def serve(
             keyfile=keyfile,
             ssl_context=ssl_context,
             host=_check_host(host),
+            http3=_find_http3(http3, addresses := parse_urls(urls, SCHEMES, carrier)),
             drain=drain or Drain(),
             gate=make_gate(nursery, rules),
             background=Background(work, max_running=rules.max_events),
@@ -202,10 +257,23 @@ async def serve(
             envelopes=envelopes or MessageLimits(),
             sessions=make_sessions(resume, config, work),
         )
-        await serve_all(shared, parse_urls(urls, SCHEMES, carrier), SCHEMES, nursery, work.cancel_scope, task_status)
+        await serve_all(shared, addresses, SCHEMES, nursery, work.cancel_scope, task_status)
 
 
 def _check_host(host: HostName) -> HostName:
     if host not in _HOSTS:
         raise LocalProtocolError(f"host is one of {', '.join(_HOSTS)}, not {host!r}", field="host")
     return host
+
+
+def _find_http3(http3: bool | Beside, addresses: list[Address]) -> Beside | None:
+    if http3 is False:
+        return None
+    if all(address.scheme != "https" for address in addresses):
+        raise LocalProtocolError("can't serve over HTTP/3 without an https:// URL", field="http3")
+    if http3 is not True:
+        return http3
+    # It takes an extra, so it is not for everybody.
+    from trio_streams.webtransport.over_http3 import OverHttp3  # noqa: PLC0415
+
+    return OverHttp3()

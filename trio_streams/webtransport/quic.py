@@ -81,6 +81,11 @@ class Quic(QuicStreams):
         return self._connection.host_cid
 
     @property
+    def peer_certificate(self) -> bytes | None:
+        """The server's certificate as DER, on a client; None before it is here."""
+        return self._connection.peer_certificate
+
+    @property
     def is_closing(self) -> bool:
         """Whether the connection is over, or about to be: nothing is sent any more but that."""
         return self._connection.is_closing
@@ -103,6 +108,10 @@ class Quic(QuicStreams):
     def connect(self, addr: Address, now: float) -> None:
         """Begin the handshake, on a client, once."""
         self._connection.connect(addr, now)
+
+    def ping(self) -> None:
+        """Make the peer answer, so that neither side takes a silence for the end."""
+        self._connection.send_ping(0)
 
     def close(self, code: int = 0, reason: str = "") -> None:
         """Close the connection with a code of the application; the next flush says so to the peer.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import attrs
 from aioquic.quic.configuration import QuicConfiguration
 
-from trio_streams.config import positive
+from trio_streams.config import at_least, positive
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -39,6 +39,8 @@ class QuicLimits:
       max_queued_datagram_bytes: likewise.
       max_datagram_age: seconds after which a datagram that still waits to be sent is dropped; None for never.
       idle_timeout: seconds of silence after which the connection is lost.
+      max_packet_bytes: the largest UDP payload to send, once a probe of it was acknowledged; every connection begins with
+        1,200. What an Ethernet frame leaves after the headers of IPv6 and UDP is 1,452.
     """
 
     window_bytes: int = attrs.field(default=1_048_576, validator=positive)
@@ -52,6 +54,7 @@ class QuicLimits:
     max_queued_datagram_bytes: int = attrs.field(default=262_144, validator=positive)
     max_datagram_age: float | None = attrs.field(default=None, validator=positive)
     idle_timeout: float = attrs.field(default=60.0, validator=positive)
+    max_packet_bytes: int = attrs.field(default=1_452, validator=at_least(1_200))
 
     def __attrs_post_init__(self) -> None:
         if self.connection_window_bytes <= self.window_bytes:
@@ -73,7 +76,6 @@ def client_configuration(
     alpn_protocols: Sequence[str] = ("h3",),
     authorities_pem: bytes | None = None,
     verify: bool = True,
-    max_packet_bytes: int = 1_200,
 ) -> QuicConfiguration:
     """What a client's connections are made with; one serves any number of them.
 
@@ -83,7 +85,6 @@ def client_configuration(
       alpn_protocols: what to speak, best first.
       authorities_pem: certificates to trust, None for those that certifi brings.
       verify: whether the certificate is looked at; without, anybody can answer.
-      max_packet_bytes: the largest UDP payload to send, at least 1,200.
     """
     return _configuration(
         limits,
@@ -92,7 +93,6 @@ def client_configuration(
         alpn_protocols=list(alpn_protocols),
         cadata=authorities_pem,
         verify_mode=ssl.CERT_REQUIRED if verify else ssl.CERT_NONE,
-        max_datagram_size=max_packet_bytes,
     )
 
 
@@ -102,7 +102,6 @@ def server_configuration(
     certificate_file: str | PathLike[str],
     key_file: str | PathLike[str],
     alpn_protocols: Sequence[str] = ("h3",),
-    max_packet_bytes: int = 1_200,
 ) -> QuicConfiguration:
     """What a server's connections are made with; one serves any number of them.
 
@@ -111,15 +110,12 @@ def server_configuration(
       certificate_file: PEM, the server's certificate first.
       key_file: PEM, without a password.
       alpn_protocols: what to speak, best first.
-      max_packet_bytes: the largest UDP payload to send, at least 1,200.
 
     Raises:
       OSError: a file can't be read.
       ValueError: there is no certificate or no key in it.
     """
-    configuration = _configuration(
-        limits, is_client=False, alpn_protocols=list(alpn_protocols), max_datagram_size=max_packet_bytes
-    )
+    configuration = _configuration(limits, is_client=False, alpn_protocols=list(alpn_protocols))
     configuration.load_cert_chain(Path(certificate_file), Path(key_file))
     return configuration
 

@@ -1,7 +1,7 @@
 """aioquic's connection with its limits, its walks and its queues taken over, by overriding alone.
 
-This file is the one that knows aioquic's private names (1.7.x); `tests/webtransport/test_quic_canary.py` fails where one
-of them moves. Four things are changed, and frames, acknowledgements and loss recovery stay stock:
+This file is the one that knows aioquic's private names (1.7.x), with `quic_sized` below it, and
+`tests/webtransport/test_quic_canary.py` fails where one of them moves. Five things are changed, and frames, acknowledgements and loss recovery stay stock:
 
 - *Limits.* Stock raises MAX_DATA and MAX_STREAM_DATA on receipt and MAX_STREAMS when a stream closes. The first and the
   last become a `GrantedLimit`, which ignores that. For MAX_STREAM_DATA stock walks `_streams.values()` in each packet:
@@ -10,7 +10,9 @@ of them moves. Four things are changed, and frames, acknowledgements and loss re
 - *Service.* Stock walks `_streams_queue` in each packet and stores a new list. As a property it keeps those that have work, and
   whatever gives a stream work puts it back: a write, a reset, a stop, a loss, or its end.
 - *Delivery.* Frames of streams carry a second handler, which learns of losses, acknowledgements and ends.
+- *The end.* A peer that closes has said its last, which is told at once.
 - *Datagrams.* The queue of those that wait is bounded, fair, and knows their age (`quic_datagrams`).
+- *Packets.* They grow when a larger one is known to pass, and leave in bursts; that is in `quic_sized`.
 """
 
 from __future__ import annotations
@@ -20,13 +22,15 @@ from typing import Any, ClassVar, Final
 
 from aioquic._buffer import Buffer
 from aioquic.quic.configuration import QuicConfiguration
-from aioquic.quic.connection import Limit, QuicConnection, QuicReceiveContext
+from aioquic.quic.connection import Limit, QuicReceiveContext
 from aioquic.quic.packet_builder import QuicDeliveryState, QuicPacketBuilder
 from aioquic.quic.recovery import QuicPacketSpace
 from aioquic.quic.stream import QuicStream
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from trio_streams.webtransport.quic_config import QuicLimits
 from trio_streams.webtransport.quic_datagrams import DatagramQueue
+from trio_streams.webtransport.quic_sized import SizedConnection
 
 __all__ = ["GrantedLimit", "ReceiveCredit", "ServiceQueue", "StreamTable", "TunedConnection"]
 
@@ -137,7 +141,7 @@ def _has_work(stream: QuicStream) -> bool:
     return not sender.buffer_is_empty or sender.reset_pending or stream.receiver.stop_pending or stream.is_finished
 
 
-class TunedConnection(QuicConnection):
+class TunedConnection(SizedConnection):
     """The connection, with an opening for all that the machine needs.
 
     Args:
@@ -160,7 +164,8 @@ class TunedConnection(QuicConnection):
         retry_source_connection_id: bytes | None = None,
     ) -> None:
         super().__init__(
-            configuration=configuration,
+            configuration,
+            limits.max_packet_bytes,
             original_destination_connection_id=original_destination_connection_id,
             retry_source_connection_id=retry_source_connection_id,
         )
@@ -171,6 +176,7 @@ class TunedConnection(QuicConnection):
         self.datagrams: DatagramQueue = DatagramQueue(limits.max_queued_datagrams, limits.max_queued_datagram_bytes)
         self.acknowledged: set[int] = set()
         self.raised: set[int] = set()
+        self._close_was_told = False
         self._streams = self.table
         self._local_max_data = self.data_limit
         self._local_max_streams_bidi = self._bidirectional
@@ -181,6 +187,12 @@ class TunedConnection(QuicConnection):
         self._datagrams_pending = self.datagrams  # type: ignore[assignment]  # it is used as one
 
     # What the machine asks.
+
+    @property
+    def peer_certificate(self) -> bytes | None:
+        """The peer's certificate as DER; None before it is here, and on a server."""
+        certificate = self.tls._peer_certificate  # noqa: SLF001 - there is no other way to it
+        return None if certificate is None else certificate.public_bytes(Encoding.DER)
 
     @property
     def is_closing(self) -> bool:
@@ -271,6 +283,18 @@ class TunedConnection(QuicConnection):
     @_streams_queue.setter
     def _streams_queue(self, streams: Iterable[QuicStream]) -> None:
         self._service = ServiceQueue(stream for stream in streams if _has_work(stream))
+
+    def _close_begin(self, is_initiator: bool, now: float) -> None:
+        super()._close_begin(is_initiator, now)
+        if not is_initiator:
+            # Nothing more comes from a peer that has closed; aioquic would say so three probe timeouts later.
+            self._close_was_told = True
+            self._events.append(self._close_event)
+
+    def _close_end(self) -> None:
+        super()._close_end()
+        if self._close_was_told:
+            self._events.pop()
 
     def _write_stream_limits(self, builder: QuicPacketBuilder, space: QuicPacketSpace, stream: Any) -> None:  # noqa: ANN401
         super()._write_stream_limits(builder, space, stream)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.webtransport.protocol.http3_fake import GET, OK, FakeQuic, Pair, Side, data, headers, merged
+from tests.webtransport.protocol.http3_fake import GET, OK, FakeQuic, Pair, Side, data, headers
 from trio_streams.core.errors import LocalProtocolError
 from trio_streams.webtransport.protocol.error_codes import Http3Code, Http3Error
 from trio_streams.webtransport.protocol.http3_config import Http3Config
@@ -15,7 +15,6 @@ from trio_streams.webtransport.protocol.http3_events import (
     MessageReset,
     MessageStopped,
     PriorityUpdated,
-    SettingsReceived,
     WentAway,
 )
 from trio_streams.webtransport.protocol.http3_frames import encode_frame, encode_settings, parse_settings
@@ -44,43 +43,6 @@ def section(head: RawHeaders) -> bytes:
 
 
 # Two of ours.
-
-
-def test_a_request_and_its_answer() -> None:
-    """Heads, bodies and trailers arrive both ways, and every byte is consumed by one of the two who do."""
-    pair = Pair()
-    stream_id = pair.client.http3.open_request()
-    pair.client.http3.send_head(stream_id, POST)
-    assert pair.client.http3.send_body(stream_id, b"question") == 8
-    pair.client.http3.end(stream_id)
-    pair.move()
-    pair.server.http3.send_head(stream_id, [(b":status", b"103")])
-    pair.server.http3.send_head(stream_id, OK)
-    pair.server.http3.send_body(stream_id, b"answer")
-    pair.server.http3.send_trailers(stream_id, [(b"checksum", b"1")])
-    pair.move()
-    settings = [event for event in pair.server.told if isinstance(event, SettingsReceived)]
-    assert merged(event for event in pair.server.told if not isinstance(event, SettingsReceived)) == [
-        ("HeadReceived", 0, tuple(POST)),
-        ("BodyReceived", 0, b"question"),
-        ("end", 0),
-    ]
-    assert merged(event for event in pair.client.told if not isinstance(event, SettingsReceived)) == [
-        ("InterimReceived", 0, ((b":status", b"103"),)),
-        ("HeadReceived", 0, tuple(OK)),
-        ("BodyReceived", 0, b"answer"),
-        ("TrailersReceived", 0, ((b"checksum", b"1"),)),
-        ("end", 0),
-    ]
-    assert len(settings) == 1
-    assert pair.server.http3.peer_settings == settings[0].settings
-    for side in (pair.client, pair.server):
-        assert side.http3.owns(stream_id)
-        side.http3.release(stream_id)
-        assert not side.http3.owns(stream_id)
-        assert side.quic.released == {stream_id: Http3Code.H3_NO_ERROR}
-        assert side.quic.urgent == set(side.http3._own_streams.values())
-        assert all(side.http3.owns(own_id) for own_id in side.quic.urgent)
 
 
 def test_settings_say_what_is_allowed() -> None:
@@ -382,28 +344,6 @@ def test_what_is_released_may_be_stopped() -> None:
 
 
 # GOAWAY.
-
-
-def test_a_graceful_end() -> None:
-    """First any request still counts, then none behind the last; ids never grow (§5.2)."""
-    pair = Pair()
-    pair.move()
-    first = pair.client.http3.open_request()
-    pair.server.http3.go_away()
-    pair.client.http3.send_head(first, GET, is_ended=True)
-    pair.move()
-    assert WentAway(2**62 - 4) in pair.client.told
-    assert HeadReceived(0, GET, is_ended=True) in pair.server.told
-    assert pair.client.http3.peer_went_away
-    with pytest.raises(LocalProtocolError, match="went away"):
-        pair.client.http3.open_request()
-    pair.server.http3.go_away()
-    pair.server.http3.go_away()
-    pair.move()
-    assert [event for event in pair.client.told if isinstance(event, WentAway)] == [WentAway(2**62 - 4), WentAway(4)]
-    pair.server.http3.send_head(first, OK, is_ended=True)
-    pair.move()
-    assert pair.client.told[-1] == HeadReceived(0, OK, is_ended=True)
 
 
 def test_requests_behind_a_goaway() -> None:
