@@ -157,6 +157,24 @@ def test_without_flow_control_quic_alone_decides() -> None:
     assert (row.touched, row.quic.consumed_bytes) == ([], {stream_id: 5})
 
 
+@pytest.mark.parametrize("is_counted", [False, True])
+def test_a_stop_that_is_not_told_yet_takes_nothing(is_counted: bool) -> None:
+    """Who sends or ends before it hears of the stop did nothing wrong; who does so afterwards, or behind an end, did."""
+    row = Row(is_counted=is_counted)
+    first, second = row.open(), row.open()
+    row.streams.end(second)
+    row.quic.stopped |= {first, second}
+    assert row.streams.send(first, b"x") == 0
+    row.streams.end(first)
+    assert row.streams.undelivered(0) == 1
+    row.streams.receive_stop(first, 1)
+    for stream_id in (first, second):
+        with pytest.raises(LocalProtocolError):
+            row.streams.send(stream_id, b"x")
+        with pytest.raises(LocalProtocolError):
+            row.streams.end(stream_id)
+
+
 def test_consuming_gives_the_sessions_credit_back() -> None:
     """Once per byte; a half that nobody reads any more has given it back already."""
     row = Row()

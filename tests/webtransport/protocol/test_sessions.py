@@ -291,9 +291,8 @@ def test_an_answer_is_one_that_fits() -> None:
     with pytest.raises(LocalProtocolError, match="not open|connecting"):
         sessions.drain(session_id)
     sessions.accept(session_id, Answer(status=200), row.now)
-    for late in (session_id, 400):
-        with pytest.raises(LocalProtocolError, match="nobody waits"):
-            sessions.accept(late, Answer(status=200), row.now)
+    with pytest.raises(LocalProtocolError, match="nobody waits"):
+        sessions.accept(session_id, Answer(status=200), row.now)
     assert (session_id in sessions, 400 in sessions, sessions.get(400)) == (True, False, None)
     assert sessions.has_news
 
@@ -462,17 +461,24 @@ def test_going_away_drains_what_is_open() -> None:
     assert sessions.is_empty
 
 
-def test_a_client_that_stops_before_the_answer_gets_none() -> None:
-    """There is nothing that could be said; the session goes at its deadline."""
+def test_a_client_that_gives_up_before_the_answer_gets_none() -> None:
+    """By a stop, or a reset; an answer that comes too late, or before that is told, is no matter."""
     row = FakeMachine()
-    session_id = row.arrive(CONNECT)
-    row.take()
-    row.tell(quic_events.StopReceived(session_id, 9))
+    stopped, reset = row.arrive(CONNECT), row.arrive(CONNECT)
     sessions = _sessions(row)
-    with pytest.raises(LocalProtocolError):
+    row.quic.rooms[stopped] = 0
+    row.take()
+    sessions.accept(stopped, Answer(status=200), row.now)
+    (closed,) = row.tell(quic_events.StopReceived(stopped, 9))
+    assert closed == events.SessionClosed(stopped, 9, "", events.Closer.LOST)
+    sessions.close(reset, 0, "", row.now)
+    sessions.refuse(reset, Answer(status=404), row.now)
+    row.take()
+    assert row.quic.resets == {stopped: Http3Code.H3_REQUEST_CANCELLED, reset: Http3Code.H3_REQUEST_REJECTED}
+    for session_id in (stopped, reset, 400):
         sessions.accept(session_id, Answer(status=200), row.now)
-    sessions.handle_deadline(row.now + 3)
-    assert [type(event) for event in row.take()] == [events.SessionClosed]
+        sessions.refuse(session_id, Answer(status=404), row.now)
+        assert session_id not in row.quic.sent
 
 
 def test_a_touched_session_that_is_gone_is_no_matter() -> None:
