@@ -10,6 +10,7 @@ import os
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import nox
@@ -30,6 +31,7 @@ PYTHONS = ["3.11", "3.12", "3.13"]
 PYPROJECT = nox.project.load_toml(ROOT / "pyproject.toml")
 PURE = ("core", "wire", "durable/protocol", "webtransport/protocol")
 SUITES = tuple(f"interop/durable/test_{side}_suite.py" for side in ("server", "client"))  # minutes, for one Python
+SHARED = ("-n", "auto", "--maxprocesses", "4", "--dist", "loadfile")  # among processes, a file to each
 QUIET = {"PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_NO_COMPILE": "1", "PYRIGHT_PYTHON_IGNORE_WARNINGS": "1"}
 
 
@@ -104,14 +106,14 @@ def tests(session: nox.Session) -> None:
     """Every test that is not another session's, warnings as errors."""
     _install(session, "-e", ".[all]", *_group("test"))
     others = ("conformance", "faults", "benchmarks", "browser", "test_notebooks.py", "test_stubs.py", "typing", *SUITES)
-    session.run("python", "-m", "pytest", *(f"--ignore=tests/{name}" for name in others), *session.posargs)
+    session.run("python", "-m", "pytest", *SHARED, *(f"--ignore=tests/{name}" for name in others), *session.posargs)
 
 
 @nox.session(python=PYTHONS)
 def conformance(session: nox.Session) -> None:
     """One suite over every transport."""
     _install(session, "-e", ".[quic,testing,demo,metrics]", *_group("test"))
-    session.run("python", "-m", "pytest", "tests/conformance", *session.posargs)
+    session.run("python", "-m", "pytest", *SHARED, "tests/conformance", *session.posargs)
 
 
 @nox.session(python=False)
@@ -186,26 +188,39 @@ def typing(session: nox.Session) -> None:
 @nox.session(python=False)
 def coverage(session: nox.Session) -> None:
     """Every branch of every sans-IO module, from the module's own test file alone; declarations have no branch."""
+    _Dev.prepare(session)
     files = [path for folder in PURE for path in sorted((PACKAGE / folder).glob("*.py"))]
     modules = [path for path in files if "def " in path.read_text(encoding="utf-8")]
-    failures = [failure for path in modules for failure in _uncovered(session, path)]
+    failures: list[str] = []
+    # Each takes most of its time to start, and they have nothing in common.
+    with ThreadPoolExecutor(os.cpu_count()) as workers:
+        for output, failure in workers.map(_uncovered, modules):
+            session.log(output)
+            if failure is not None:
+                failures.append(failure)
     if failures:
         session.error("\n  ".join(["not fully covered by its own test file:", *failures]))
     session.log(f"{len(modules)} modules, every branch of each covered by its own test file")
 
 
-def _uncovered(session: nox.Session, module: Path) -> list[str]:
+def _uncovered(module: Path) -> tuple[str, str | None]:
+    """What coverage says of a module's own test file, and what is wrong with that, if anything is."""
     name = module.relative_to(PACKAGE)
     test = Path("tests") / name.parent / f"test_{name.name}"
     if not (ROOT / test).exists():
-        return [f"{name}: {test} is missing"]
+        return "", f"{name}: {test} is missing"
     data = {"COVERAGE_FILE": str(DEV / ".".join(["coverage", *name.with_suffix("").parts]))}
-    run = ("coverage", "run", "--branch", f"--include={module}", "-m", "pytest", "-q", str(test))
-    _Dev.run(session, *run, env=data)
-    report = [str(_Dev.python()), "-m", "coverage", "report", "--fail-under=100"]
-    answer = subprocess.run(report, env=os.environ | data, capture_output=True, text=True, check=False, cwd=ROOT)
-    session.log(answer.stdout + answer.stderr)
-    return [] if answer.returncode == 0 else [f"{name} by {test}"]
+    quiet = ("pytest", "-q", "-p", "no:cacheprovider", str(test))
+    run = _coverage(data, "run", "--branch", f"--include={module}", "-m", *quiet)
+    if run.returncode != 0:
+        return run.stdout + run.stderr, f"{test} fails"
+    report = _coverage(data, "report", "--fail-under=100")
+    return report.stdout + report.stderr, None if report.returncode == 0 else f"{name} by {test}"
+
+
+def _coverage(env: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [str(_Dev.python()), "-m", "coverage", *arguments]
+    return subprocess.run(command, env=os.environ | env, capture_output=True, text=True, check=False, cwd=ROOT)
 
 
 @nox.session(python=False)

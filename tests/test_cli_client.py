@@ -34,8 +34,11 @@ def urls() -> Iterator[dict[str, str]]:
 
 
 @pytest.mark.parametrize("scheme", TRANSPORTS)
-def test_describe_is_a_table(scheme: str, urls: dict[str, str], capfd: pytest.CaptureFixture[str]) -> None:
+def test_describe_is_a_table(
+    scheme: str, urls: dict[str, str], capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """One line for each procedure: its name, its kind, what goes in and comes out, what it is."""
+    monkeypatch.setenv("COLUMNS", "120")
     code, output, errors = command(capfd, "describe", urls[scheme])
     assert (code, errors) == (0, "")
     lines = output.splitlines()

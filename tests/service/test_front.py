@@ -136,7 +136,7 @@ async def broadcast(exchange: Exchange) -> None:
 @pytest.mark.parametrize(
     ("handler", "status", "sent_bytes"),
     [(greet, 201, 5), (crash, 404, 0), (break_off, 200, 4), (broadcast, 200, None)],
-    ids=str,
+    ids=["greet", "crash", "break_off", "broadcast"],
 )
 async def test_each_exchange_is_told_of(handler: object, status: int, sent_bytes: int | None) -> None:
     """Once, with what was answered, or will be: the host answers what a handler raises. A source's bytes count, too."""

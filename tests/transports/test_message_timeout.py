@@ -46,7 +46,11 @@ def text(size: int, letter: bytes = b"x", *, opcode: Opcode = Opcode.TEXT, fin: 
     return Frame(opcode, letter * size, fin=fin).serialize(mask=True)
 
 
-@pytest.mark.parametrize("start", [text(9)[:1], text(9)[:7], text(9, fin=False), text(9, fin=False) + b"\x80", b"\x89"])
+@pytest.mark.parametrize(
+    "start",
+    [text(9)[:1], text(9)[:7], text(9, fin=False), text(9, fin=False) + b"\x80", b"\x89"],
+    ids=["head", "payload", "part", "part and head", "ping"],
+)
 async def test_what_has_begun_is_bounded(autojump_clock: trio.testing.MockClock, start: bytes) -> None:
     """A head, a payload, a part of a message, a ping: from the first byte on, however often one comes."""
     async with accepted() as (carrier, sender):

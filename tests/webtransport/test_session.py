@@ -555,3 +555,25 @@ async def test_what_a_session_is(autojump_clock: MockClock) -> None:
         assert client.get_stream(stream.stream_id) is stream
         taken = await server.accept_bidirectional_stream()
         assert not isinstance(taken, WebTransportReceiveStream)
+
+
+async def test_a_session_outlives_a_silence(autojump_clock: MockClock) -> None:
+    """Nobody says anything for an hour, and the session is still there; the pings are few."""
+    async with open_pair() as pair, session_pair(pair) as (client, server):
+        await trio.sleep(5)
+        before = pair.datagram_count
+        await trio.sleep(3_600)
+        client.send_datagram(b"x")
+        assert await server.receive_datagram() == b"x"
+        assert pair.datagram_count - before < 4 * 3_600 / 14
+
+
+async def test_a_peer_that_vanished_is_noticed(autojump_clock: MockClock) -> None:
+    """Pings that nobody answers end the connection after the idle timeout."""
+    async with open_pair() as pair, session_pair(pair) as (client, _):
+        pair.network = lambda: LOST
+        began = trio.current_time()
+        assert (await client.wait_closed()).closer is Closer.LOST
+        assert trio.current_time() - began < 2 * SMALL.quic.idle_timeout
+        with pytest.raises(ConnectionLost, match="too long"):
+            await client.receive_datagram()

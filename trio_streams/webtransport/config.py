@@ -24,6 +24,8 @@ class WebTransportConfig:
       max_received_datagrams: datagrams of one session that wait to be received; one more drops the oldest.
       max_received_datagram_bytes: their payloads, together.
       max_received_datagram_age: seconds after which one that waits is dropped; None for never.
+      keep_alive_interval: seconds of silence after which the peer is made to answer, while there are sessions or requests; less
+        than half of what either side takes for the end. None for never.
       handshake_timeout: seconds for a client's connection, and again for the server's answer to its request.
       close_timeout: seconds for each step of a goodbye: for what was ended to be delivered, and for the peer to agree.
       admit_timeout: seconds that a server's `admit` may take.
@@ -37,6 +39,7 @@ class WebTransportConfig:
     max_received_datagrams: int = attrs.field(default=256, validator=positive)
     max_received_datagram_bytes: int = attrs.field(default=262_144, validator=positive)
     max_received_datagram_age: float | None = attrs.field(default=None, validator=positive)
+    keep_alive_interval: float | None = attrs.field(default=14.0, validator=positive)
     handshake_timeout: float = attrs.field(default=10.0, validator=positive)
     close_timeout: float = attrs.field(default=2.0, validator=positive)
     admit_timeout: float = attrs.field(default=10.0, validator=positive)

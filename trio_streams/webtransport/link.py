@@ -59,7 +59,9 @@ class Link(Parking):
     __slots__ = (
         "_asking",
         "_attachment",
+        "_heard_at",
         "_offers",
+        "_pinged_at",
         "_requests",
         "_sessions",
         "_sinks",
@@ -87,6 +89,7 @@ class Link(Parking):
         self.on_session: Callable[[SessionOffer], None] | None = None
         self.on_request: Callable[[int, RawHeaders, bool], None] | None = None
         self.on_over: Callable[[ConnectionLost], None] | None = None
+        self._heard_at = self._pinged_at = trio.current_time()
         self._attachment: Attachment | None = None
         self._sessions: dict[int, WebTransportSession] = {}
         self._asking: dict[int, Asking] = {}
@@ -226,6 +229,7 @@ class Link(Parking):
 
     def receive(self, datagram: bytes, addr: Address, now: float) -> None:
         """Take a UDP datagram."""
+        self._heard_at = now
         self.machine.receive(datagram, addr, now)
 
     def dispatch(self) -> None:
@@ -255,11 +259,24 @@ class Link(Parking):
 
     def next_deadline(self) -> float | None:
         """When `handle_deadline` wants to be called, on Trio's clock."""
-        return self.machine.next_deadline()
+        deadline, ping_at = self.machine.next_deadline(), self._ping_at
+        if ping_at is None or deadline is None:
+            return deadline
+        return min(deadline, ping_at)
+
+    @property
+    def _ping_at(self) -> float | None:
+        interval = self.config.keep_alive_interval
+        if interval is None or self.machine.is_closing or not (self._sessions or self._requests):
+            return None
+        return max(self._heard_at, self._pinged_at) + interval
 
     def handle_deadline(self, now: float) -> None:
         """Note that time has passed."""
         self.machine.handle_deadline(now)
+        if self._ping_at is not None and now >= self._ping_at:
+            self._pinged_at = now
+            self.machine.ping()
 
     def close(self, code: Http3Code = Http3Code.H3_NO_ERROR, reason: str = "") -> None:
         """Close the connection: what is open on it is lost, and the next flush tells the peer."""

@@ -109,6 +109,10 @@ class Quic(QuicStreams):
         """Begin the handshake, on a client, once."""
         self._connection.connect(addr, now)
 
+    def ping(self) -> None:
+        """Make the peer answer, so that neither side takes a silence for the end."""
+        self._connection.send_ping(0)
+
     def close(self, code: int = 0, reason: str = "") -> None:
         """Close the connection with a code of the application; the next flush says so to the peer.
 

@@ -210,7 +210,8 @@ class UdpSocket:
         end = start + 1
         while end < most:
             data, addr = datagrams[end]
-            if len(data) > size or (addr is not to and addr != to):
+            # What is empty would vanish among the others.
+            if not 0 < len(data) <= size or (addr is not to and addr != to):
                 break
             end += 1
             if len(data) < size:

@@ -97,9 +97,10 @@ class FakeQuic:
         assert stream_id not in self.ended
         self.ended.add(stream_id)
 
-    def reset(self, stream_id: int, code: int, *, after_bytes: int = 0) -> None:
+    def reset(self, stream_id: int, code: int, *, after_bytes: int = 0) -> bool:
         assert stream_id & 2 == 0
         self.resets.setdefault(stream_id, code)
+        return True
 
     def stop(self, stream_id: int, code: int) -> None:
         assert stream_id not in self.released

@@ -138,6 +138,10 @@ class ConnectionMachine:
         """The first connection id of this side; later ones are events."""
         return self._quic.host_connection_id
 
+    def ping(self) -> None:
+        """Make the peer answer, so that neither side takes a silence for the end."""
+        self._quic.ping()
+
     def close(self, code: Http3Code = Http3Code.H3_NO_ERROR, reason: str = "") -> None:
         """Close the QUIC connection at once: what is open is lost."""
         self._quic.close(code, reason)

@@ -5,6 +5,7 @@ Spec: RFC 9114 §4.1; RFC 9218 §4, §7, §10.
 
 from __future__ import annotations
 
+import contextlib
 from collections import OrderedDict, deque
 
 from trio_streams.core.errors import LocalProtocolError
@@ -85,7 +86,9 @@ class PlainRequests:
         if event.stream_id in self._open:
             self._queue.append(event)
         else:
-            self.reject(event.stream_id, Http3Code.H3_REQUEST_CANCELLED)  # before its head was here
+            # Before its head was here; or it was rejected for its head, and this came in the same breath.
+            with contextlib.suppress(LocalProtocolError):
+                self.reject(event.stream_id, Http3Code.H3_REQUEST_CANCELLED)
 
     def reject(self, stream_id: int, code: Http3Code = Http3Code.H3_REQUEST_REJECTED) -> None:
         """Say that nobody has looked at a request, or does any more."""

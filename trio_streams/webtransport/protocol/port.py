@@ -123,6 +123,10 @@ class DrivenQuic(QuicPort, Protocol):
         """Seconds there and back, smoothed; None before the first measurement."""
         ...
 
+    def ping(self) -> None:
+        """Make the peer answer."""
+        ...
+
     def receive(self, datagram: bytes, addr: Address, now: float) -> None:
         """Take a UDP datagram."""
         ...
