@@ -188,5 +188,7 @@ def _trust(context: ssl.SSLContext | None) -> tuple[bytes | None, bool]:
         return None, False
     if not context.check_hostname:
         raise LocalProtocolError("can't leave the name in a certificate unchecked over wt://", field="ssl_context")
-    authorities = context.get_ca_certs(binary_form=True)
+    # RFC 5280 §4.1.2.2 wants serial numbers above 0, and whoever reads certificates for QUIC insists on it.
+    stored = zip(context.get_ca_certs(), context.get_ca_certs(binary_form=True), strict=True)
+    authorities = [der for found, der in stored if int(str(found["serialNumber"]), 16) > 0]
     return "".join(map(ssl.DER_cert_to_PEM_cert, authorities)).encode() or None, True
