@@ -158,6 +158,7 @@ export const resetSent = (url, hash) =>
     for (const code of CODES) {
       const writer = (await transport.createUnidirectionalStream()).getWriter();
       await writer.write(encoder.encode("something"));
+      assert.equal(await told(transport), "begun");
       writer.abort(fault(code)).catch(() => {});
       assert.equal(await told(transport), `reset ${code}`);
     }

@@ -85,6 +85,9 @@ class QueuedSession:
     async def wait_closed(self) -> tuple[int, str]:
         return await asyncio.shield(self.closed)
 
+    async def how_ended(self) -> tuple[int, str] | None:
+        return self.closed.result() if self.closed.done() else None
+
     async def together(self, *functions: Callable[[], Awaitable[object]]) -> None:
         async def run(function: Callable[[], Awaitable[object]]) -> None:
             await function()

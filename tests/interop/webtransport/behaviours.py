@@ -20,8 +20,8 @@ CLOSE_REASON: Final = "bis bald ✓"
 FAULT_CODE: Final = 0xFFFF_FFF0
 """Of resets and stops by the server; near the end of the 32 bits, so that a wrong mapping is seen."""
 HELLO: Final = b"from the server"
-PROTOCOLS: Final = ("second", "first")
-"""Those of the server, the best first."""
+PROTOCOLS: Final = ("second", "fourth")
+"""Those of the server."""
 PIECE: Final = b"?" * 16_384
 SOURCE_PIECE_BYTES: Final = 65_536
 
@@ -65,9 +65,6 @@ class Site:
     async def _echo(self, session: Session) -> None:
         """Streams come back, those of one direction on a new one, and so do datagrams."""
 
-        async def note_end() -> None:
-            self._last = await session.wait_closed()
-
         async def echo_datagrams() -> None:
             while True:
                 await session.send_datagram(await session.receive_datagram())
@@ -76,12 +73,15 @@ class Site:
             back = await session.open_unidirectional()
             await _copy(stream, back)
 
-        await session.together(
-            note_end,
-            _until_the_end(echo_datagrams),
-            _each(session, session.accept_bidirectional, lambda stream: _copy(stream, stream)),
-            _each(session, session.accept_unidirectional, turn_around),
-        )
+        try:
+            await session.together(
+                session.wait_closed,
+                _until_the_end(echo_datagrams),
+                _each(session, session.accept_bidirectional, lambda stream: _copy(stream, stream)),
+                _each(session, session.accept_unidirectional, turn_around),
+            )
+        finally:
+            self._last = await session.how_ended()
 
     async def _open(self, session: Session) -> None:
         """The server opens a stream of each kind, and says on the second what came back on the first."""
@@ -113,7 +113,7 @@ class Site:
         await _each(session, session.accept_unidirectional, refuse)()
 
     async def _tell(self, session: Session) -> None:
-        """The code of a reset is told, and on a stream of two directions that of a stop."""
+        """The beginning of a stream is told and the code of its reset, and on a stream of two directions that of a stop."""
 
         async def tell(text: str) -> None:
             told = await session.open_unidirectional()
@@ -122,6 +122,8 @@ class Site:
 
         async def read(stream: Stream) -> None:
             try:
+                await stream.read()
+                await tell("begun")
                 await read_all(stream)
             except WasReset as exc:
                 await tell(f"reset {exc.args[0]}")

@@ -114,6 +114,10 @@ class Session(Protocol):
         """The code and reason of the end."""
         ...
 
+    async def how_ended(self) -> tuple[int, str] | None:
+        """The code and reason of the end; None before it. Does not wait, and works where the caller is cancelled."""
+        ...
+
     async def together(self, *functions: Callable[[], Awaitable[object]]) -> None:
         """Run functions side by side until all have returned, or one fails."""
         ...

@@ -133,6 +133,12 @@ class PeerSession:
         closed = await self._session.wait_closed()
         return closed.code, closed.reason
 
+    async def how_ended(self) -> tuple[int, str] | None:
+        if self._session.is_open:
+            return None
+        with trio.CancelScope(shield=True):  # the end of a session cancels its handler
+            return await self.wait_closed()
+
     @staticmethod
     async def together(*functions: Callable[[], Awaitable[object]]) -> None:
         try:

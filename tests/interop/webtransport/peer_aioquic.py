@@ -101,6 +101,7 @@ class PeerSession(QueuedSession):
         self._connection = connection
         self._session_id = session_id
         self._capsules = b""
+        self._is_closer = False
 
     async def open_bidirectional(self) -> PeerStream:
         return self._open(is_unidirectional=False)
@@ -122,6 +123,7 @@ class PeerSession(QueuedSession):
     async def close(self, code: int, reason: str) -> None:
         payload = code.to_bytes(4) + reason.encode()
         capsule = encode_uint_var(CLOSE_CAPSULE) + encode_uint_var(len(payload)) + payload
+        self._is_closer = True
         self._connection.http.send_data(self._session_id, capsule, end_stream=True)
         self._connection.transmit()
         self.over(code, reason)
@@ -143,6 +145,8 @@ class PeerSession(QueuedSession):
         else:
             self._capsules = b""
         if is_ended:
+            if not self._is_closer:
+                self._connection.http.send_data(self._session_id, b"", end_stream=True)
             self.over(0, "")
 
 
