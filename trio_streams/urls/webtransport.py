@@ -97,15 +97,15 @@ async def serve_address(server: Listening, address: Address, task_status: trio.T
 
     Cancellation: its connections are closed.
     """
-    assert server.certfile is not None
-    assert server.keyfile is not None
+    assert server.credentials.certfile is not None
+    assert server.credentials.keyfile is not None
     drain = Drain()
     serve = partial(
         serve_sessions,
         {"/": partial(_run, server)},
         bind=host_port(address.host, address.port),
-        certfile=server.certfile,
-        keyfile=server.keyfile,
+        certfile=server.credentials.certfile,
+        keyfile=server.credentials.keyfile,
         admit=partial(_admit, server),
         allowed_origins=server.policy(address),
         drain=drain,
