@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -14,7 +13,7 @@ import trio
 from tests.webtransport.quic_pair import certificate
 from tests.webtransport.serving import idle, serving
 from trio_streams.codes import Code
-from trio_streams.errors import ConnectionLost, RpcError
+from trio_streams.errors import RpcError
 from trio_streams.service.drain import Drain
 from trio_streams.transports.origin import OriginPolicy
 from trio_streams.webtransport import (

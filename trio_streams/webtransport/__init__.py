@@ -22,7 +22,9 @@ from trio_streams.webtransport.errors import SessionClosed as SessionClosed
 from trio_streams.webtransport.errors import SessionRefused as SessionRefused
 from trio_streams.webtransport.errors import WebTransportStreamReset as WebTransportStreamReset
 from trio_streams.webtransport.errors import WebTransportStreamStopped as WebTransportStreamStopped
+from trio_streams.webtransport.http3_serving import serve_http3 as serve_http3
 from trio_streams.webtransport.manager import StreamManager as StreamManager
+from trio_streams.webtransport.over_http3 import OverHttp3 as OverHttp3
 from trio_streams.webtransport.pool import StreamPool as StreamPool
 from trio_streams.webtransport.protocol.limits import WebTransportLimits as WebTransportLimits
 from trio_streams.webtransport.serving import Accept as Accept

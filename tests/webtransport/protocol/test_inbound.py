@@ -1,16 +1,20 @@
-"""A server's machine before a client that breaks rules, one by one: what ends the connection, and what ends less."""
+"""A server's machine before a client that breaks rules: what ends the connection, and what ends less."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 import pytest
 
-from tests.webtransport.machine_pair import CONNECT, RawPair, control, frame, head
+from tests.webtransport.machine_pair import CONNECT, REQUEST, RawPair, control, frame, head
+from tests.webtransport.protocol.http3_fake import GET as GET_FIELDS
+from tests.webtransport.protocol.machine_fake import FakeMachine, PortQuic
+from trio_streams.webtransport import quic_events
 from trio_streams.webtransport.protocol import events
 from trio_streams.webtransport.protocol.error_codes import Http3Code, to_http3
+from trio_streams.webtransport.protocol.inbound import Inbound
 from trio_streams.webtransport.protocol.limits import WebTransportLimits
-from trio_streams.webtransport.protocol.requests import Answer
 from trio_streams.webtransport.protocol.session import SessionConfig
 from trio_streams.webtransport.protocol.settings import SessionLimits, Setting, local_settings
 from trio_streams.webtransport.protocol.varint import encode_varint
@@ -81,90 +85,11 @@ def test_a_client_without_settings_is_closed() -> None:
     assert "3 seconds" in str(pair.over.error)
 
 
-@pytest.mark.parametrize(
-    "settings",
-    [{}, {Setting.H3_DATAGRAM: 1}, {Setting.WT_ENABLED: 1}],
-    ids=["nothing", "no draft", "no datagrams"],
-)
-def test_a_client_that_does_not_meet_the_requirements_gets_no_session(settings: dict[int, int]) -> None:
-    """Its CONNECT is reset with a code of its own, and the connection goes on."""
-    pair = RawPair()
-    pair.say_settings(settings)
-    session_id = pair.say(CONNECT)
-    pair.run_for(0.5)
-    assert pair.client.resets == {session_id: Http3Code.WT_REQUIREMENTS_NOT_MET}
-    asked = pair.say(GET, is_ended=True)
-    pair.run_for(0.5)
-    assert [event.stream_id for event in pair.machine_side.find(events.RequestReceived)] == [asked]
-
-
 def test_wrong_settings_end_the_connection() -> None:
     """A flag that is neither 0 nor 1 is H3_SETTINGS_ERROR."""
     pair = RawPair()
     pair.say_settings({Setting.WT_ENABLED: 2})
     assert pair.over.code == Http3Code.H3_SETTINGS_ERROR
-
-
-@pytest.mark.parametrize(
-    "fields",
-    [
-        {":path": "no path"},
-        {":authority": "a b"},
-        {":scheme": "http"},
-        {"content-length": "1"},
-    ],
-)
-def test_a_malformed_connect_is_reset(pair: RawPair, fields: dict[str, str]) -> None:
-    """Its stream alone pays, with H3_MESSAGE_ERROR."""
-    good = {
-        ":method": "CONNECT",
-        ":protocol": "webtransport",
-        ":scheme": "https",
-        ":authority": "server.example",
-        ":path": "/",
-    }
-    session_id = pair.say(head(*(good | fields).items()))
-    pair.run_for(0.5)
-    assert pair.client.resets == {session_id: Http3Code.H3_MESSAGE_ERROR}
-    assert pair.machine_side.find(events.SessionRequested) == []
-    assert not pair.machine.is_closing
-
-
-def test_one_session_too_many_is_answered_with_429() -> None:
-    """Beyond `max_sessions` the answer is 429, nothing is asked of the application, and a place frees when one is over."""
-    pair = RawPair(WebTransportLimits(max_sessions=2))
-    pair.say_settings()
-    first = pair.connect()
-    pair.connect()
-    third = pair.say(CONNECT)
-    pair.run_for(0.5)
-    assert len(pair.machine_side.find(events.SessionRequested)) == 2
-    assert b"429" in pair.client.received[third]
-    assert third in pair.client.ended
-    late = pair.say(UNI + encode_varint(third), is_unidirectional=True)
-    pair.client.quic.end(first)
-    pair.run_for(0.5)
-    assert pair.client.stops[late] == Http3Code.WT_SESSION_GONE
-    pair.connect()
-    assert len(pair.machine_side.find(events.SessionRequested)) == 3
-
-
-def test_a_flood_of_connects_leaves_nothing() -> None:
-    """Of a thousand requests for sessions beyond the limit nothing is kept, and QUIC's places come back."""
-    pair = RawPair(WebTransportLimits(max_sessions=1))
-    pair.say_settings()
-    pair.connect()
-    for _ in range(50):
-        for _ in range(20):
-            stream_id = pair.say(CONNECT, is_ended=True)
-            pair.client.quic.release(stream_id)
-        pair.run_for(0.2)
-    pair.run_for(2)
-    sessions = pair.machine._inbound.sessions
-    assert sessions is not None
-    assert len(sessions._table) == 1
-    assert len(sessions._gone) <= WebTransportLimits().max_remembered_sessions
-    assert pair.machine_side.quic.stream_count < 10
 
 
 @pytest.mark.parametrize("split", range(1, 6))
@@ -206,22 +131,6 @@ def test_the_signal_within_a_request_ends_the_connection(pair: RawPair) -> None:
     assert pair.over.code == Http3Code.H3_FRAME_ERROR
 
 
-def test_a_stream_for_a_session_that_is_over_is_refused(pair: RawPair) -> None:
-    """Streams of both kinds are reset and stopped with WT_SESSION_GONE, and datagrams are dropped."""
-    session_id = pair.connect()
-    pair.client.quic.end(session_id)
-    pair.run_for(0.2)
-    assert _closed(pair) == events.SessionClosed(session_id, 0, "", events.Closer.PEER)
-    uni = pair.say(UNI + encode_varint(session_id), is_unidirectional=True)
-    bidi = pair.say(BIDI + encode_varint(session_id))
-    pair.client.quic.send_datagram(encode_varint(session_id >> 2) + b"late", pair.now)
-    pair.run_for(0.5)
-    assert pair.client.stops == {uni: Http3Code.WT_SESSION_GONE, bidi: Http3Code.WT_SESSION_GONE}
-    assert pair.client.resets == {bidi: Http3Code.WT_SESSION_GONE}
-    assert pair.machine_side.session_datagrams == {}
-    assert pair.machine_side.opened == {}
-
-
 def test_a_stream_for_a_plain_request_is_refused(pair: RawPair) -> None:
     """A request that asks for no session has none, and what names it need not wait for one."""
     asked = pair.say(GET)
@@ -229,29 +138,6 @@ def test_a_stream_for_a_plain_request_is_refused(pair: RawPair) -> None:
     uni = pair.say(UNI + encode_varint(asked), is_unidirectional=True)
     pair.run_for(0.2)
     assert pair.client.stops == {uni: Http3Code.WT_SESSION_GONE}
-
-
-def test_early_streams_wait_for_the_answer(pair: RawPair) -> None:
-    """What overtakes the application's answer is told behind it, stops included, and what is refused is gone."""
-    pair.machine_side.answer = lambda event: None
-    session_id, refused = pair.say(CONNECT), pair.say(CONNECT)
-    bidi = pair.say(BIDI + encode_varint(session_id) + b"a")
-    pair.run_for(0.1)
-    pair.client.quic.send(bidi, b"b")
-    pair.client.quic.stop(bidi, to_http3(9))
-    other = pair.say(BIDI + encode_varint(refused) + b"x")
-    pair.client.quic.send_datagram(encode_varint(session_id >> 2) + b"d", pair.now)
-    pair.run_for(0.2)
-    server = pair.machine_side
-    assert server.opened == {}
-    server.machine.accept_session(session_id, Answer(status=200), pair.now)
-    server.machine.refuse_session(refused, Answer(status=403), pair.now)
-    pair.run_for(0.2)
-    assert server.opened == {bidi: session_id}
-    assert server.received == {bidi: b"ab"}
-    assert server.stream_stops == {bidi: 9}
-    assert server.session_datagrams == {session_id: [b"d"]}
-    assert pair.client.resets[other] == pair.client.stops[other] == Http3Code.WT_SESSION_GONE
 
 
 def test_early_streams_are_bounded_in_number_bytes_and_age(pair: RawPair) -> None:
@@ -312,41 +198,6 @@ def test_streams_that_are_reset_before_their_header_are_forgotten(pair: RawPair)
     assert pair.machine_side.opened == {}
 
 
-@pytest.mark.parametrize(
-    ("capsule", "code"),
-    [
-        (encode_varint(0x2843) + encode_varint(2) + b"ab", Http3Code.H3_MESSAGE_ERROR),
-        (encode_varint(0x2843) + encode_varint(1 << 30), Http3Code.H3_MESSAGE_ERROR),
-        (encode_varint(0x1234) + encode_varint(1 << 30), Http3Code.H3_EXCESSIVE_LOAD),
-        (encode_varint(0x190B_4D3E) + encode_varint(1), Http3Code.H3_DATAGRAM_ERROR),
-    ],
-    ids=["short", "long", "1 GiB unknown", "forbidden"],
-)
-def test_a_wrong_capsule_ends_its_session_alone(pair: RawPair, capsule: bytes, code: Http3Code) -> None:
-    """The session is over with an error, CONNECT is reset with the code, and another session goes on."""
-    session_id, other = pair.connect(), pair.connect()
-    stream_id = pair.say(BIDI + encode_varint(session_id) + b"x")
-    pair.run_for(0.2)
-    pair.client.quic.send(session_id, frame(0, capsule))
-    pair.run_for(0.5)
-    closed = _closed(pair)
-    assert (closed.session_id, closed.code) == (session_id, code)
-    assert closed.error is not None
-    assert pair.client.resets == {session_id: code, stream_id: Http3Code.WT_SESSION_GONE}
-    second = pair.say(UNI + encode_varint(other) + b"goes on", is_unidirectional=True)
-    pair.run_for(0.2)
-    assert pair.machine_side.received[second] == b"goes on"
-
-
-def test_an_unknown_capsule_is_skipped(pair: RawPair) -> None:
-    """Chromium sends one first; nothing comes of it."""
-    session_id = pair.connect()
-    pair.client.quic.send(session_id, frame(0, encode_varint(0x1234) + encode_varint(3) + b"abc"))
-    pair.run_for(0.2)
-    assert pair.machine.session(session_id) is not None
-    assert pair.machine_side.find(events.SessionClosed) == []
-
-
 def test_chromiums_resets_at_the_end_of_a_session_are_part_of_it(pair: RawPair) -> None:
     """Streams that are reset with 0x10f in the same breath as CLOSE comes are over with the session, without a word."""
     session_id = pair.connect()
@@ -370,54 +221,6 @@ def test_such_a_reset_alone_is_a_reset_without_a_code(pair: RawPair) -> None:
     pair.client.quic.stop(stream_id, Http3Code.WT_SESSION_GONE)
     pair.run_for(0.2)
     assert pair.machine_side.stream_resets == pair.machine_side.stream_stops == {stream_id: None}
-
-
-def test_data_after_close_is_a_message_error(pair: RawPair) -> None:
-    """CLOSE is the last word; what follows resets the stream, and the close stays as it was said."""
-    session_id = pair.connect()
-    close = encode_varint(0x2843) + encode_varint(4) + b"\0\0\0\1"
-    pair.client.quic.send(session_id, frame(0, close + b"more"))
-    pair.run_for(0.5)
-    assert _closed(pair).code == 1
-    # Our half had its end already, so there is nothing left to reset; the client's is stopped.
-    assert pair.client.stops == {session_id: Http3Code.H3_MESSAGE_ERROR}
-
-
-def test_a_connect_stream_that_is_reset_ends_its_session(pair: RawPair) -> None:
-    """Nobody says why: the code is the one on the wire."""
-    session_id = pair.connect()
-    pair.client.quic.reset(session_id, Http3Code.H3_REQUEST_CANCELLED)
-    pair.run_for(0.5)
-    assert _closed(pair) == events.SessionClosed(session_id, Http3Code.H3_REQUEST_CANCELLED, "", events.Closer.LOST)
-    assert pair.machine.is_settled
-
-
-def test_a_connect_stream_that_is_stopped_ends_in_the_end(pair: RawPair) -> None:
-    """A client that reads no more may still say CLOSE; if it does not, the session is over at the deadline."""
-    session_id = pair.connect()
-    pair.client.quic.stop(session_id, 5)
-    pair.run_for(0.5)
-    assert pair.machine_side.find(events.SessionClosed) == []
-    pair.run_for(3)
-    assert _closed(pair) == events.SessionClosed(session_id, 5, "", events.Closer.LOST)
-
-
-def test_a_client_that_never_reads_how_its_session_ends_is_cut_at_the_deadline() -> None:
-    """A session is forgotten even if CONNECT has no room for our end, since the client gives no credit."""
-    pair = RawPair()
-    pair.say_settings()
-    session_id = pair.connect()
-    server = pair.machine_side
-    send_room = server.quic.send_room
-    server.quic.send_room = lambda stream_id: 0  # type: ignore[method-assign]
-    server.quic.send = lambda stream_id, data: 0  # type: ignore[method-assign]
-    pair.client.quic.end(session_id)
-    server.machine.drain_session(session_id)
-    pair.run_for(0.5)
-    assert not server.machine.is_settled
-    pair.run_for(3)
-    assert server.machine.is_settled
-    server.quic.send_room = send_room  # type: ignore[method-assign]
 
 
 @pytest.mark.parametrize("what", ["bytes", "streams", "final size"])
@@ -523,15 +326,6 @@ def test_a_second_head_on_connect_ends_the_connection(pair: RawPair) -> None:
     assert pair.over.code == Http3Code.H3_FRAME_UNEXPECTED
 
 
-def test_a_connect_that_is_ended_at_once_is_over(pair: RawPair) -> None:
-    """It is asked for, and over before anybody answers."""
-    pair.machine_side.answer = lambda event: None
-    session_id = pair.say(CONNECT, is_ended=True)
-    pair.run_for(0.2)
-    assert _closed(pair).session_id == session_id
-    assert pair.client.resets == {session_id: Http3Code.H3_REQUEST_REJECTED}
-
-
 def test_nothing_is_heard_after_a_fault(pair: RawPair) -> None:
     """What arrives behind a fault that ends the connection is not looked at."""
     pair.connect()
@@ -545,3 +339,292 @@ def test_a_second_control_stream_ends_the_connection(pair: RawPair) -> None:
     """What HTTP/3 calls a connection error is one here."""
     pair.say(control(), is_unidirectional=True)
     assert pair.over.code == Http3Code.H3_STREAM_CREATION_ERROR
+
+
+# Exact rows, over a QUIC that keeps what it is told.
+
+
+def _answer(*fields: tuple[str, str]) -> bytes:
+    return head((":status", "200"), *fields)
+
+
+def _client() -> tuple[FakeMachine, int]:
+    """A client, and a request of its own."""
+    row = FakeMachine(is_client=True)
+    stream_id = row.inbound.requests.open()
+    row.inbound.requests.send_head(stream_id, GET_FIELDS, is_ended=True)
+    return row, stream_id
+
+
+def test_a_client_hears_the_answer_to_its_request() -> None:
+    """Interim heads, the final one, content, trailers, and that its request has arrived."""
+    row, stream_id = _client()
+    assert [type(event) for event in row.more(stream_id, head((":status", "103")) + _answer())] == [
+        events.AnswerReceived,
+        events.AnswerReceived,
+    ]
+    assert [type(event) for event in row.more(stream_id, frame(0, b"abc"))] == [events.BodyReceived]
+    told = row.more(stream_id, head(("x", "y")), is_ended=True)
+    assert told == [events.TrailersReceived(stream_id, [(b"x", b"y")])]
+    delivered = quic_events.Delivered(stream_id)
+    assert row.tell(delivered) == [delivered]
+    row.inbound.requests.release(stream_id)
+    assert row.tell(delivered) == []
+
+
+def test_a_client_hears_how_a_request_failed() -> None:
+    """Reset, stopped, or malformed."""
+    row, stream_id = _client()
+    assert row.tell(quic_events.StopReceived(stream_id, 5)) == [events.RequestStopped(stream_id, 5)]
+    assert row.tell(quic_events.StreamReset(stream_id, 6, 0)) == [events.RequestReset(stream_id, 6)]
+    row, stream_id = _client()
+    assert row.more(stream_id, head(("x", "y"))) == [events.RequestReset(stream_id, Http3Code.H3_MESSAGE_ERROR)]
+
+
+def test_a_clients_own_stream_that_is_over_is_no_matter() -> None:
+    """Whatever may still be told of it."""
+    row, _ = _client()
+    row.more(400, b"x")
+    row.tell(quic_events.StreamReset(400, 0, 0))
+    row.tell(quic_events.StopReceived(400, 0))
+    for event in (
+        quic_events.Discarded(400, 0, is_ended=True),
+        quic_events.ResetSent(400),
+        quic_events.Writable(400),
+        quic_events.Delivered(400),
+    ):
+        assert row.tell(event) == []
+    assert 400 not in row.quic.released
+
+
+def test_a_servers_stream_that_names_no_session_of_ours_is_refused() -> None:
+    """A client knows all its sessions, so nothing waits; before the server's SETTINGS it has none."""
+    row = FakeMachine(is_client=True)
+    stream_id = row.arrive(UNI + b"\x08", is_unidirectional=True)
+    early = FakeMachine(is_client=True, settings=None)
+    other = early.arrive(UNI + b"\x08", is_unidirectional=True)
+    assert row.quic.stops[stream_id] == early.quic.stops[other] == Http3Code.WT_SESSION_GONE
+    assert early.tell(quic_events.DatagramReceived(b"\x02x")) == []
+    assert early.inbound.router.early_bytes == 0
+
+
+def test_a_client_that_goes_away_says_so_at_once() -> None:
+    """Its GOAWAY names no request, so there is no second one."""
+    row = FakeMachine(is_client=True)
+    before = len(row.quic.sent[2])
+    row.inbound.go_away(row.now, 0.1)
+    assert bytes(row.quic.sent[2][before:]) == frame(7, b"\0")
+    assert row.inbound.next_deadline() is None
+
+
+def test_a_server_goes_away_in_two_steps() -> None:
+    """First any request may come, then, two round trips later, none behind the last that was seen; and once is enough."""
+    row = FakeMachine()
+    session_id = row.session()
+    before = len(row.quic.sent[3])
+    row.inbound.go_away(row.now, 0.1)
+    row.inbound.go_away(row.now, 0.1)
+    row.take()
+    assert row.inbound.next_deadline() == pytest.approx(row.now + 0.2)
+    row.inbound.handle_deadline(row.now + 0.1)
+    row.inbound.handle_deadline(row.now + 0.2)
+    any_id, next_id = encode_varint((1 << 62) - 4), encode_varint(session_id + 4)
+    assert bytes(row.quic.sent[3][before:]) == frame(7, any_id) + frame(7, next_id)
+    assert row.quic.sent[session_id].endswith(frame(0, encode_varint(0x78AE) + b"\0"))
+
+
+def test_going_away_before_the_settings() -> None:
+    """Sessions that are asked for then are rejected."""
+    row = FakeMachine(settings=None)
+    row.inbound.go_away(row.now, 0.1)
+    row.arrive(control(), is_unidirectional=True)
+    session_id = row.arrive(CONNECT)
+    assert row.quic.resets == {session_id: Http3Code.H3_REQUEST_REJECTED}
+    unready = Inbound(PortQuic(is_client=False), is_client=False, limits=WebTransportLimits())
+    unready.go_away(0.0, 0.1)
+    assert unready.next_deadline() is None
+    unready.take(quic_events.Handshaken("h3", False), 0.0)
+    assert not unready.has_news
+
+
+def test_settings_that_come_first_need_no_deadline() -> None:
+    """A handshake that is told behind them waits for nothing."""
+    quic = PortQuic(is_client=False)
+    inbound = Inbound(quic, is_client=False, limits=WebTransportLimits())
+    inbound.take(quic_events.StreamDataReceived(2, [control()], False), 1.0)
+    assert inbound.settings is not None
+    inbound.take(quic_events.Handshaken("h3", False), 1.0)
+    assert inbound.next_deadline() is None
+
+
+def test_a_clients_goaway_is_a_drain_of_its_sessions() -> None:
+    """It is told with one for each that is open."""
+    row = FakeMachine()
+    session_id = row.session()
+    told = row.more(2, frame(7, b"\0"))
+    assert told == [events.WentAway(0), events.SessionDrained(session_id)]
+
+
+def test_room_is_told_to_whose_stream_it_is() -> None:
+    """A session's stream, a request, a CONNECT stream; and nobody else."""
+    row = FakeMachine()
+    session_id = row.session()
+    stream_id = row.stream(session_id)
+    writable = quic_events.Writable(stream_id)
+    assert row.tell(writable) == [writable]
+    asked = row.arrive(GET)
+    writable = quic_events.Writable(asked)
+    assert row.tell(writable) == [writable]
+    row.quic.rooms[session_id] = 0
+    assert row.inbound.sessions is not None
+    row.inbound.sessions.drain(session_id)
+    row.take()
+    before = bytes(row.quic.sent[session_id])
+    row.quic.rooms[session_id] = 1_000
+    assert row.tell(quic_events.Writable(session_id)) == []
+    assert row.quic.sent[session_id] == before + frame(0, encode_varint(0x78AE) + b"\0")
+    row.inbound.requests.clear()
+    assert row.tell(writable) == []
+
+
+def test_streams_are_allowed_to_those_who_wanted_some() -> None:
+    """Each hears it once, of the kind that there is, if its session is still there."""
+    row = FakeMachine()
+    session_id = row.session()
+    row.inbound.want_stream(session_id, is_unidirectional=True)
+    row.inbound.want_stream(400, is_unidirectional=True)
+    row.quic.allow(0)
+    assert row.tell(quic_events.StreamsAllowed(0, 0)) == []
+    row.quic.allow(1)
+    assert row.tell(quic_events.StreamsAllowed(1, 1)) == [events.StreamsAllowed(session_id, True)]
+    assert row.tell(quic_events.StreamsAllowed(2, 2)) == []
+
+
+def test_halves_of_a_sessions_stream_are_told() -> None:
+    """Discarded bytes, a late reset, a delivery; and a reset that looks like the session's end waits to the last."""
+    row = FakeMachine()
+    session_id = row.session()
+    stream_id, other = row.stream(session_id, b"x"), row.stream(session_id)
+    row.take()
+    row.inbound.streams.stop(stream_id, 1)
+    row.tell(quic_events.Discarded(stream_id, 10, is_ended=True))
+    row.quic.resets_now = False
+    row.inbound.streams.reset(stream_id, 1)
+    row.tell(quic_events.ResetSent(stream_id))
+    row.inbound.streams.release(stream_id, 0)
+    assert stream_id in row.quic.released
+    row.inbound.streams.end(other)
+    delivered = quic_events.Delivered(other)
+    assert row.tell(delivered) == [delivered]
+    assert row.tell(quic_events.StreamReset(other, Http3Code.WT_SESSION_GONE, 3)) == []
+    row.inbound.finish()
+    assert row.take() == [events.StreamReset(other, None)]
+    assert row.tell(quic_events.StreamReset(row.stream(session_id), to_http3(1), 3))[-1:] != []
+
+
+def test_a_late_reset_of_a_stream_that_is_gone_is_no_matter() -> None:
+    """Its session has ended by then."""
+    row = FakeMachine()
+    session_id = row.session()
+    stream_id = row.stream(session_id)
+    row.tell(quic_events.StopReceived(stream_id, Http3Code.H3_CONNECT_ERROR))
+    row.more(session_id, is_ended=True)
+    row.inbound.finish()
+    assert row.take() == []
+
+
+def test_connection_ids_are_passed_on() -> None:
+    """The endpoint needs them."""
+    row = FakeMachine()
+    for event in (quic_events.ConnectionIdIssued(b"1"), quic_events.ConnectionIdRetired(b"2")):
+        assert row.tell(event) == [event]
+
+
+def test_the_end_of_the_connection_clears_everything() -> None:
+    """One event says so, and nothing is left to wait for."""
+    row = FakeMachine()
+    row.stream(row.session())
+    row.arrive(UNI + b"\x40\xf0", is_unidirectional=True)
+    row.arrive(GET)
+    row.take()
+    assert row.tell(quic_events.ConnectionTerminated(9, "gone", False, True)) == [
+        events.ConnectionOver(None, 9, "gone", True, False)
+    ]
+    assert row.inbound.is_settled
+    assert row.inbound.next_deadline() is None
+    assert row.inbound.streams.table == {}
+    early = FakeMachine(settings=None)
+    early.arrive(CONNECT)
+    assert not early.inbound.is_settled
+    early.tell(quic_events.ConnectionTerminated(9, "gone", False, True))
+    assert early.inbound.is_settled
+
+
+def test_a_priority_update_is_heard() -> None:
+    """A client may say late how urgent a request is."""
+    row = FakeMachine()
+    asked = row.arrive(GET)
+    row.more(2, frame(0xF0700, encode_varint(asked) + b"u=0"))
+    assert row.quic.priorities[asked] == (0, 0, False)
+
+
+def test_sessions_of_a_client_hear_all_that_comes_on_connect() -> None:
+    """The answer, an interim one, an end with the head, a reset, a stop, trailers, a fault."""
+    ends: dict[str, Callable[[FakeMachine, int], list[events.Event]]] = {
+        "end": lambda row, sid: row.more(sid, _answer(), is_ended=True),
+        "interim": lambda row, sid: row.more(sid, head((":status", "103")) + _answer(), is_ended=True),
+        "reset": lambda row, sid: row.tell(quic_events.StreamReset(sid, 5, 0)),
+        "refusal": lambda row, sid: row.more(sid, head((":status", "404")) + head(("x", "y")), is_ended=True),
+        "fault": lambda row, sid: row.more(sid, head(("x", "y"))),
+    }
+    for name, act in ends.items():
+        row = FakeMachine(is_client=True)
+        assert row.inbound.sessions is not None
+        session_id = row.inbound.sessions.connect(REQUEST)
+        told = act(row, session_id)
+        last = events.SessionAnswered if name == "refusal" else events.SessionClosed
+        assert isinstance(told[-1], last), name
+        assert row.inbound.is_settled, name
+    row = FakeMachine(is_client=True)
+    assert row.inbound.sessions is not None
+    session_id = row.inbound.sessions.connect(REQUEST)
+    row.tell(quic_events.StopReceived(session_id, 5))
+    assert not row.inbound.is_settled
+    row.now += 10
+    row.inbound.handle_deadline(row.now)
+    assert isinstance(row.take()[-1], events.SessionClosed)
+
+
+def test_faults_are_the_last_that_is_looked_at() -> None:
+    """The connection is closed with the code of the first one."""
+    row = FakeMachine()
+    row.tell(quic_events.DatagramReceived(b""))
+    assert row.quic.closed is not None
+    assert row.quic.closed[0] == Http3Code.H3_DATAGRAM_ERROR
+    session_id = row.arrive(CONNECT)
+    assert row.take() == []
+    assert session_id not in row.quic.released
+
+
+def test_what_comes_behind_a_rejected_head_is_nobodys() -> None:
+    """Content in the same packet, a stop before it, and a head that is malformed."""
+    row = FakeMachine()
+    row.inbound.go_away(row.now, 0.1)
+    rejected = row.arrive(CONNECT + frame(0, b"x"), is_ended=True)
+    malformed = row.arrive(
+        head((":method", "CONNECT"), (":protocol", "webtransport"), (":scheme", "https"), (":path", "/")) + b"\0"
+    )
+    stopped = row.new_id()
+    row.tell(quic_events.StopReceived(stopped, 9))
+    told = row.more(stopped, GET)
+    assert row.quic.resets == {rejected: Http3Code.H3_REQUEST_REJECTED, malformed: Http3Code.H3_MESSAGE_ERROR}
+    assert [type(event) for event in told] == [events.RequestReceived, events.RequestStopped]
+
+
+def test_a_session_with_two_origins_is_reset() -> None:
+    """HTTP/3 has nothing against it, and WebTransport has."""
+    row = FakeMachine()
+    fields = (":method", "CONNECT"), (":protocol", "webtransport"), (":scheme", "https")
+    rest = (":authority", "server.example"), (":path", "/"), ("origin", "a"), ("origin", "b")
+    session_id = row.arrive(head(*fields, *rest))
+    assert row.quic.resets == {session_id: Http3Code.H3_MESSAGE_ERROR}
