@@ -5,8 +5,6 @@ Tests use it for what is made on sessions; that sessions are as it says is for t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import trio
@@ -102,10 +100,13 @@ class FakeSession:
         if self.error is not None:
             raise self.error
         self.credit -= 1
-        stream = kind(cast("Any", self), self._next_id, self.streams.pop)
+        stream = kind(cast("Any", self), self._next_id, self._forget)
         self.streams[self._next_id] = stream
         self._next_id += 4
         return stream
+
+    def _forget(self, stream_id: int) -> None:
+        del self.streams[stream_id]
 
     # -- what streams ask of their link ------------------------------------------------------------------------
 
@@ -127,11 +128,3 @@ def end_by_both(stream: WebTransportStream | WebTransportSendStream) -> None:
     stream.on_delivered()
     if isinstance(stream, WebTransportStream):
         stream.on_received([], is_ended=True)
-
-
-@contextmanager
-def cancelled() -> Iterator[None]:
-    """A block in which each checkpoint raises."""
-    with trio.CancelScope() as scope:
-        scope.cancel()
-        yield

@@ -271,7 +271,7 @@ SETTINGS: Final = b"\x00" + encode_settings({})
 
 
 def section(head: RawHeaders) -> bytes:
-    return headers(Qpack(Http3Config()).encode(0, head, 0)[1])
+    return headers(Qpack(Http3Config()).encode(0, head, uses_table=False)[1])
 
 
 @pytest.mark.parametrize(

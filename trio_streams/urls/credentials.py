@@ -20,7 +20,7 @@ class Credentials:
     Attributes:
       certfile: a certificate chain in PEM.
       keyfile: its key.
-      ssl_context: for what is not HTTP.
+      ssl_context: for what is TLS on our own sockets, and not HTTP or QUIC.
     """
 
     certfile: str | None = None
@@ -40,8 +40,8 @@ class Credentials:
           LocalProtocolError: it is one in TLS, and there are no credentials for it.
         """
         has_files = self.certfile is not None and self.keyfile is not None
-        if address.scheme == "https" and not has_files:
-            raise LocalProtocolError("can't serve https:// without certfile and keyfile", field="certfile")
+        if address.scheme in {"https", "wt"} and not has_files:
+            raise LocalProtocolError(f"can't serve {address.scheme}:// without certfile and keyfile", field="certfile")
         if address.scheme in {"tls", "wss"} and not has_files and self.ssl_context is None:
             raise LocalProtocolError(
                 f"can't serve {address.scheme}:// without certfile and keyfile, or ssl_context", field="certfile"

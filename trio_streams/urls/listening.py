@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Final, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Final, Protocol, TypeAlias, TypeVar
 
 import attrs
 import trio
@@ -45,6 +45,9 @@ from trio_streams.wire.binary import BinaryWire
 from trio_streams.wire.envelope import SignsOfLife
 from trio_streams.wire.message_framing import is_envelope_start
 
+if TYPE_CHECKING:
+    from trio_streams.webtransport import WebTransportSession
+
 __all__ = ["LISTENERS", "Listening", "MakeMachine", "Serve", "make_gate", "open_nurseries", "parse_urls", "serve_all"]
 
 Accept: TypeAlias = Callable[[trio.SocketStream], Awaitable[Carrier]]
@@ -56,7 +59,7 @@ _REFUSAL: Final = (
     b"content-length: 25\r\n\r\nToo many connections now\n"
 )
 _SPEAK_HTTP: Final = frozenset({"http", "ws"})
-_HAVE_ORIGINS: Final = frozenset({"http", "https", "ws", "wss"})
+_HAVE_ORIGINS: Final = frozenset({"http", "https", "ws", "wss", "wt"})
 _LOOKED_AT: Final = frozenset({"tcp", "tls", "unix"})
 """Where a connection's first bytes tell its dialect; on WebSockets the subprotocol does."""
 
@@ -118,6 +121,12 @@ class Listening(ABC):
           signs: of the client's life, where the carrier has such.
         """
 
+    @abstractmethod
+    def speak_on_session(
+        self, session: WebTransportSession, *, on_connection: Callable[[Connection], None]
+    ) -> Awaitable[None]:
+        """Serve a connection of our own dialect on a session of WebTransport until it is over; else as `speak`."""
+
     @property
     @abstractmethod
     def max_text_bytes(self) -> int | None:
@@ -155,6 +164,11 @@ class Listening(ABC):
         """Serve a connection that a host has accepted."""
         with self._runs.open() as run:
             await self.serve(run, transport, carrier, began_at=trio.current_time())
+
+    async def run_session(self, session: WebTransportSession) -> None:
+        """Serve a connection on a session that was let in."""
+        with self._runs.open() as run:
+            await self.speak_on_session(session, on_connection=partial(self.began, run))
 
     async def run_accepted(self, transport: str, accept: Accept, stream: trio.SocketStream) -> None:
         """Serve what a listener has accepted."""
@@ -327,6 +341,12 @@ async def _serve_unix(server: Listening, address: Address, task_status: trio.Tas
         await server.accept_all(run, [listener], connections, started)
 
 
+async def _serve_wt(server: Listening, address: Address, task_status: trio.TaskStatus[str]) -> None:
+    from trio_streams.urls.webtransport import serve_address  # noqa: PLC0415 - it takes an extra
+
+    await serve_address(server, address, task_status)
+
+
 async def _serve_stdio(server: Listening, address: Address, task_status: trio.TaskStatus[str]) -> None:
     async with open_stdio(close_timeout=server.config.close_timeout) as carrier:
         task_status.started(address.url)
@@ -352,6 +372,7 @@ LISTENERS: Final[Mapping[str, Serve[Listening]]] = {
     "stdio": _serve_stdio,
     "ws": _serve_ws,
     "wss": _serve_ws,
+    "wt": _serve_wt,
 }
 """What listens for connections, whatever is spoken on them."""
 

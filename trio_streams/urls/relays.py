@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import attrs
 import trio
@@ -31,6 +31,9 @@ from trio_streams.urls.listening import (
 )
 from trio_streams.urls.runs import Run
 from trio_streams.wire.envelope import SignsOfLife
+
+if TYPE_CHECKING:
+    from trio_streams.webtransport import WebTransportSession
 
 __all__ = ["serve_relay"]
 
@@ -85,6 +88,12 @@ class _RelayServer(Listening):
     ) -> None:
         """Likewise."""
         raise RemoteProtocolError(f"{carrier.peer} does not speak to a relay")
+
+    async def speak_on_session(
+        self, session: WebTransportSession, *, on_connection: Callable[[Connection], None]
+    ) -> None:
+        """Likewise."""
+        raise RemoteProtocolError(f"{session.peer} does not speak to a relay")
 
     async def finish_work(self) -> None:
         """Wait until nothing is under way, until cancelled: the task around this ends with the listeners."""

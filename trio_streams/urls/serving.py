@@ -208,14 +208,14 @@ async def serve(
 
     Args:
       app: the procedures.
-      urls: where: `tcp://`, `tls://`, `ws://`, `wss://`, `http://` or `https://`, a host and a port; port 0 lets the
+      urls: where: `tcp://`, `tls://`, `ws://`, `wss://`, `wt://`, `http://` or `https://`, a host and a port; port 0 lets the
         system choose. `unix:/path?mode=660` for a Unix socket; `stdio:` for this process's standard input and output.
       config: limits and timeouts of connections.
       server: how the server is run: limits, probes, who may ask, the access log, the time that a drain gets.
       drain: asks this call to end well: no new work, and time for what is under way. Then it returns.
       carrier: what carries WebSockets: our adapter over `websockets`, or `trio-websocket`.
       on_connection: told of each connection when it begins, to watch its statistics; not of plain HTTP's.
-      certfile: a certificate chain in PEM, for `tls://`, `wss://` and `https://`.
+      certfile: a certificate chain in PEM, for `tls://`, `wss://`, `wt://` and `https://`.
       keyfile: its key.
       ssl_context: for `tls://` and `wss://`, instead of the files; see `transports.tls.server_context`.
       host: what serves `http://` and `https://`: `hypercorn`, which speaks HTTP/2, too, or our own `lean` host, which

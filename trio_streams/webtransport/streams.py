@@ -70,7 +70,6 @@ _RECEIVING: Final = (
     "_readers",
     "_receive_over",
     "_reset_code",
-    "_returned_bytes",
     "_unreported_bytes",
     "bytes_received",
     "read_seconds",

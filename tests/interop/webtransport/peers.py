@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -21,7 +22,7 @@ __all__ = ["HERE_ORIGIN", "Client", "PeerServer", "start_client", "start_server"
 
 HERE_ORIGIN: Final = "https://here.example"
 """An origin whose pages every server lets in."""
-ENVIRONMENT: Final = {"PYTHONPATH": str(ROOT)}
+ENVIRONMENT: Final = {"PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))}
 STOP_TIMEOUT: Final = 10
 
 

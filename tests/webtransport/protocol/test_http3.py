@@ -39,7 +39,7 @@ def started(*, is_client: bool = False, config: Http3Config | None = None) -> Si
 
 def section(head: RawHeaders) -> bytes:
     """A HEADERS frame that names nothing of the table."""
-    return headers(Qpack(Http3Config()).encode(0, head, 0)[1])
+    return headers(Qpack(Http3Config()).encode(0, head, uses_table=False)[1])
 
 
 # Two of ours.
@@ -180,7 +180,7 @@ def test_a_fault_of_a_request_that_waited() -> None:
     first = encoder.apply_settings({0x01: 4_096, 0x07: 16})
     malformed: RawHeaders = [*GET, (b"upgrade", b"b" * 50)]
     sound: RawHeaders = [*GET, (b"x-a", b"b" * 50)]
-    sent = [encoder.encode(4 * number, head, 1 << 16) for number, head in enumerate([malformed, sound] * 2)]
+    sent = [encoder.encode(4 * number, head) for number, head in enumerate([malformed, sound] * 2)]
     for number, (_, encoded) in enumerate(sent):
         side.http3.receive(4 * number, [headers(encoded), data(b"abc")], is_ended=True)
     side.http3.receive(ENCODER, [b"\x02", first, *[instructions for instructions, _ in sent]], is_ended=False)
@@ -421,3 +421,17 @@ def test_only_clients_ask() -> None:
     """A server opens no request."""
     with pytest.raises(LocalProtocolError, match="server"):
         started().http3.open_request()
+
+
+def test_an_encoder_stream_without_room_is_left_alone() -> None:
+    """A peer that gives it no credit gets heads that name no entry, and nobody waits (RFC 9204 §2.1.3)."""
+    side = Side(is_client=True)
+    side.http3.start()
+    side.http3.receive(3, [b"\x00" + encode_settings({0x01: 4_096, 0x07: 16})], is_ended=False)
+    for room_bytes in (len(side.quic.sent[6]), 1 << 20):
+        side.quic.rooms[6] = room_bytes
+        before = len(side.quic.sent[6])
+        for _ in range(3):
+            stream_id = side.http3.open_request()
+            side.http3.send_head(stream_id, [*GET, (b"x-a", b"v" * 60)])
+        assert (len(side.quic.sent[6]) > before) is (room_bytes == 1 << 20)

@@ -188,7 +188,7 @@ def test_the_bytes_on_the_wire() -> None:
 
 def section(head: RawHeaders) -> bytes:
     """A HEADERS frame that names nothing of the table."""
-    return headers(Qpack(Http3Config()).encode(0, head, 0)[1])
+    return headers(Qpack(Http3Config()).encode(0, head, uses_table=False)[1])
 
 
 def test_the_events_of_an_answer() -> None:

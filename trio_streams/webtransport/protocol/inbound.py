@@ -116,7 +116,7 @@ class Inbound:
 
     def serve(self, now: float) -> None:
         """Hear what sessions have to say, and let them say it to the peer."""
-        if self.sessions is not None and self.sessions.has_news and not self._quic.is_closing:
+        if self.sessions is not None and self.sessions.has_news:
             self.sessions.serve(now)
 
     def take(self, event: quic_events.Event, now: float) -> None:
