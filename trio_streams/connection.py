@@ -17,10 +17,10 @@ from trio_streams.codes import Code
 from trio_streams.config import ConnectionConfig
 from trio_streams.core import events, records
 from trio_streams.core.errors import LocalProtocolError
-from trio_streams.core.mux import Mux
 from trio_streams.core.session import Session
 from trio_streams.core.states import FINISHED
 from trio_streams.errors import ConnectionLost, forget_frames
+from trio_streams.streams.machine import Multiplexer
 from trio_streams.streams.owning import Owning
 from trio_streams.streams.statistics import ConnectionStatistics as ConnectionStatistics
 from trio_streams.streams.wire import WireStream
@@ -81,14 +81,14 @@ class Connection:
 
     def __init__(
         self,
-        machine: Mux,
+        machine: Multiplexer,
         *,
         peer: str,
         config: ConnectionConfig,
         transport: str = "",
         on_accepted: Callable[[WireStream[bytes, bytes]], None] | None = None,
     ) -> None:
-        self.machine: Mux = machine
+        self.machine: Multiplexer = machine
         self.peer: str = peer
         self.transport: str = transport
         self.config: ConnectionConfig = config

@@ -12,8 +12,8 @@ from trio_streams.connection import Connection
 from trio_streams.core.mux import Mux
 from trio_streams.core.wire import Wire
 from trio_streams.driving import Driver
-from trio_streams.driving import Prepare as Prepare
 from trio_streams.handling import Handler as Handler
+from trio_streams.handling import Prepare as Prepare
 from trio_streams.nursery import open_bare_nursery
 from trio_streams.wire.binary import BinaryWire
 

@@ -28,11 +28,9 @@ from trio_streams.connection import Connection
 from trio_streams.core.mux import Mux
 from trio_streams.core.wire import Wire
 from trio_streams.errors import ConnectionLost, StreamsError
-from trio_streams.handling import Handler, serve_owned
-from trio_streams.streams.parking import Parking
-from trio_streams.streams.wire import WireStream
+from trio_streams.handling import Prepare, Serving
 
-__all__ = ["Driver", "Prepare"]
+__all__ = ["Driver"]
 
 _WRITE_BYTES: Final = 69_632
 """What one write takes from the machine: enough to make the system call cheap, little enough to change one's mind, and an
@@ -41,8 +39,6 @@ item of 64 KiB with its frames' heads, as that is how most cut what is large."""
 _MOST_WRITE_BYTES: Final = 8 * _WRITE_BYTES
 """What it grows to, doubling, while the kernel has sent off all that it was given: what is urgent waits a write at most, and
 of a fast link that is little. One that has to wait for the kernel is half as long again."""
-
-Prepare = Callable[[WireStream[bytes, bytes]], Handler]
 
 
 def _unknown() -> bool:
@@ -54,7 +50,7 @@ def _make_mux(wire: Wire, is_client: bool, config: ConnectionConfig) -> Mux:
     return Mux(wire, is_client=is_client, config=config, session_id=session_id, now=trio.current_time())
 
 
-class Driver(Parking):
+class Driver(Serving):
     """The two loops of one connection and what they share.
 
     Args:
@@ -65,8 +61,8 @@ class Driver(Parking):
 
     __slots__ = (
         "_carrier", "_closing_scope", "_config", "_gathering", "_is_closing", "_is_cut", "_is_over", "_is_paused",
-        "_is_receiving", "_is_sending", "_is_writable", "_machine", "_may_receive", "_may_send", "_nursery",
-        "_prepare", "_receive_scope", "_send_scope", "_serving", "connection",
+        "_is_receiving", "_is_sending", "_is_writable", "_machine", "_may_receive", "_may_send", "_receive_scope",
+        "_send_scope",
     )  # fmt: skip
 
     def __init__(
@@ -81,15 +77,12 @@ class Driver(Parking):
         is_client: bool = False,
         make_machine: Callable[[], Mux] | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(nursery, prepare)
         self._machine = _make_mux(wire, is_client, config) if make_machine is None else make_machine()
         self._carrier = carrier
         self._is_writable: Callable[[], bool] = carrier.is_writable if isinstance(carrier, PromptCarrier) else _unknown
         self._gathering = carrier if isinstance(carrier, GatheringCarrier) else None
         self._config = config
-        self._nursery = nursery
-        self._prepare = prepare
-        self._serving = 0  # streams
         self._is_over = self._is_closing = self._is_cut = False
         self._closing_scope: trio.CancelScope | None = None
         self._is_sending = False
@@ -99,7 +92,7 @@ class Driver(Parking):
         self._is_paused = False
         self._may_receive = True
         self._receive_scope: trio.CancelScope | None = None
-        self.connection: Connection = Connection(
+        self.connection = Connection(
             self._machine,
             peer=carrier.peer,
             config=config,
@@ -116,26 +109,6 @@ class Driver(Parking):
         self._is_over = True
         self._stop_receiving()
         self._kick()  # what is left to send may be the GOAWAY that says so
-
-    # -- the peer's streams -----------------------------------------------------------------------------------
-
-    def _accept(self, stream: WireStream[bytes, bytes]) -> None:
-        assert self._prepare is not None
-        self._nursery.start_soon(self._serve, stream, self._prepare(stream))
-        self._serving += 1
-
-    async def _serve(self, stream: WireStream[bytes, bytes], handler: Handler) -> None:
-        try:
-            await serve_owned(self.connection, stream, handler)
-        finally:
-            self._serving -= 1
-            self._wake()
-
-    async def wait_served(self) -> None:
-        """Wait until no handler runs. Shielded: they take part in every cancellation, and whoever waits sees them out."""
-        with trio.CancelScope(shield=True):
-            while self._serving:
-                await self._park()
 
     # -- receiving --------------------------------------------------------------------------------------------
 

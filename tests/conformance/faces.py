@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import Final
@@ -10,6 +11,7 @@ import attrs
 import trio
 import trio_websocket
 
+from tests.transports.more_links import client_trust, server_files
 from trio_streams import Router, connect, serve, serve_connection
 from trio_streams.config import ConnectionConfig
 from trio_streams.nursery import open_bare_nursery
@@ -47,6 +49,19 @@ class Face:
         """Whether the dialect has CREDIT, so that an unread stream stops at its window exactly."""
         return self.scheme != "http" and self.dialect == "trio-streams"
 
+    @property
+    def files(self) -> dict[str, str]:
+        """The certificate that `serve` takes, where the scheme is always in TLS."""
+        if self.scheme != "wt":
+            return {}
+        certfile, keyfile = server_files()
+        return {"certfile": certfile, "keyfile": keyfile}
+
+    @property
+    def trust(self) -> ssl.SSLContext | None:
+        """What `connect` trusts then."""
+        return client_trust() if self.scheme == "wt" else None
+
     def __str__(self) -> str:
         return self.name
 
@@ -59,6 +74,7 @@ FACES: Final = {
         Face("trio-websocket", "ws", carrier="trio-websocket"),
         Face("serve_connection", "ws", is_existing=True),
         Face("http", "http", max_streams=100),
+        Face("webtransport", "wt"),
         Face("envelopes-tcp", "tcp", dialect="envelopes"),
         Face("envelopes-ws", "ws", dialect="envelopes"),
     )
@@ -98,7 +114,9 @@ async def open_server(face: Face, app: Router, *, config: ConnectionConfig | Non
                     if face.is_existing:
                         await _serve_existing(app, config, task_status=task_status)
                     else:
-                        await serve(app, url, config=config, carrier=face.carrier, task_status=task_status)
+                        await serve(
+                            app, url, config=config, carrier=face.carrier, task_status=task_status, **face.files
+                        )
 
             (bound,) = await nursery.start(run)
             yield Served(bound, stop)
@@ -110,7 +128,7 @@ def open_connection(
     face: Face, url: str, *, config: ConnectionConfig | None = None
 ) -> AbstractAsyncContextManager[Client]:
     """Connect to a URL as a face does."""
-    return connect(url, config=config, carrier=face.carrier, dialect=face.dialect)
+    return connect(url, config=config, carrier=face.carrier, dialect=face.dialect, ssl_context=face.trust)
 
 
 @asynccontextmanager

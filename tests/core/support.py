@@ -10,6 +10,7 @@ from trio_streams.config import ConnectionConfig
 from trio_streams.core import events
 from trio_streams.core.flow import cost
 from trio_streams.core.mux import Mux
+from trio_streams.streams.machine import Machine
 from trio_streams.testing import Link, Pair
 from trio_streams.wire.binary import PREFACE, BinaryWire
 
@@ -63,7 +64,7 @@ def items(happened: Sequence[events.Event], stream_id: int) -> list[bytes]:
     return [item for event in only(events.Received, happened) if event.stream_id == stream_id for item in event.items]
 
 
-def consume(mux: Mux, stream_id: int, taken: Sequence[bytes]) -> None:
+def consume(mux: Machine, stream_id: int, taken: Sequence[bytes]) -> None:
     mux.consume(stream_id, len(taken), cost(taken))
 
 

@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from functools import cache, partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, mkdtemp
 
 import trio
 import trio.testing
@@ -35,6 +35,7 @@ __all__ = [
     "open_tls_pair",
     "pipe_pair",
     "process_pair",
+    "server_files",
     "server_tls",
     "unix_pair",
 ]
@@ -53,6 +54,17 @@ def server_tls(name: str = "127.0.0.1") -> ssl.SSLContext:
     context.set_alpn_protocols(["trio-streams.v1"])
     context.num_tickets = 0
     return context
+
+
+@cache
+def server_files(name: str = "127.0.0.1") -> tuple[str, str]:
+    """The same certificate's like as files: the chain, and its key."""
+    issued = _authority().issue_cert(name)
+    folder = Path(mkdtemp(prefix="trio_streams-tests-"))
+    chain, key = folder / "cert.pem", folder / "key.pem"
+    chain.write_bytes(b"".join(blob.bytes() for blob in issued.cert_chain_pems))
+    key.write_bytes(issued.private_key_pem.bytes())
+    return str(chain), str(key)
 
 
 @cache

@@ -479,6 +479,9 @@ class Taker:
         self.stream_ids.append(stream_id)
         self.session.link.add_stream_sink(stream_id, Sink(self.told))
 
+    def on_flush(self) -> None:
+        pass
+
     def on_streams_allowed(self, is_unidirectional: bool) -> None:
         self.told.append(("allowed", is_unidirectional))
 

@@ -15,6 +15,7 @@ from trio_streams.core import events, records
 from trio_streams.core.assembly import Piece
 from trio_streams.core.errors import ProtocolError, RemoteProtocolError
 from trio_streams.core.flow import ReceiveCredit, SendCredit, cost
+from trio_streams.core.item_limits import item_too_large
 from trio_streams.core.liveness import Liveness
 from trio_streams.core.outbox import Outbox
 from trio_streams.core.stream_machine import StreamMachine
@@ -233,7 +234,7 @@ class Inbox:
     def _on_run(self, stream_id: int, items: list[bytes]) -> None:
         machine = self._find(stream_id, "DATA")
         if self._checks_runs and (longest := max(map(len, items))) > self._config.max_item_bytes:
-            raise self._too_large(longest)
+            raise item_too_large(longest, self._config.max_item_bytes)
         size = cost(items)
         last = len(items[-1]) + ITEM_OVERHEAD_BYTES
         self.credit.receive_bytes(size, last)
@@ -259,23 +260,13 @@ class Inbox:
                 self._deliver(stream_id, [item])
             return
         if piece.total > self._config.max_item_bytes:
-            raise self._too_large(piece.total)
+            raise item_too_large(piece.total, self._config.max_item_bytes)
         charge = piece.total + ITEM_OVERHEAD_BYTES
         self.credit.receive_bytes(charge, charge)
         if machine is None or not machine.receive_first(piece, piece.total):
             self.consume(charge)
         elif piece.is_whole:
             self._deliver(stream_id, [bytes(piece.data)])  # no copy: what a wire decodes is bytes
-
-    def _too_large(self, size: int) -> RemoteProtocolError:
-        limit = self._config.max_item_bytes
-        return RemoteProtocolError(
-            f"the peer sent an item of {size} bytes, max_item_bytes is {limit}",
-            code=Code.MESSAGE_TOO_LARGE,
-            field="max_item_bytes",
-            size=size,
-            limit=limit,
-        )
 
     def _on_hello(self, stream_id: int, hello: records.Hello) -> None:
         if self.hello is not None:

@@ -14,25 +14,23 @@ The rules:
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Final
 
 from trio_streams.codes import Code
 from trio_streams.config import ConnectionConfig
 from trio_streams.core import events, records
 from trio_streams.core.dialect import DialectFeatures
 from trio_streams.core.errors import LocalProtocolError, ProtocolError, StreamsError
-from trio_streams.core.flow import ReceiveCredit, SendCredit
+from trio_streams.core.flow import SendCredit
 from trio_streams.core.inbox import Inbox
+from trio_streams.core.item_limits import refuse_larger
 from trio_streams.core.liveness import Liveness
+from trio_streams.core.opening import make_open
 from trio_streams.core.outbox import Outbox
 from trio_streams.core.states import HalfState, StreamState, project
 from trio_streams.core.stream_machine import StreamMachine
 from trio_streams.core.wire import Wire
 
 __all__ = ["Mux", "make_hello"]
-
-_LONGEST_MS: Final = (1 << 53) - 1
-"""The longest deadline that travels: what JSON numbers hold everywhere, and 285,000 years."""
 
 
 class Mux(DialectFeatures):
@@ -226,20 +224,19 @@ class Mux(DialectFeatures):
         Raises:
           LocalProtocolError: the peer allows no more streams now (ask `can_open`), or the OPEN does not fit.
         """
-        if not -128 <= priority <= 127:
-            raise LocalProtocolError(f"priority is {priority}, outside -128 to 127", field="priority", size=priority)
+        record, credit = make_open(
+            self._config.stream,
+            name,
+            metadata=metadata,
+            priority=priority,
+            timeout_ms=timeout_ms,
+            window_items=window_items,
+            window_bytes=window_bytes,
+        )
         hello = self._in.hello
         if not self.can_open or hello is None:
             raise self._refused()
-        stream = self._config.stream
-        credit = ReceiveCredit(
-            stream.window_items if window_items is None else max(1, window_items),
-            stream.window_bytes if window_bytes is None else max(1, window_bytes),
-        )
-        if timeout_ms is not None:
-            timeout_ms = min(max(0, timeout_ms), _LONGEST_MS)
         stream_id = self._next_id
-        record = records.Open(name, metadata, priority, timeout_ms, credit.window_items, credit.window_bytes)
         self._out.put(self._wire.encode(stream_id, record))
         self._in.note_opened(stream_id)
         self._next_id += 2
@@ -302,15 +299,7 @@ class Mux(DialectFeatures):
                 if machine.queued_items == 1:
                     out.schedule(stream_id, machine)
                 return 1
-        for payload in payloads:
-            if len(payload) > limit:
-                raise LocalProtocolError(
-                    f"an item of {len(payload)} bytes passes max_item_bytes of {limit}",
-                    code=Code.MESSAGE_TOO_LARGE,
-                    field="max_item_bytes",
-                    size=len(payload),
-                    limit=limit,
-                )
+        refuse_larger(payloads, limit)
         before = machine.queued_bytes
         taken = machine.send(payloads, out.room)
         out.queued_bytes += machine.queued_bytes - before

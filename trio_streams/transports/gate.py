@@ -7,6 +7,8 @@ closed is dropped when the count matters. That look costs less than the acceptin
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Generator
+from contextlib import contextmanager
 from typing import Final, cast
 
 import trio
@@ -38,6 +40,7 @@ class Gate:
         self._max_per_host = max_connections_per_host
         self._open: dict[trio.socket.SocketType, str] = {}
         self._hosts = Counter[str]()
+        self._held = 0
         self._sweep_at = _MIN_SWEEP
         self._refusing = 0
 
@@ -45,7 +48,7 @@ class Gate:
     def connections(self) -> int:
         """How many are open."""
         self._sweep()
-        return len(self._open)
+        return len(self._open) + self._held
 
     def guard(self, listener: trio.SocketListener, refusal: bytes = b"") -> trio.SocketListener:
         """Stand before a listener.
@@ -70,6 +73,27 @@ class Gate:
             self._hosts[host] += 1
         return True
 
+    def is_full(self, host: str) -> bool:
+        """Whether one more from an address, of what has no socket of its own, would be too much."""
+        if self._is_full(host):
+            self._sweep()
+        return self._is_full(host)
+
+    @contextmanager
+    def hold(self, host: str) -> Generator[None, None, None]:
+        """Count in, for as long as a block, what has no socket of its own: a session on a connection of QUIC.
+
+        Args:
+          host: the address at the other end.
+        """
+        self._held += 1
+        self._hosts[host] += 1
+        try:
+            yield
+        finally:
+            self._held -= 1
+            self._leave(host)
+
     def refuse(self, stream: trio.SocketStream, refusal: bytes) -> None:
         """Close a connection that was not admitted, telling it why where that costs little."""
         if refusal and self._refusing < _MAX_REFUSING:
@@ -92,16 +116,18 @@ class Gate:
                 self._refusing -= 1
 
     def _is_full(self, host: str) -> bool:
-        if self._max is not None and len(self._open) >= self._max:
+        if self._max is not None and len(self._open) + self._held >= self._max:
             return True
         return bool(host) and self._max_per_host is not None and self._hosts[host] >= self._max_per_host
 
     def _sweep(self) -> None:
         for socket in [one for one in self._open if one.fileno() < 0]:
-            host = self._open.pop(socket)
-            self._hosts[host] -= 1
-            if self._hosts[host] <= 0:
-                del self._hosts[host]
+            self._leave(self._open.pop(socket))
+
+    def _leave(self, host: str) -> None:
+        self._hosts[host] -= 1
+        if self._hosts[host] <= 0:
+            del self._hosts[host]
 
 
 class _GuardedListener(trio.abc.Listener[trio.SocketStream]):

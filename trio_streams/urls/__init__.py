@@ -6,6 +6,7 @@ unix:/path           the same on a Unix socket; unix:@name on Linux's abstract n
 process:command      the same on the standard input and output of a child
 stdio:               the child's side of it
 ws://host:port       the same in WebSocket messages, subprotocol trio-streams.v1; wss:// in TLS
+wt://host:port       the same on the streams of a WebTransport session, over HTTP/3: always in TLS, takes the extra `quic`
 http://host:port     an ASGI application in hypercorn: calls, and server streams as server-sent events
 https://host:port    the same over TLS, HTTP/2 included
 

@@ -14,7 +14,7 @@ from trio_streams.core.errors import LocalProtocolError
 
 __all__ = ["Address", "parse_address"]
 
-_DEFAULT_PORTS: Final[Mapping[str, int]] = {"http": 80, "ws": 80, "https": 443, "wss": 443}
+_DEFAULT_PORTS: Final[Mapping[str, int]] = {"http": 80, "ws": 80, "https": 443, "wss": 443, "wt": 443}
 
 
 @attrs.frozen(kw_only=True)

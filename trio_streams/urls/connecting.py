@@ -11,7 +11,6 @@ from typing import Final, get_args
 
 import attrs
 
-from trio_streams.carrier import Carrier
 from trio_streams.config import ConnectionConfig, ReconnectOptions, ResumeOptions
 from trio_streams.core.errors import LocalProtocolError
 from trio_streams.procedures.client import Client, ConnectionClient
@@ -23,7 +22,7 @@ from trio_streams.transports.http_client import HttpClient, HttpClientConfig
 from trio_streams.urls.address import Address, parse_address
 from trio_streams.urls.carriers import CARRIERS, Call
 from trio_streams.urls.carriers import Dialect as Dialect
-from trio_streams.urls.sessions import check_resume, run_call
+from trio_streams.urls.sessions import CALLED, check_resume, run_call
 from trio_streams.urls.websocket import CarrierName, check_carrier
 from trio_streams.wire.event_source import EventSourceConfig
 from trio_streams.wire.message_limits import MessageLimits
@@ -34,35 +33,31 @@ _DIALECTS: Final[tuple[str, ...]] = get_args(Dialect)
 _HAVE_ENVELOPES: Final = ("tcp", "tls", "unix", "ws", "wss")
 
 
-def _on(open_carrier: Callable[[Call], AbstractAsyncContextManager[Carrier]]) -> _Open:
-    """A client on a carrier, of the dialect that is asked for."""
-
-    @contextlib.asynccontextmanager
-    async def open_client(call: Call) -> AsyncGenerator[Client, None]:
-        if call.dialect == "trio-streams":
-            async with run_call(open_carrier, call) as connection:
-                yield ConnectionClient(connection, redial=_redial(open_carrier, call))
-            return
-        async with open_carrier(call) as carrier:
-            texts = as_envelopes(carrier)
-            async with open_envelope_client(
-                texts or carrier,
-                config=call.config,
-                limits=call.envelopes,
-                is_text=texts is not None,
-                transport=call.address.scheme,
-            ) as client:
-                yield client
-
-    return open_client
+@contextlib.asynccontextmanager
+async def _open_connection(call: Call) -> AsyncGenerator[Client, None]:
+    """A client on a connection, of the dialect that is asked for."""
+    if call.dialect == "trio-streams":
+        async with run_call(call) as connection:
+            yield ConnectionClient(connection, redial=_redial(call))
+        return
+    async with CARRIERS[call.address.scheme](call) as carrier:
+        texts = as_envelopes(carrier)
+        async with open_envelope_client(
+            texts or carrier,
+            config=call.config,
+            limits=call.envelopes,
+            is_text=texts is not None,
+            transport=call.address.scheme,
+        ) as client:
+            yield client
 
 
-def _redial(open_carrier: Callable[[Call], AbstractAsyncContextManager[Carrier]], call: Call) -> Redial | None:
+def _redial(call: Call) -> Redial | None:
     """How durable streams come by another connection: as sessions do, but the session is a new one."""
     if call.reconnect is None or call.resume is None:
         return None
     once = attrs.evolve(call, resume=None, reconnect=None)
-    return Redial(partial(run_call, open_carrier, once), call.reconnect, call.resume.max_session_age)
+    return Redial(partial(run_call, once), call.reconnect, call.resume.max_session_age)
 
 
 @contextlib.asynccontextmanager
@@ -75,7 +70,7 @@ async def _open_http(call: Call) -> AsyncGenerator[Client, None]:
 _Open = Callable[[Call], AbstractAsyncContextManager[Client]]
 
 SCHEMES: Final[Mapping[str, _Open]] = {
-    **{scheme: _on(open_carrier) for scheme, open_carrier in CARRIERS.items()},
+    **dict.fromkeys(CALLED, _open_connection),
     "http": _open_http,
     "https": _open_http,
 }
@@ -99,11 +94,13 @@ async def connect(
     """Connect to a server for as long as the block.
 
     Args:
-      url: `tcp://`, `tls://`, `ws://`, `wss://`, `http://` or `https://`; `unix:/path`; or `process:` and a command,
+      url: `tcp://`, `tls://`, `ws://`, `wss://`, `wt://`, `http://` or `https://`; `unix:/path`; or `process:` and a command,
         which is split as a shell would but run without one, and ends with the block.
       config: limits and timeouts.
       carrier: what carries WebSockets: our adapter over `websockets`, or `trio-websocket`.
-      ssl_context: for `tls://`, `wss://` and `https://`; None trusts what the system trusts.
+      ssl_context: for `tls://`, `wss://`, `https://` and `wt://`; None trusts what the system trusts. QUIC brings TLS of its
+        own, so for `wt://` only its authorities and whether it looks at certificates count, and None trusts those that
+        certifi brings.
       on_stderr: told what a `process:` writes to its standard error, as it comes; it must not wait.
       dialect: what is spoken: ours, or `envelopes` for a server of Raffel's, on WebSockets and byte streams.
       envelopes: limits of that dialect.

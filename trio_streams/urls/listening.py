@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Final, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Final, Protocol, TypeAlias, TypeVar
 
 import attrs
 import trio
@@ -34,15 +34,19 @@ from trio_streams.transports.gate import Gate
 from trio_streams.transports.messages import accept_trio_websocket, accept_websocket
 from trio_streams.transports.origin import OriginPolicy
 from trio_streams.transports.pipes import open_stdio
-from trio_streams.transports.tls import accept_tls, open_server_tls, server_context
+from trio_streams.transports.tls import accept_tls, open_server_tls
 from trio_streams.transports.unix import open_unix_listener, unix_peer
 from trio_streams.urls.address import Address, parse_address
+from trio_streams.urls.credentials import Credentials
 from trio_streams.urls.runs import GOODBYE_TIMEOUT, Run, Runs
 from trio_streams.urls.sessions import principal_of
 from trio_streams.urls.websocket import CarrierName, check_carrier
 from trio_streams.wire.binary import BinaryWire
 from trio_streams.wire.envelope import SignsOfLife
 from trio_streams.wire.message_framing import is_envelope_start
+
+if TYPE_CHECKING:
+    from trio_streams.webtransport import WebTransportSession
 
 __all__ = ["LISTENERS", "Listening", "MakeMachine", "Serve", "make_gate", "open_nurseries", "parse_urls", "serve_all"]
 
@@ -55,7 +59,7 @@ _REFUSAL: Final = (
     b"content-length: 25\r\n\r\nToo many connections now\n"
 )
 _SPEAK_HTTP: Final = frozenset({"http", "ws"})
-_HAVE_ORIGINS: Final = frozenset({"http", "https", "ws", "wss"})
+_HAVE_ORIGINS: Final = frozenset({"http", "https", "ws", "wss", "wt"})
 _LOOKED_AT: Final = frozenset({"tcp", "tls", "unix"})
 """Where a connection's first bytes tell its dialect; on WebSockets the subprotocol does."""
 
@@ -68,9 +72,7 @@ class Listening(ABC):
     rules: ServerConfig
     carrier: CarrierName
     on_connection: Callable[[Connection], None] | None
-    certfile: str | None
-    keyfile: str | None
-    ssl_context: ssl.SSLContext | None
+    credentials: Credentials
     drain: Drain
     gate: Gate
     sessions: Sessions | None = None
@@ -119,6 +121,12 @@ class Listening(ABC):
           signs: of the client's life, where the carrier has such.
         """
 
+    @abstractmethod
+    def speak_on_session(
+        self, session: WebTransportSession, *, on_connection: Callable[[Connection], None]
+    ) -> Awaitable[None]:
+        """Serve a connection of our own dialect on a session of WebTransport until it is over; else as `speak`."""
+
     @property
     @abstractmethod
     def max_text_bytes(self) -> int | None:
@@ -156,6 +164,11 @@ class Listening(ABC):
         """Serve a connection that a host has accepted."""
         with self._runs.open() as run:
             await self.serve(run, transport, carrier, began_at=trio.current_time())
+
+    async def run_session(self, session: WebTransportSession) -> None:
+        """Serve a connection on a session that was let in."""
+        with self._runs.open() as run:
+            await self.speak_on_session(session, on_connection=partial(self.began, run))
 
     async def run_accepted(self, transport: str, accept: Accept, stream: trio.SocketStream) -> None:
         """Serve what a listener has accepted."""
@@ -249,12 +262,6 @@ class Listening(ABC):
         """What is to carry a WebSocket, in TLS."""
         return await open_server_tls(stream, context, config=self.config)
 
-    def tls(self, *, alpn: str | None) -> ssl.SSLContext:
-        """The context for a URL in TLS; what was given, or else made of the files."""
-        if self.ssl_context is not None:
-            return self.ssl_context
-        return server_context(self.certfile or "", self.keyfile or "", alpn=alpn)
-
     # -- the end ----------------------------------------------------------------------------------------------
 
     async def accept_all(
@@ -300,12 +307,12 @@ async def _serve_tcp(server: Listening, address: Address, task_status: trio.Task
 
 
 async def _serve_tls(server: Listening, address: Address, task_status: trio.TaskStatus[str]) -> None:
-    accept = partial(server.accept_tls, server.tls(alpn="trio-streams.v1"))
+    accept = partial(server.accept_tls, server.credentials.context(alpn="trio-streams.v1"))
     await _serve_sockets(server, address, partial(server.run_accepted, "tls", accept), task_status)
 
 
 async def _serve_ws(server: Listening, address: Address, task_status: trio.TaskStatus[str]) -> None:
-    secure = None if address.scheme == "ws" else partial(server.secure, server.tls(alpn="http/1.1"))
+    secure = None if address.scheme == "ws" else partial(server.secure, server.credentials.context(alpn="http/1.1"))
     if server.carrier == "trio-websocket":
         run = partial(server.run_trio_websocket, address.scheme, secure)
     else:
@@ -334,6 +341,12 @@ async def _serve_unix(server: Listening, address: Address, task_status: trio.Tas
         await server.accept_all(run, [listener], connections, started)
 
 
+async def _serve_wt(server: Listening, address: Address, task_status: trio.TaskStatus[str]) -> None:
+    from trio_streams.urls.webtransport import serve_address  # noqa: PLC0415 - it takes an extra
+
+    await serve_address(server, address, task_status)
+
+
 async def _serve_stdio(server: Listening, address: Address, task_status: trio.TaskStatus[str]) -> None:
     async with open_stdio(close_timeout=server.config.close_timeout) as carrier:
         task_status.started(address.url)
@@ -359,6 +372,7 @@ LISTENERS: Final[Mapping[str, Serve[Listening]]] = {
     "stdio": _serve_stdio,
     "ws": _serve_ws,
     "wss": _serve_ws,
+    "wt": _serve_wt,
 }
 """What listens for connections, whatever is spoken on them."""
 
@@ -410,7 +424,7 @@ async def serve_all(
     Cancellation: the connections are closed.
     """
     for address in addresses:
-        _check_certificate(server, address)
+        server.credentials.check(address)
     async with open_bare_nursery() as listening:
         nursery.start_soon(server.keep_drain, scope)
         for address in addresses:
@@ -423,13 +437,3 @@ async def _started(
 ) -> None:
     server.admit_at(address)
     await serve_address(server, address, task_status)
-
-
-def _check_certificate(server: Listening, address: Address) -> None:
-    has_files = server.certfile is not None and server.keyfile is not None
-    if address.scheme == "https" and not has_files:
-        raise LocalProtocolError("can't serve https:// without certfile and keyfile", field="certfile")
-    if address.scheme in {"tls", "wss"} and not has_files and server.ssl_context is None:
-        raise LocalProtocolError(
-            f"can't serve {address.scheme}:// without certfile and keyfile, or ssl_context", field="certfile"
-        )

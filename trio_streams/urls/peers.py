@@ -6,7 +6,8 @@ import contextlib
 import logging
 import ssl
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from typing import Final, TypeAlias
+from contextlib import AbstractAsyncContextManager
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import attrs
 import trio
@@ -22,7 +23,8 @@ from trio_streams.peer.signal import PeerDialect, Signal
 from trio_streams.service.drain import Drain
 from trio_streams.service.server_config import ServerConfig
 from trio_streams.urls.address import parse_address
-from trio_streams.urls.carriers import CARRIERS, Call
+from trio_streams.urls.carriers import Call
+from trio_streams.urls.credentials import Credentials
 from trio_streams.urls.existing import carrier_over
 from trio_streams.urls.listening import (
     LISTENERS,
@@ -34,10 +36,13 @@ from trio_streams.urls.listening import (
     serve_all,
 )
 from trio_streams.urls.peer_dialects import check_peer_dialect
-from trio_streams.urls.sessions import check_resume, make_sessions, run_call
+from trio_streams.urls.sessions import CALLED, check_resume, make_sessions, run_call
 from trio_streams.urls.websocket import CarrierName, check_carrier
 from trio_streams.wire.envelope import SignsOfLife
 from trio_streams.wire.message_limits import MessageLimits
+
+if TYPE_CHECKING:
+    from trio_streams.webtransport import WebTransportSession
 
 __all__ = ["PeerHandler", "open_peer", "open_peer_stream", "serve_peers"]
 
@@ -90,7 +95,7 @@ async def open_peer(
     Cancellation: what is under way is cancelled on both sides.
     """
     check_carrier(carrier)
-    address = parse_address(url, CARRIERS)
+    address = parse_address(url, CALLED)
     check_peer_dialect(dialect, address, carrier, is_relayed=relayed)
     options = options or StreamOptions()
     call = Call(
@@ -105,7 +110,7 @@ async def open_peer(
     )
     messages = Signal.choose(options, call.config, signal, name=name, is_relayed=relayed)
     async with (
-        run_call(CARRIERS[address.scheme], call, messages.run_client if dialect == "signal" else None) as connection,
+        run_call(call, messages.run_client if dialect == "signal" else None) as connection,
         RpcPeer(connection, options=options, methods=methods) as peer,
     ):
         yield peer
@@ -172,7 +177,7 @@ class _PeerServer(Listening):
         on_connection: Callable[[Connection], None],
     ) -> None:
         """Be the peer of whoever connected, until the connection is over."""
-        async with (
+        await self._meet(
             run_connection(
                 carrier,
                 is_client=False,
@@ -181,7 +186,20 @@ class _PeerServer(Listening):
                 make_machine=make_machine,
                 received=received,
                 on_connection=on_connection,
-            ) as connection,
+            )
+        )
+
+    async def speak_on_session(
+        self, session: WebTransportSession, *, on_connection: Callable[[Connection], None]
+    ) -> None:
+        """The same on a session of WebTransport."""
+        from trio_streams.webtransport.procedures import run_session_connection  # noqa: PLC0415 - it takes an extra
+
+        await self._meet(run_session_connection(session, config=self.config, on_connection=on_connection))
+
+    async def _meet(self, running: AbstractAsyncContextManager[Connection]) -> None:
+        async with (
+            running as connection,
             RpcPeer(connection, options=self.options, methods=self.methods) as peer,
             open_bare_nursery() as nursery,
         ):
@@ -279,9 +297,7 @@ async def serve_peers(
             rules=rules,
             carrier=carrier,
             on_connection=on_connection,
-            certfile=certfile,
-            keyfile=keyfile,
-            ssl_context=ssl_context,
+            credentials=Credentials(certfile, keyfile, ssl_context),
             drain=drain or Drain(),
             gate=make_gate(nursery, rules),
             sessions=make_sessions(resume, config, work),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import attrs
 import trio
@@ -18,6 +18,7 @@ from trio_streams.peer.relay import Relay, RelayOptions
 from trio_streams.service.drain import Drain
 from trio_streams.service.server_config import ServerConfig
 from trio_streams.transports.messages import WebSocketCarrier, accept_websocket
+from trio_streams.urls.credentials import Credentials
 from trio_streams.urls.listening import (
     LISTENERS,
     Listening,
@@ -30,6 +31,9 @@ from trio_streams.urls.listening import (
 )
 from trio_streams.urls.runs import Run
 from trio_streams.wire.envelope import SignsOfLife
+
+if TYPE_CHECKING:
+    from trio_streams.webtransport import WebTransportSession
 
 __all__ = ["serve_relay"]
 
@@ -85,6 +89,12 @@ class _RelayServer(Listening):
         """Likewise."""
         raise RemoteProtocolError(f"{carrier.peer} does not speak to a relay")
 
+    async def speak_on_session(
+        self, session: WebTransportSession, *, on_connection: Callable[[Connection], None]
+    ) -> None:
+        """Likewise."""
+        raise RemoteProtocolError(f"{session.peer} does not speak to a relay")
+
     async def finish_work(self) -> None:
         """Wait until nothing is under way, until cancelled: the task around this ends with the listeners."""
         async with open_bare_nursery() as ending:
@@ -134,9 +144,7 @@ async def serve_relay(
                 rules=rules,
                 carrier="websockets",
                 on_connection=None,
-                certfile=certfile,
-                keyfile=keyfile,
-                ssl_context=ssl_context,
+                credentials=Credentials(certfile, keyfile, ssl_context),
                 drain=drain or Drain(),
                 gate=make_gate(nursery, rules),
             )

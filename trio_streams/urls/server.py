@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
-from typing import Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 import attrs
 import trio
@@ -31,6 +31,9 @@ from trio_streams.urls.address import Address
 from trio_streams.urls.listening import Listening, MakeMachine
 from trio_streams.urls.runs import GOODBYE_TIMEOUT, Run
 from trio_streams.wire.envelope import MessageLimits, SignsOfLife
+
+if TYPE_CHECKING:
+    from trio_streams.webtransport import WebTransportSession
 
 __all__ = ["HostName", "Server"]
 
@@ -125,6 +128,15 @@ class Server(Listening):
             received=received,
             on_connection=on_connection,
         )
+
+    def speak_on_session(
+        self, session: WebTransportSession, *, on_connection: Callable[[Connection], None]
+    ) -> Awaitable[None]:
+        """Serve the application on a session of WebTransport."""
+        from trio_streams.webtransport.procedures import run_session_server  # noqa: PLC0415 - it takes an extra
+
+        prepare = partial(self._prepare, "wt", False)
+        return run_session_server(session, prepare, config=self.config, on_connection=on_connection)
 
     def speak_messages(
         self,

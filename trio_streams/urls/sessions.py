@@ -20,32 +20,39 @@ from trio_streams.resuming.client import run_resuming_client
 from trio_streams.resuming.sessions import Sessions, resume_options
 from trio_streams.transports.identity import identify_peer
 from trio_streams.urls.address import Address
-from trio_streams.urls.carriers import Call
+from trio_streams.urls.carriers import CARRIERS, Call
 
-__all__ = ["check_resume", "make_sessions", "principal_of", "run_call"]
+__all__ = ["CALLED", "check_resume", "make_sessions", "principal_of", "run_call"]
 
 _logger: Final = logging.getLogger("trio_streams")
 
 Run: TypeAlias = Callable[[Carrier, str], AbstractAsyncContextManager[Connection]]
 
+CALLED: Final = (*CARRIERS, "wt")
+"""The schemes of connections: those that have carriers, and WebTransport's, which has sessions instead."""
+
 _RESUMABLE: Final = frozenset({"tcp", "tls", "unix", "ws", "wss"})
-_REASON: Final = "a process that has ended can't be joined again, and an exchange has no session"
+_REASON: Final = "a process that has ended can't be joined again, an exchange has no session, and QUIC keeps its own"
 
 
 @contextlib.asynccontextmanager
-async def run_call(
-    open_carrier: Callable[[Call], AbstractAsyncContextManager[Carrier]], call: Call, run: Run | None = None
-) -> AsyncGenerator[Connection, None]:
+async def run_call(call: Call, run: Run | None = None) -> AsyncGenerator[Connection, None]:
     """Run a connection as the client side for as long as the block, and over as many carriers as the call asks for.
 
     Args:
-      open_carrier: of the call's scheme.
       call: where to, and how.
       run: runs the connection on a carrier, in a dialect that has no sessions; None for ours.
 
     Cancellation: the streams are reset, and the resets leave within `close_timeout`.
     """
     transport = call.address.scheme
+    if transport == "wt":
+        from trio_streams.urls.webtransport import run_call as run_on_session  # noqa: PLC0415 - it takes an extra
+
+        async with run_on_session(call) as connection:
+            yield connection
+        return
+    open_carrier = CARRIERS[transport]
     if call.resume is None:
         run = run or partial(_run_client, call.config)
         async with open_carrier(call) as carrier, run(carrier, transport) as connection:

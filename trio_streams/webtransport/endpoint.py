@@ -132,7 +132,8 @@ class Endpoint:
         """The connection that a datagram begins, if it is one that does."""
         entry = self._door.look_at(datagram, addr, now, self._roster) if self._accept is not None else None
         if isinstance(entry, bytes):
-            return self._answer(entry, addr)
+            self._answer(entry, addr)
+            return None
         if entry is None or self._accept is None:
             self._seen.dropped_datagrams += 1
             return None
@@ -142,7 +143,8 @@ class Endpoint:
             _LOG.exception("no connection could be made for %s", _name(addr))
             driven = None
         if driven is None:
-            return self._answer(entry.refuse(), addr)
+            self._answer(entry.refuse(), addr)
+            return None
         attached = self._add(driven, _name(addr), now)
         attached.add_connection_id(entry.packet.destination_id)
         self._guard(attached, lambda: driven.attach(attached))

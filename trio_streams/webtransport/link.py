@@ -255,14 +255,14 @@ class Link(Parking):
 
     def datagrams_to_send(self, now: float) -> list[tuple[bytes, Address]]:
         """What is to be sent at once, and to where."""
+        for session in self._sessions.values():
+            session.before_flush()
         return self.machine.datagrams_to_send(now)
 
     def next_deadline(self) -> float | None:
         """When `handle_deadline` wants to be called, on Trio's clock."""
         deadline, ping_at = self.machine.next_deadline(), self._ping_at
-        if ping_at is None or deadline is None:
-            return deadline
-        return min(deadline, ping_at)
+        return deadline if ping_at is None or deadline is None else min(deadline, ping_at)
 
     @property
     def _ping_at(self) -> float | None:

@@ -381,6 +381,11 @@ class WebTransportSession:
         if self._sink is not None:
             self._sink.on_streams_allowed(is_unidirectional)
 
+    def before_flush(self) -> None:
+        """What was sent is about to leave: whoever lets it come together hands it on."""
+        if self._sink is not None:
+            self._sink.on_flush()
+
     def on_datagram(self, payload: bytes) -> None:
         """A datagram arrived."""
         self._datagrams.push(payload)

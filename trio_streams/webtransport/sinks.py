@@ -58,6 +58,10 @@ class SessionSink(Protocol):
         """The peer allows more streams, after `can_open` said no."""
         ...
 
+    def on_flush(self) -> None:
+        """What was sent is about to leave: now is the time to hand on what has come together."""
+        ...
+
     def on_lost(self, over: OverCause) -> None:
         """The session is over, and its streams are: their sinks go with `Link.drop_stream_sink`, and are told nothing more.
 

@@ -60,15 +60,21 @@ _RUN_TABLES: Final = {n: struct.Struct(f">{n}H") for n in range(1, 257)}
 
 
 class BinaryWire:
-    """Encodes and decodes `trio-streams.v1`; one instance for each connection."""
+    """Encodes and decodes `trio-streams.v1`; one instance for each direction of input.
+
+    Args:
+      expects_preface: whether the input begins with the preface; it does not on a single stream of QUIC's, where a stream
+        of the session's has said it for all of them.
+    """
 
     preface = PREFACE
     max_frame_bytes = MAX_FRAME_PAYLOAD_BYTES
 
     __slots__ = ("_buffer", "_has_preface", "_is_broken")
 
-    def __init__(self) -> None:
+    def __init__(self, *, expects_preface: bool = True) -> None:
         self.reset_input()
+        self._has_preface = not expects_preface
 
     def reset_input(self) -> None:
         """Forget what was decoded: a preface comes next. Half a frame is dropped."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from tests.webtransport.machine_pair import CONNECT, control
 from tests.webtransport.protocol.http3_fake import FakeQuic
+from trio_streams.core.errors import LocalProtocolError
 from trio_streams.webtransport import quic_events
 from trio_streams.webtransport.protocol import events
 from trio_streams.webtransport.protocol.inbound import Inbound
@@ -30,6 +31,7 @@ class PortQuic(FakeQuic):
     Attributes:
       resets_now: whether a reset is over at once.
       unsent: how much of each stream was not sent yet.
+      stopped: streams that take nothing any more.
     """
 
     max_datagram_size: int | None = 1_200
@@ -42,6 +44,7 @@ class PortQuic(FakeQuic):
         self.closed: tuple[int, str] | None = None
         self.resets_now = True
         self.unsent: dict[int, int] = {}
+        self.stopped: set[int] = set()
 
     @property
     def is_closing(self) -> bool:  # type: ignore[override]
@@ -56,6 +59,16 @@ class PortQuic(FakeQuic):
 
     def set_priority(self, stream_id: int, priority: int, *, group: int = 0, is_urgent: bool = False) -> None:
         self.priorities[stream_id] = priority, group, is_urgent
+
+    def send(self, stream_id: int, data: bytes | bytearray | memoryview) -> int:
+        if stream_id in self.stopped:
+            raise LocalProtocolError("it was stopped")
+        return super().send(stream_id, data)
+
+    def end(self, stream_id: int) -> None:
+        if stream_id in self.stopped:
+            raise LocalProtocolError("it was stopped")
+        super().end(stream_id)
 
     def reset(self, stream_id: int, code: int, *, after_bytes: int = 0) -> bool:
         self.resets.setdefault(stream_id, code)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 import pytest
@@ -569,7 +570,7 @@ def test_a_priority_update_is_heard() -> None:
 
 def test_sessions_of_a_client_hear_all_that_comes_on_connect() -> None:
     """The answer, an interim one, an end with the head, a reset, a stop, trailers, a fault."""
-    ends = {
+    ends: dict[str, Callable[[FakeMachine, int], list[events.Event]]] = {
         "end": lambda row, sid: row.more(sid, _answer(), is_ended=True),
         "interim": lambda row, sid: row.more(sid, head((":status", "103")) + _answer(), is_ended=True),
         "reset": lambda row, sid: row.tell(quic_events.StreamReset(sid, 5, 0)),
@@ -620,9 +621,10 @@ def test_what_comes_behind_a_rejected_head_is_nobodys() -> None:
     assert [type(event) for event in told] == [events.RequestReceived, events.RequestStopped]
 
 
-def test_a_session_with_a_wrong_path_is_reset() -> None:
+def test_a_session_with_two_origins_is_reset() -> None:
     """HTTP/3 has nothing against it, and WebTransport has."""
     row = FakeMachine()
     fields = (":method", "CONNECT"), (":protocol", "webtransport"), (":scheme", "https")
-    session_id = row.arrive(head(*fields, (":authority", "server.example"), (":path", "/a#b")))
+    rest = (":authority", "server.example"), (":path", "/"), ("origin", "a"), ("origin", "b")
+    session_id = row.arrive(head(*fields, *rest))
     assert row.quic.resets == {session_id: Http3Code.H3_MESSAGE_ERROR}

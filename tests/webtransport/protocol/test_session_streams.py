@@ -55,7 +55,7 @@ def test_a_stream_of_ours_begins_with_its_header(is_unidirectional: bool) -> Non
     """It belongs to the session's group, and the header does not count."""
     row = Row()
     stream_id = row.streams.open(row.session, is_unidirectional=is_unidirectional, priority=7)
-    assert row.quic.sent[stream_id] == (b"\x40\x54\0" if is_unidirectional else b"\x40\x41\0")
+    assert bytes(row.quic.sent[stream_id]) == (b"\x40\x54\0" if is_unidirectional else b"\x40\x41\0")
     assert row.quic.priorities == {stream_id: (7, group_of(0), False)}
     assert row.session.sendable_bytes == 100
     row.streams.set_priority(stream_id, 8)
@@ -155,6 +155,24 @@ def test_without_flow_control_quic_alone_decides() -> None:
     assert row.streams.send(stream_id, bytes(1_000)) == 1_000
     row.streams.consumed(row.streams.table[stream_id], stream_id, 5)
     assert (row.touched, row.quic.consumed_bytes) == ([], {stream_id: 5})
+
+
+@pytest.mark.parametrize("is_counted", [False, True])
+def test_a_stop_that_is_not_told_yet_takes_nothing(is_counted: bool) -> None:
+    """Who sends or ends before it hears of the stop did nothing wrong; who does so afterwards, or behind an end, did."""
+    row = Row(is_counted=is_counted)
+    first, second = row.open(), row.open()
+    row.streams.end(second)
+    row.quic.stopped |= {first, second}
+    assert row.streams.send(first, b"x") == 0
+    row.streams.end(first)
+    assert row.streams.undelivered(0) == 1
+    row.streams.receive_stop(first, 1)
+    for stream_id in (first, second):
+        with pytest.raises(LocalProtocolError):
+            row.streams.send(stream_id, b"x")
+        with pytest.raises(LocalProtocolError):
+            row.streams.end(stream_id)
 
 
 def test_consuming_gives_the_sessions_credit_back() -> None:

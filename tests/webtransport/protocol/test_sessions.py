@@ -235,7 +235,7 @@ def test_a_client_that_never_reads_how_its_session_ends_is_cut_at_the_deadline()
     assert not server.machine.is_settled
     pair.run_for(3)
     assert server.machine.is_settled
-    server.quic.send_room = send_room  # type: ignore[method-assign]
+    server.quic.send_room = send_room
 
 
 def test_a_connect_that_is_ended_at_once_is_over(pair: RawPair) -> None:
@@ -264,7 +264,7 @@ def test_a_client_asks_within_both_limits() -> None:
     assert row.quic.priorities[first] == (0, 0, True)
     with pytest.raises(LocalProtocolError, match="2 are open"):
         sessions.connect(REQUEST)
-    settings = {Setting.H3_DATAGRAM: 1, Setting.WEBTRANSPORT_MAX_SESSIONS: 1}
+    settings: dict[int, int] = {Setting.H3_DATAGRAM: 1, Setting.WEBTRANSPORT_MAX_SESSIONS: 1}
     counted = FakeMachine(is_client=True, settings=settings)
     _sessions(counted).connect(REQUEST)
     with pytest.raises(LocalProtocolError, match="1 are open"):
@@ -291,9 +291,8 @@ def test_an_answer_is_one_that_fits() -> None:
     with pytest.raises(LocalProtocolError, match="not open|connecting"):
         sessions.drain(session_id)
     sessions.accept(session_id, Answer(status=200), row.now)
-    for late in (session_id, 400):
-        with pytest.raises(LocalProtocolError, match="nobody waits"):
-            sessions.accept(late, Answer(status=200), row.now)
+    with pytest.raises(LocalProtocolError, match="nobody waits"):
+        sessions.accept(session_id, Answer(status=200), row.now)
     assert (session_id in sessions, 400 in sessions, sessions.get(400)) == (True, False, None)
     assert sessions.has_news
 
@@ -432,6 +431,17 @@ def test_a_wrong_answer_ends_the_clients_session() -> None:
     assert fourth in row.quic.ended
 
 
+def test_what_a_session_owes_before_its_answer_waits() -> None:
+    """Nothing is written on a CONNECT stream whose head was not sent."""
+    row = FakeMachine()
+    session_id = row.arrive(CONNECT)
+    machine = _sessions(row).get(session_id)
+    assert machine is not None
+    _sessions(row).touch(machine)
+    row.take()
+    assert session_id not in row.quic.sent
+
+
 def test_going_away_drains_what_is_open() -> None:
     """A session that waits for its answer hears nothing; one that the peer drains is told."""
     row = FakeMachine()
@@ -451,17 +461,24 @@ def test_going_away_drains_what_is_open() -> None:
     assert sessions.is_empty
 
 
-def test_a_client_that_stops_before_the_answer_gets_none() -> None:
-    """There is nothing that could be said; the session goes at its deadline."""
+def test_a_client_that_gives_up_before_the_answer_gets_none() -> None:
+    """By a stop, or a reset; an answer that comes too late, or before that is told, is no matter."""
     row = FakeMachine()
-    session_id = row.arrive(CONNECT)
-    row.take()
-    row.tell(quic_events.StopReceived(session_id, 9))
+    stopped, reset = row.arrive(CONNECT), row.arrive(CONNECT)
     sessions = _sessions(row)
-    with pytest.raises(LocalProtocolError):
+    row.quic.rooms[stopped] = 0
+    row.take()
+    sessions.accept(stopped, Answer(status=200), row.now)
+    (closed,) = row.tell(quic_events.StopReceived(stopped, 9))
+    assert closed == events.SessionClosed(stopped, 9, "", events.Closer.LOST)
+    sessions.close(reset, 0, "", row.now)
+    sessions.refuse(reset, Answer(status=404), row.now)
+    row.take()
+    assert row.quic.resets == {stopped: Http3Code.H3_REQUEST_CANCELLED, reset: Http3Code.H3_REQUEST_REJECTED}
+    for session_id in (stopped, reset, 400):
         sessions.accept(session_id, Answer(status=200), row.now)
-    sessions.handle_deadline(row.now + 3)
-    assert [type(event) for event in row.take()] == [events.SessionClosed]
+        sessions.refuse(session_id, Answer(status=404), row.now)
+        assert session_id not in row.quic.sent
 
 
 def test_a_touched_session_that_is_gone_is_no_matter() -> None:
@@ -474,3 +491,16 @@ def test_a_touched_session_that_is_gone_is_no_matter() -> None:
     row.more(session_id, is_ended=True)
     sessions.touch(machine)
     assert row.take() == []
+
+
+def test_a_client_whose_session_is_accepted_has_it_open() -> None:
+    """And a server that goes away looks at no other."""
+    row = FakeMachine(is_client=True)
+    session_id = _sessions(row).connect(REQUEST)
+    told = row.more(session_id, head((":status", "200")))
+    assert [type(event) for event in told] == [events.SessionAnswered]
+    assert _sessions(row).get_open(session_id) is not None
+    server = FakeMachine()
+    server.inbound.go_away(server.now, 0.1)
+    rejected = server.arrive(CONNECT)
+    assert server.quic.resets == {rejected: Http3Code.H3_REQUEST_REJECTED}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from trio_streams.webtransport.protocol.http3_events import BodyReceived, HeadReceived, MessageStopped
-from trio_streams.webtransport.protocol.waiting import WaitingRequests
+from trio_streams.webtransport.protocol.waiting import Waiting, WaitingRequests
 
 
 def _head(stream_id: int) -> HeadReceived:
@@ -17,7 +17,7 @@ def _body(stream_id: int, size: int) -> BodyReceived:
 def test_what_waits_comes_back_in_order() -> None:
     """Request by request, and then nothing waits."""
     waiting = WaitingRequests(max_requests=2, max_bytes=1_000)
-    events = [_head(0), _head(4), _body(0, 10), MessageStopped(4, 1)]
+    events: list[Waiting] = [_head(0), _head(4), _body(0, 10), MessageStopped(4, 1)]
     assert all(waiting.hold(event) for event in events)
     assert (len(waiting), 0 in waiting, 8 in waiting) == (2, True, False)
     assert waiting.take() == [events[0], events[2], events[1], events[3]]

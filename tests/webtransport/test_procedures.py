@@ -1,0 +1,535 @@
+"""A connection of streams of items on a session, over real QUIC in virtual time."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+
+import attrs
+import pytest
+import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from tests.webtransport.link_pair import LinkPair, open_pair, session_pair
+from tests.webtransport.quic_pair import LOSSLESS, Fate
+from trio_streams import Router
+from trio_streams.codes import Code
+from trio_streams.config import ConnectionConfig
+from trio_streams.connection import Connection
+from trio_streams.core.errors import LocalProtocolError, RemoteProtocolError
+from trio_streams.errors import ConnectionLost, RpcError, StreamReset, StreamStopped
+from trio_streams.handling import Handler
+from trio_streams.nursery import open_bare_nursery
+from trio_streams.procedures.client import ConnectionClient
+from trio_streams.procedures.server import prepare
+from trio_streams.streams.wire import WireStream
+from trio_streams.webtransport.procedures import run_session_connection, run_session_server
+from trio_streams.webtransport.session import WebTransportSession
+
+CONFIG = ConnectionConfig(close_timeout=2, handshake_timeout=5, idle_timeout=None)
+
+Raw = WireStream[bytes, bytes]
+
+
+async def echo(stream: Raw) -> None:
+    async for item in stream:
+        await stream.send(item)
+
+
+@attrs.define
+class Rig:
+    """Two sessions, a server on one of them, and what it is doing."""
+
+    pair: LinkPair
+    ours: WebTransportSession
+    theirs: WebTransportSession
+    served: trio.Event
+    scope: trio.CancelScope
+    connections: list[Connection]
+
+    @property
+    def server(self) -> Connection:
+        return self.connections[0]
+
+
+@asynccontextmanager
+async def serving(
+    handler: Handler = echo,
+    *,
+    config: ConnectionConfig = CONFIG,
+    network: Callable[[], Fate] = lambda: LOSSLESS,
+    app: Router | None = None,
+) -> AsyncIterator[Rig]:
+    """A server for as long as the block; at its end nothing of it runs, and neither link hears of a stream."""
+    async with open_pair(network=network) as pair, session_pair(pair) as (ours, theirs):
+        rig = Rig(pair, ours, theirs, trio.Event(), trio.CancelScope(), [])
+        prepared = partial(prepare, app) if app is not None else lambda _: handler
+
+        async def run() -> None:
+            with rig.scope:
+                await run_session_server(theirs, prepared, config=config, on_connection=rig.connections.append)
+            rig.served.set()
+
+        async with open_bare_nursery() as nursery:
+            nursery.start_soon(run)
+            yield rig
+            with trio.fail_after(20):
+                await rig.served.wait()
+        assert rig.server.streams == ()
+        assert rig.server.machine.queued_bytes == 0
+        assert not ours.is_open
+        assert not theirs.is_open
+
+
+async def test_procedures_run_unchanged(autojump_clock: MockClock) -> None:
+    """Calls, errors and streams are those of any connection."""
+    app = Router()
+
+    @app.call("add")
+    async def add(input: list[int]) -> int:
+        return sum(input)
+
+    @app.call("fail")
+    async def fail() -> None:
+        raise RpcError("GONE", "no such thing", {"id": 1})
+
+    @app.stream("count")
+    async def count(input: int) -> AsyncIterator[int]:
+        for number in range(input):
+            yield number
+
+    async with serving(app=app) as rig, run_session_connection(rig.ours, config=CONFIG) as connection:
+        client = ConnectionClient(connection)
+        assert await client.call("add", [1, 2]) == 3
+        with pytest.raises(RpcError) as caught:
+            await client.call("fail")
+        assert (caught.value.code, caught.value.message, caught.value.details) == ("GONE", "no such thing", {"id": 1})
+        async with client.stream("count", 1_000) as numbers:
+            assert [number async for number in numbers] == list(range(1_000))
+        figures = connection.statistics()
+        assert (figures.transport, figures.peer, figures.is_open, figures.streams_opened) == ("wt", "server", True, 3)
+        assert rig.server.statistics().streams_accepted == 3
+        assert figures.bytes_sent > 0
+        assert figures.bytes_received > 0
+
+
+async def test_items_that_are_sent_one_by_one_leave_together(autojump_clock: MockClock) -> None:
+    """What comes together until a flush is one run of one frame."""
+    async with serving() as rig, run_session_connection(rig.ours, config=CONFIG) as connection:
+        async with connection.open_stream("x") as stream:
+            before = connection.bytes_sent
+            for number in range(100):
+                stream.send_nowait(b"%d" % (number % 10))
+            got = [await stream.receive() for _ in range(100)]
+            assert got == [b"%d" % (number % 10) for number in range(100)]
+            assert connection.bytes_sent - before < 100 * 3 + 150
+
+
+async def test_both_sides_open_streams(autojump_clock: MockClock) -> None:
+    """A server's handler may ask its client, which accepts streams as it does on any connection."""
+
+    async def ask_back(stream: Raw) -> None:
+        async with rig.server.open_stream("back") as back:
+            await back.send(await stream.receive())
+            back.end()
+            await stream.send(await back.receive())
+
+    async with serving(ask_back) as rig, run_session_connection(rig.ours, config=CONFIG) as connection:
+        async with open_bare_nursery() as nursery, connection.open_stream("there") as stream:
+
+            async def answer() -> None:
+                accepted = await connection.accept_stream()
+                with connection.own(accepted):
+                    assert accepted.name == "back"
+                    await echo(accepted)
+
+            nursery.start_soon(answer)
+            await stream.send(b"hello")
+            assert await stream.receive() == b"hello"
+
+
+@pytest.mark.parametrize("size", [0, 16_384, 200_000])
+async def test_items_of_every_size_pass_a_network_that_loses(size: int, autojump_clock: MockClock) -> None:
+    """One datagram in forty is lost, and others come late: every item arrives, once and in order."""
+    count = 0
+
+    def network() -> Fate:
+        nonlocal count
+        count += 1
+        if count % 40 == 0:
+            return Fate(delays=())
+        return Fate(delays=(0.05,)) if count % 17 == 0 else LOSSLESS
+
+    items = [bytes([number]) * size for number in range(3)]
+    async with serving(network=network) as rig, run_session_connection(rig.ours, config=CONFIG) as connection:
+        async with connection.open_stream("x") as stream, open_bare_nursery() as nursery:
+
+            async def send() -> None:
+                for item in items:
+                    await stream.send(item)
+                stream.end()
+
+            nursery.start_soon(send)
+            assert [item async for item in stream] == items
+
+
+async def test_an_unread_stream_costs_its_window_and_holds_up_no_other(autojump_clock: MockClock) -> None:
+    """Its sender stops; calls on other streams go on, and all of it arrives once it is read."""
+    sent = 0
+
+    async def flood(stream: Raw) -> None:
+        nonlocal sent
+        if stream.name == "x":
+            await echo(stream)
+            return
+        for _ in range(3_000):
+            await stream.send(bytes(1_000))
+            sent += 1
+
+    async with serving(flood) as rig, run_session_connection(rig.ours, config=CONFIG) as connection:
+        async with connection.open_stream("flood") as unread:
+            async with connection.open_stream("x") as stream:
+                for _ in range(3):
+                    await stream.send(b"a")
+                    assert await stream.receive() == b"a"
+                    await trio.sleep(1)
+            assert sent <= 256 + 1
+            assert connection.machine.unread_bytes <= 256 * 1_064
+            assert len([item async for item in unread]) == 3_000
+
+
+async def test_cancelling_a_consumer_reaches_the_producer(autojump_clock: MockClock) -> None:
+    """The handler's scope is cancelled, and its stream is over before the client's block is left behind."""
+    ended = trio.Event()
+
+    async def produce(stream: Raw) -> None:
+        try:
+            await stream.send(b"first")
+            await trio.sleep_forever()
+        finally:
+            ended.set()
+
+    async with serving(produce) as rig, run_session_connection(rig.ours, config=CONFIG) as connection:
+        with trio.move_on_after(5):
+            async with connection.open_stream("x") as stream:
+                async for _ in stream:
+                    pass
+        with trio.fail_after(5):
+            await ended.wait()
+            while rig.server.streams:
+                await trio.sleep(0.01)
+        assert connection.lost is None
+
+
+async def test_a_reset_and_a_stop_have_their_codes(autojump_clock: MockClock) -> None:
+    """The code of the table arrives; words do not travel."""
+
+    async def give_up(stream: Raw) -> None:
+        await stream.send(await stream.receive())
+        stream.reset(Code.DATA_LOSS, "words")
+        stream.stop(Code.RESOURCE_EXHAUSTED, "words")
+        await trio.sleep(1)
+
+    async with serving(give_up) as rig, run_session_connection(rig.ours, config=CONFIG) as connection:
+        async with connection.open_stream("x") as stream:
+            await stream.send(b"a")
+            await trio.sleep(0.5)
+            with pytest.raises(StreamReset) as reset:
+                [item async for item in stream]
+            assert (reset.value.code, reset.value.reason) == (Code.DATA_LOSS, "")
+            with pytest.raises(StreamStopped) as stopped:
+                await stream.send(b"b")
+            assert stopped.value.code is Code.RESOURCE_EXHAUSTED
+
+
+async def test_a_handler_that_fails_ends_its_stream(
+    caplog: pytest.LogCaptureFixture, autojump_clock: MockClock
+) -> None:
+    """The caller sees the status, and the session goes on."""
+
+    async def fail(stream: Raw) -> None:
+        if stream.name == "fail":
+            raise ValueError("a secret")
+        await echo(stream)
+
+    with caplog.at_level(logging.CRITICAL, "trio_streams"):
+        async with serving(fail) as rig, run_session_connection(rig.ours, config=CONFIG) as connection:
+            async with connection.open_stream("fail") as stream:
+                with pytest.raises(RpcError, match="internal error"):
+                    await stream.receive()
+            async with connection.open_stream("x") as stream:
+                await stream.send(b"a")
+                assert await stream.receive() == b"a"
+
+
+async def test_a_deadline_travels(autojump_clock: MockClock) -> None:
+    """The handler is cancelled at the caller's deadline."""
+    deadlines: list[float] = []
+
+    async def note(stream: Raw) -> None:
+        deadlines.append(stream.deadline)
+        await trio.sleep_forever()
+
+    async with serving(note) as rig, run_session_connection(rig.ours, config=CONFIG) as connection:
+        began = trio.current_time()
+        with trio.move_on_after(3):
+            async with connection.open_stream("x") as stream:
+                await stream.receive()
+        assert trio.current_time() - began == pytest.approx(3)
+        assert deadlines == [pytest.approx(began + 3, abs=0.1)]
+
+
+async def test_leaving_a_client_closes_the_session(autojump_clock: MockClock) -> None:
+    """What was ended is delivered before, and the server sees an ordinary end."""
+    got: list[bytes] = []
+
+    async def collect(stream: Raw) -> None:
+        got.extend([item async for item in stream])
+
+    async with serving(collect) as rig:
+        async with run_session_connection(rig.ours, config=CONFIG) as connection:
+            async with connection.open_stream("x") as stream:
+                await stream.send_many([bytes(50_000)] * 10)
+                stream.end()
+                assert [item async for item in stream] == []
+        await rig.served.wait()
+        assert [len(item) for item in got] == [50_000] * 10
+        assert str(rig.server.lost) == "client closed the connection"
+        assert str(connection.lost) == "the connection to server was closed here"
+
+
+async def test_a_cancelled_client_resets_its_streams(autojump_clock: MockClock) -> None:
+    """Its handlers are cancelled, and nothing is left on either side."""
+    cancelled = trio.Event()
+
+    async def hold(stream: Raw) -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            cancelled.set()
+
+    async with serving(hold) as rig:
+        with trio.move_on_after(1) as scope:
+            async with run_session_connection(rig.ours, config=CONFIG) as connection, connection.open_stream("x"):
+                await trio.sleep_forever()
+        assert scope.cancelled_caught
+        await cancelled.wait()
+
+
+async def test_a_cancelled_server_ends_its_handlers(autojump_clock: MockClock) -> None:
+    """Their `finally` is done before the server is; the client hears of the end of the session."""
+    cleaned = False
+
+    async def hold(stream: Raw) -> None:
+        nonlocal cleaned
+        try:
+            await trio.sleep_forever()
+        finally:
+            cleaned = True
+
+    async with serving(hold) as rig, run_session_connection(rig.ours, config=CONFIG) as connection:
+        async with connection.open_stream("x") as stream:
+            await trio.sleep(1)
+            rig.scope.cancel()
+            with pytest.raises((ConnectionLost, StreamReset)):
+                await stream.receive()
+        assert cleaned
+        with pytest.raises(ConnectionLost), trio.fail_after(5):
+            await connection.accept_stream()
+
+
+async def test_a_server_that_goes_away_takes_no_new_streams(autojump_clock: MockClock) -> None:
+    """Those that are open go on; `end` then closes the session when they are done."""
+    async with serving() as rig, run_session_connection(rig.ours, config=CONFIG) as connection:
+        async with connection.open_stream("x") as stream:
+            await stream.send(b"a")
+            assert await stream.receive() == b"a"
+            rig.server.go_away("maintenance")
+            await trio.sleep(1)
+            with pytest.raises(ConnectionLost, match="server takes no new streams: it is going away"):
+                async with connection.open_stream("y"):
+                    pass
+            await stream.send(b"b")
+            assert await stream.receive() == b"b"
+        rig.server.end(False)
+        await rig.served.wait()
+        await trio.sleep(1)
+        assert str(connection.lost) == "server closed the connection"
+
+
+async def test_a_connection_that_is_cut_ends_at_once(autojump_clock: MockClock) -> None:
+    """Without waiting for what is under way, also while it closes."""
+
+    async def hold(stream: Raw) -> None:
+        with trio.CancelScope(shield=True):
+            await trio.sleep(1)
+
+    async with serving(hold) as rig, run_session_connection(rig.ours, config=CONFIG) as connection:
+        async with connection.open_stream("x"):
+            await trio.sleep(0.5)
+            rig.server.end(True)
+            assert rig.server.lost is not None
+            assert not rig.theirs.is_open
+            rig.server.end(True)
+
+
+async def test_a_close_that_waits_can_be_cut(autojump_clock: MockClock) -> None:
+    """The peer takes nothing; whoever cuts the connection need not wait for `close_timeout`."""
+    is_dark = False
+
+    def network() -> Fate:
+        return Fate(delays=()) if is_dark else LOSSLESS
+
+    config = attrs.evolve(CONFIG, close_timeout=1_000)
+    async with open_pair(network=network) as pair, session_pair(pair) as (ours, theirs):
+        async with open_bare_nursery() as nursery:
+            nursery.start_soon(partial(run_session_server, theirs, lambda _: echo, config=CONFIG))
+            async with open_bare_nursery() as cutting:
+                async with run_session_connection(ours, config=config) as connection:
+                    async with connection.open_stream("x") as stream:
+                        await stream.send(b"a")
+                        await stream.receive()
+                        is_dark = True
+                        await stream.send(bytes(30_000))
+                    end = connection.end
+                    began = trio.current_time()
+
+                    async def cut() -> None:
+                        await trio.sleep(3)
+                        end(True)
+
+                    cutting.start_soon(cut)
+            assert 3 <= trio.current_time() - began < 4
+            pair.client.close()
+            pair.server.close()
+
+
+async def test_a_goodbye_that_nobody_takes_ends_at_close_timeout(autojump_clock: MockClock) -> None:
+    """The network is gone: leaving the block takes that long and no longer."""
+    is_dark = False
+
+    def network() -> Fate:
+        return Fate(delays=()) if is_dark else LOSSLESS
+
+    async with open_pair(network=network) as pair, session_pair(pair) as (ours, theirs):
+        async with open_bare_nursery() as nursery:
+            nursery.start_soon(partial(run_session_server, theirs, lambda _: echo, config=CONFIG))
+            async with run_session_connection(ours, config=CONFIG) as connection:
+                async with connection.open_stream("x") as stream:
+                    is_dark = True
+                    await stream.send(b"a")
+                began = trio.current_time()
+            assert trio.current_time() - began == pytest.approx(CONFIG.close_timeout)
+            pair.client.close()
+            pair.server.close()
+
+
+async def test_a_peer_that_never_greets_is_given_up(autojump_clock: MockClock) -> None:
+    """After `handshake_timeout`; it hears why."""
+    async with open_pair() as pair, session_pair(pair) as (ours, theirs):
+        began = trio.current_time()
+        with pytest.raises(ConnectionLost, match="no hello within handshake_timeout of 5 s"):
+            async with run_session_connection(ours, config=CONFIG):
+                raise AssertionError("never")
+        assert trio.current_time() - began == pytest.approx(5)
+        closed = await theirs.wait_closed()
+        assert closed.code == Code.HANDSHAKE_TIMEOUT
+        assert "no hello" in closed.reason
+
+
+async def test_waiting_for_the_hello_can_be_cancelled(autojump_clock: MockClock) -> None:
+    """The session is closed with it."""
+    async with open_pair() as pair, session_pair(pair) as (ours, theirs):
+        with trio.move_on_after(1) as scope:
+            async with run_session_connection(ours, config=CONFIG):
+                raise AssertionError("never")
+        assert scope.cancelled_caught
+        await theirs.wait_closed()
+
+
+async def test_a_peer_that_speaks_something_else_is_told(autojump_clock: MockClock) -> None:
+    """Its session is closed with the error's code and words, and the user sees the peer's fault as the cause."""
+    async with open_pair() as pair, session_pair(pair) as (ours, theirs):
+        stream = await theirs.create_unidirectional_stream()
+        await stream.send_all(b"GET / HTTP/1.1\r\n\r\n")
+        with pytest.raises(ConnectionLost, match="does not speak trio-streams.v1") as caught:
+            async with run_session_connection(ours, config=CONFIG):
+                raise AssertionError("never")
+        assert isinstance(caught.value.__cause__, RemoteProtocolError)
+        closed = await theirs.wait_closed()
+        assert closed.code == Code.PROTOCOL_ERROR
+
+
+async def test_the_peers_reason_is_heard(autojump_clock: MockClock) -> None:
+    """A session that is closed with a code is a connection that was given up."""
+    async with serving() as rig, run_session_connection(rig.ours, config=CONFIG) as connection:
+        rig.theirs.close(Code.RESOURCE_EXHAUSTED, "too much")
+        with pytest.raises(ConnectionLost, match="gave the connection up: RESOURCE_EXHAUSTED: too much"):
+            await connection.accept_stream()
+
+
+async def test_a_lost_connection_is_told(autojump_clock: MockClock) -> None:
+    """What had arrived can still be taken, then the loss is raised; the handler is cancelled."""
+
+    async def greet(stream: Raw) -> None:
+        await stream.send(b"hello")
+        await trio.sleep_forever()
+
+    async with serving(greet) as rig, run_session_connection(rig.ours, config=CONFIG) as connection:
+        async with connection.open_stream("x") as stream:
+            await trio.sleep(1)
+            rig.pair.server.close()
+            await trio.sleep(1)
+            assert await stream.receive() == b"hello"
+            with pytest.raises(ConnectionLost):
+                await stream.receive()
+
+
+async def test_a_silent_connection_is_kept_by_pings(autojump_clock: MockClock) -> None:
+    """Longer than QUIC's own idle timeout."""
+    config = attrs.evolve(CONFIG, idle_timeout=10.0)
+    async with serving(config=config) as rig, run_session_connection(rig.ours, config=config) as connection:
+        await trio.sleep(1_000)
+        assert connection.lost is None
+        async with connection.open_stream("x") as stream:
+            await stream.send(b"a")
+            assert await stream.receive() == b"a"
+        assert connection.statistics().round_trip is not None
+
+
+async def test_opening_waits_for_quics_credit(autojump_clock: MockClock) -> None:
+    """First come, first served; a call that waits can be cancelled, and has opened nothing."""
+    async with serving() as rig, run_session_connection(rig.ours, config=CONFIG) as connection:
+        async with open_bare_nursery() as nursery:
+            opened = 0
+            done = trio.Event()
+
+            async def hold() -> None:
+                nonlocal opened
+                async with connection.open_stream("x"):
+                    opened += 1
+                    await done.wait()
+
+            while connection.machine.can_open:
+                nursery.start_soon(hold)
+                await wait_all_tasks_blocked()
+            with trio.move_on_after(1) as scope:
+                async with connection.open_stream("cancelled"):
+                    raise AssertionError("never")
+            assert scope.cancelled_caught
+            before = opened
+            nursery.start_soon(hold)
+            await trio.sleep(1)
+            assert opened == before
+            done.set()
+        assert opened == before + 1
+
+
+async def test_a_session_is_handed_over_once(autojump_clock: MockClock) -> None:
+    """Two connections on one session would take each other's streams."""
+    async with serving() as rig, run_session_connection(rig.ours, config=CONFIG):
+        with pytest.raises(LocalProtocolError, match="somebody else serves them"):
+            async with run_session_connection(rig.ours, config=CONFIG):
+                raise AssertionError("never")
