@@ -410,3 +410,13 @@ def test_a_machine_alone_has_the_default_limits() -> None:
     pair = MachinePair()
     machine = ConnectionMachine(pair.client.quic, is_client=True)
     assert machine._limits == WebTransportLimits()
+
+
+def test_a_ping_keeps_a_silent_connection() -> None:
+    """Both sides outlive their idle timeout by it."""
+    pair = MachinePair.ready(None, QuicLimits(idle_timeout=5))
+    for _ in range(5):
+        pair.run_for(3)
+        pair.client.machine.ping()
+    pair.run_for(1)
+    assert not (pair.client.machine.is_over or pair.server.machine.is_over)

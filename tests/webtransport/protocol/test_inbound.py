@@ -313,3 +313,43 @@ def test_a_session_with_two_origins_is_reset() -> None:
     rest = (":authority", "server.example"), (":path", "/"), ("origin", "a"), ("origin", "b")
     session_id = row.arrive(head(*fields, *rest))
     assert row.quic.resets == {session_id: Http3Code.H3_MESSAGE_ERROR}
+
+
+def test_what_comes_before_the_settings_waits() -> None:
+    """A session and its content, until they are here; one too many is rejected, and one that is given up is forgotten."""
+    row = FakeMachine(settings=None, limits=WebTransportLimits(max_waiting_sessions=2))
+    kept, reset, rejected = (row.arrive(CONNECT) for _ in range(3))
+    row.more(kept, frame(0, encode_varint(0x78AE) + b"\0"))
+    row.tell(quic_events.StreamReset(reset, 0, 0))
+    assert row.quic.resets == {rejected: Http3Code.H3_REQUEST_REJECTED, reset: Http3Code.H3_REQUEST_CANCELLED}
+    row.inbound.handle_deadline(row.now)
+    row.more(row.new_id(is_unidirectional=True), control())
+    assert [type(event) for event in row.take()] == []
+    assert row.inbound.sessions is not None
+    assert kept in row.inbound.sessions
+
+
+def test_settings_that_never_come_end_the_connection() -> None:
+    """At their deadline, before which there is another one for nobody."""
+    row = FakeMachine(settings=None)
+    assert row.inbound.next_deadline() == row.now + WebTransportLimits().settings_timeout
+    row.inbound.handle_deadline(row.now + 11)
+    assert row.quic.closed is not None
+    assert row.quic.closed[0] == Http3Code.H3_MISSING_SETTINGS
+
+
+def test_what_is_nobodys_yet_is_the_routers() -> None:
+    """Headers in pieces, resets and stops of such streams, and datagrams of sessions that may come; others are told."""
+    row = FakeMachine()
+    session_id = row.session()
+    unnamed = row.arrive(b"\x40", is_unidirectional=True)
+    assert row.inbound.router.unnamed_streams == 1
+    row.tell(quic_events.StreamReset(unnamed, 0, 1))
+    assert row.inbound.router.unnamed_streams == 0
+    assert row.tell(quic_events.DatagramReceived(b"\x20x")) == []
+    assert row.inbound.router.early_bytes == 1
+    told = row.tell(quic_events.DatagramReceived(encode_varint(session_id >> 2) + b"y"))
+    assert told == [events.DatagramReceived(session_id, b"y")]
+    stream_id = row.stream(session_id)
+    row.take()
+    assert row.tell(quic_events.StopReceived(stream_id, to_http3(4))) == [events.StreamStopped(stream_id, 4)]

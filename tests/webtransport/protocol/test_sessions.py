@@ -278,3 +278,35 @@ def test_a_client_whose_session_is_accepted_has_it_open() -> None:
     server.inbound.go_away(server.now, 0.1)
     rejected = server.arrive(CONNECT)
     assert server.quic.resets == {rejected: Http3Code.H3_REQUEST_REJECTED}
+
+
+def test_a_session_that_waits_for_its_answer_is_expected() -> None:
+    """What names it waits, and is adopted when it is accepted; without the requirements there is none."""
+    row = FakeMachine()
+    session_id = row.arrive(CONNECT)
+    sessions = _sessions(row)
+    assert sessions.is_expected(session_id)
+    early = row.arrive(encode_varint(0x54) + encode_varint(session_id) + b"x", is_unidirectional=True)
+    row.take()
+    sessions.accept(session_id, Answer(status=200), row.now)
+    assert [type(event) for event in row.take()] == [events.StreamOpened, events.StreamReceived]
+    assert early in row.inbound.streams.table
+    unmet = FakeMachine(settings={})
+    rejected = unmet.arrive(CONNECT)
+    assert unmet.quic.resets == {rejected: Http3Code.WT_REQUIREMENTS_NOT_MET}
+
+
+def test_a_client_that_reads_no_more_is_cut_at_the_deadline() -> None:
+    """Whether it says how its session ends, and we cannot, or says nothing more."""
+    row = FakeMachine()
+    full, stopped = row.session(), row.session()
+    row.quic.rooms[full] = 0
+    _sessions(row).drain(full)
+    row.take()
+    row.more(full, is_ended=True)
+    assert row.tell(quic_events.StopReceived(stopped, 5)) == []
+    assert not _sessions(row).is_empty
+    _sessions(row).handle_deadline(row.now + 2)
+    assert row.take() == [events.SessionClosed(stopped, 5, "", events.Closer.LOST)]
+    assert _sessions(row).is_empty
+    assert row.quic.resets == dict.fromkeys((full, stopped), Http3Code.H3_NO_ERROR)
