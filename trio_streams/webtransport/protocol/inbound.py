@@ -77,7 +77,10 @@ class Inbound:
         self.fault: Http3Error | None = None
         self.is_started: bool = False
         self.is_over: bool = False
-        self._handlers: dict[type, Callable[[Any], None]] = {
+        self._handlers = self._make_handlers()
+
+    def _make_handlers(self) -> dict[type, Callable[[Any], None]]:
+        return {
             quic_events.Handshaken: self._on_handshaken,
             quic_events.StreamDataReceived: self._on_data,
             quic_events.StreamReset: self._on_reset,
