@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Final
 
 import attrs
@@ -90,7 +90,9 @@ async def test_both_kinds_come_in_the_order_in_which_they_were_opened(autojump_c
         ]
 
 
-async def aiter_some(session: WebTransportSession, count: int):  # type: ignore[no-untyped-def]  # noqa: ANN201
+async def aiter_some(
+    session: WebTransportSession, count: int
+) -> AsyncIterator[WebTransportStream | WebTransportReceiveStream]:
     streams = session.incoming_streams()
     for _ in range(count):
         yield await anext(streams)
