@@ -293,6 +293,9 @@ class Http3Exchange(HostedExchange):
             level = logging.INFO if self._is_head_sent else logging.ERROR
             _LOG.log(level, "can't answer %s %s: %s", self.request.method, self.request.path, exc)
             self._give_up(Http3Code.H3_INTERNAL_ERROR)
+        except Exception:  # noqa: BLE001 - of a source or an encoder: one fault ends one exchange
+            _LOG.exception("can't answer %s %s", self.request.method, self.request.path)
+            self._give_up(Http3Code.H3_INTERNAL_ERROR)
         self._link.kick()
 
     def _write_head(self, head: ResponseHead) -> None:
