@@ -20,8 +20,10 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from tests.webtransport.serving import idle
 from trio_streams.errors import ConnectionLost, LocalProtocolError
 from trio_streams.webtransport import (
+    Accept,
     HandshakeFailed,
     SessionClosed,
+    SessionHandler,
     WebTransportConfig,
     WebTransportServer,
     WebTransportSession,
@@ -47,7 +49,7 @@ def local_certificate() -> tuple[Path, Path, bytes, bytes]:
 
 
 @asynccontextmanager
-async def local_server(handler: Any = idle, **options: Any) -> AsyncIterator[WebTransportServer]:
+async def local_server(handler: SessionHandler = idle, **options: Any) -> AsyncIterator[WebTransportServer]:
     chain, key, _, _ = local_certificate()
     with trio.fail_after(DEADLINE):
         async with trio.open_nursery() as nursery:
@@ -135,9 +137,10 @@ async def test_a_server_that_does_not_answer_the_request_is_given_up() -> None:
     """A handshake alone is no session: the answer has its own time, and the server's `admit` is cancelled."""
     ended = trio.Event()
 
-    async def admit(request: object) -> Any:
+    async def admit(request: object) -> Accept:
         try:
             await trio.sleep_forever()
+            raise AssertionError
         finally:
             ended.set()
 

@@ -24,7 +24,9 @@ from trio_streams.webtransport import (
     SessionRequest,
     WebTransportConfig,
     WebTransportLimits,
+    WebTransportReceiveStream,
     WebTransportSession,
+    WebTransportStream,
     connect,
     serve,
 )
@@ -38,7 +40,8 @@ async def echo(session: WebTransportSession) -> None:
         session.start_soon(_echo_one, stream)
 
 
-async def _echo_one(stream) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
+async def _echo_one(stream: WebTransportStream | WebTransportReceiveStream) -> None:
+    assert isinstance(stream, WebTransportStream)
     async with stream:
         async for chunk in stream.read_iter():
             await stream.write(chunk)
@@ -86,9 +89,12 @@ async def test_pages_of_other_origins_are_refused() -> None:
                 async with connect(server.url, verify=False, origin=origin):
                     pass
             assert (await refusal(server.url, origin="https://evil.example")).status == 403
-        async with serving(idle, allowed_origins=OriginPolicy(allowed_origins=["*"])) as server:
-            async with connect(server.url, verify=False, origin="https://any.example") as session:
-                assert session.request.origin == "https://any.example"
+        policy = OriginPolicy(allowed_origins=["*"])
+        async with (
+            serving(idle, allowed_origins=policy) as server,
+            connect(server.url, verify=False, origin="https://any.example") as session,
+        ):
+            assert session.request.origin == "https://any.example"
 
 
 @pytest.mark.parametrize("is_async", [False, True])
@@ -173,17 +179,19 @@ async def test_a_handler_that_fails_closes_its_session_alone(caplog: pytest.LogC
         raise ZeroDivisionError("secret")
 
     with trio.fail_after(DEADLINE):
-        async with serving({"/fail": fail, "/echo": echo}) as server:
-            async with connect(f"{server.url}/echo", verify=False) as good:
-                async with connect(f"{server.url}/fail", verify=False) as bad:
-                    await (await bad.create_bidirectional_stream()).write(b"x")
-                    close = await bad.wait_closed()
-                    assert (close.code, close.reason) == (Code.INTERNAL, "internal error")
-                    with pytest.raises(SessionClosed):
-                        await bad.create_bidirectional_stream()
-                stream = await good.create_bidirectional_stream()
-                await stream.write(b"still here", end_stream=True)
-                assert await stream.read_all() == b"still here"
+        async with (
+            serving({"/fail": fail, "/echo": echo}) as server,
+            connect(f"{server.url}/echo", verify=False) as good,
+            connect(f"{server.url}/fail", verify=False) as bad,
+        ):
+            await (await bad.create_bidirectional_stream()).write(b"x")
+            close = await bad.wait_closed()
+            assert (close.code, close.reason) == (Code.INTERNAL, "internal error")
+            with pytest.raises(SessionClosed):
+                await bad.create_bidirectional_stream()
+            stream = await good.create_bidirectional_stream()
+            await stream.write(b"still here", end_stream=True)
+            assert await stream.read_all() == b"still here"
     assert [record.getMessage().startswith("session /fail of") for record in caplog.records] == [True]
 
 
@@ -232,7 +240,7 @@ async def test_a_server_that_is_cancelled_says_so() -> None:
 
             async def run(task_status: trio.TaskStatus[object]) -> None:
                 with stop:
-                    await serve(idle, bind="127.0.0.1:0", certfile=chain, keyfile=key, task_status=task_status)  # type: ignore[arg-type]
+                    await serve(idle, bind="127.0.0.1:0", certfile=chain, keyfile=key, task_status=task_status)
 
             server = await nursery.start(run)
             async with connect(server.url, verify=False) as session:

@@ -8,7 +8,8 @@ from __future__ import annotations
 try:
     from trio_streams.webtransport.quic_config import QuicLimits as QuicLimits
 except ModuleNotFoundError as exc:
-    raise ImportError(f"WebTransport needs {exc.name}: pip install trio_streams[quic]") from exc
+    missing = (exc.name or "").partition(".")[0]
+    raise ImportError(f"WebTransport needs {missing}: pip install trio_streams[quic]") from exc
 
 from trio_streams.webtransport.config import WebTransportConfig as WebTransportConfig
 from trio_streams.webtransport.connecting import connect as connect

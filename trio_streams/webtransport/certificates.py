@@ -26,7 +26,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from trio_streams.errors import LocalProtocolError
 
-__all__ = ["DEFAULT_HOSTS", "MAX_DAYS", "Certificate", "certificate_hash", "make_certificate"]
+__all__ = ["DEFAULT_HOSTS", "MAX_DAYS", "Certificate", "certificate_der", "certificate_hash", "make_certificate"]
 
 DEFAULT_HOSTS: Final = ("localhost", "127.0.0.1", "::1")
 """Whom a certificate names unless told otherwise: this machine, to itself."""
@@ -220,3 +220,8 @@ def _replace(path: Path, data: bytes, mode: int) -> None:
     except OSError:
         beside.unlink(missing_ok=True)
         raise
+
+
+def certificate_der(certificate: x509.Certificate) -> bytes:
+    """A certificate as it is on the wire, which is what its hash is of."""
+    return certificate.public_bytes(serialization.Encoding.DER)

@@ -26,8 +26,8 @@ from aioquic.quic.connection import Limit, QuicReceiveContext
 from aioquic.quic.packet_builder import QuicDeliveryState, QuicPacketBuilder
 from aioquic.quic.recovery import QuicPacketSpace
 from aioquic.quic.stream import QuicStream
-from cryptography.hazmat.primitives.serialization import Encoding
 
+from trio_streams.webtransport.certificates import certificate_der
 from trio_streams.webtransport.quic_config import QuicLimits
 from trio_streams.webtransport.quic_datagrams import DatagramQueue
 from trio_streams.webtransport.quic_sized import SizedConnection
@@ -192,7 +192,7 @@ class TunedConnection(SizedConnection):
     def peer_certificate(self) -> bytes | None:
         """The peer's certificate as DER; None before it is here, and on a server."""
         certificate = self.tls._peer_certificate  # noqa: SLF001 - there is no other way to it
-        return None if certificate is None else certificate.public_bytes(Encoding.DER)
+        return None if certificate is None else certificate_der(certificate)
 
     @property
     def is_closing(self) -> bool:
