@@ -154,7 +154,7 @@ def test_large_items_pass_whatever_the_windows(windows: Windows) -> None:
 
 def test_a_sender_waits_for_the_sessions_stream() -> None:
     """What queues here is bounded; the sender is told when it may go on, and everything arrives."""
-    ends = SessionEnds(windows=TINY)
+    ends = SessionEnds(attrs.evolve(CONFIG, max_send_buffer_bytes=65_536), windows=TINY)
     stream_id = ends.client.open("x")
     payloads = [bytes([n]) * 3_000 for n in range(100)]
     sent = ends.client.send(stream_id, payloads)
