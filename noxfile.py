@@ -20,7 +20,7 @@ nox.options.default_venv_backend = "virtualenv"  # uv is faster, but ignores pip
 nox.options.reuse_existing_virtualenvs = True
 nox.options.error_on_missing_interpreters = bool(os.environ.get("CI"))
 nox.options.sessions = [
-    "lint", "layers", "typing", "tests", "conformance", "durable", "faults", "browser", "coverage", "docs",
+    "lint", "layers", "typing", "tests", "conformance", "durable", "webtransport", "faults", "browser", "coverage", "docs",
     "notebooks", "wheel", "bench",
 ]  # fmt: skip
 
@@ -30,7 +30,9 @@ DEV = ROOT / ".nox" / "dev"
 PYTHONS = ["3.11", "3.12", "3.13"]
 PYPROJECT = nox.project.load_toml(ROOT / "pyproject.toml")
 PURE = ("core", "wire", "durable/protocol", "webtransport/protocol")
-SUITES = tuple(f"interop/durable/test_{side}_suite.py" for side in ("server", "client"))  # minutes, for one Python
+SUITES = (  # minutes, for one Python, or judged by a session of their own
+    "interop/durable/test_server_suite.py", "interop/durable/test_client_suite.py", "interop/webtransport",
+)  # fmt: skip
 SHARED = ("-n", "auto", "--maxprocesses", "4", "--dist", "loadfile")  # among processes, a file to each
 QUIET = {"PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_NO_COMPILE": "1", "PYRIGHT_PYTHON_IGNORE_WARNINGS": "1"}
 
@@ -124,6 +126,17 @@ def durable(session: nox.Session) -> None:
     `DURABLE_STREAMS_SUITE=…/packages/client-conformance-tests nox -s durable` runs it from a checkout, beside our own.
     """
     _Dev.run(session, "pytest", "-q", "-rP", "tests/interop/durable", *session.posargs)
+
+
+@nox.session(python=["3.11", "3.12"])
+def webtransport(session: nox.Session) -> None:
+    """WebTransport with peers from the package index, both ways: aioquic, and the pywebtransport that each Python can run.
+
+    pywebtransport has environments of its own, pinned beside the tests and made below `.nox`. Chromium's part is in
+    `browser`, bad visitors and bad networks are in `faults`.
+    """
+    _install(session, "-e", ".[quic]", *_group("test"))
+    session.run("python", "-m", "pytest", "-q", "tests/interop/webtransport", *session.posargs)
 
 
 @nox.session(python=False)

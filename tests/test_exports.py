@@ -41,8 +41,8 @@ MODULES: Final = sorted(
     if path.name != "__main__.py"
 )
 EXTRAS: Final = {
-    "IPython", "aioquic", "ipykernel", "matplotlib", "opentelemetry", "prometheus_client", "psutil", "pytest", "pytest_trio",
-    "watchfiles",
+    "IPython", "aioquic", "cryptography", "ipykernel", "matplotlib", "opentelemetry", "prometheus_client", "psutil", "pytest",
+    "pytest_trio", "watchfiles",
 }  # fmt: skip
 """What may be missing where the extras were not installed."""
 

@@ -60,6 +60,8 @@ HOMES: Final = {
     ),  # a parameter's type there
     "hypercorn": ("transports/asgi*.py", "transports/asgi/*"),
     "aioquic": ("webtransport/quic*.py",),
+    "pylsqpack": ("webtransport/protocol/qpack.py",),
+    "cryptography": ("webtransport/certificates.py",),
     "pyarrow": ("arrow/*",),
     "sqlite3": ("durable/store/sqlite/*",),
     "prometheus_client": ("procedures/interceptors/metrics.py",),

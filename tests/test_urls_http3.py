@@ -27,7 +27,7 @@ from trio_streams.service.exchange import ExchangeConfig, ExchangeHandler
 from trio_streams.service.server_config import ServerConfig
 from trio_streams.transports.bytes import ListenError
 from trio_streams.transports.http_access import AccessRecord as HttpRecord
-from trio_streams.transports.http_client import HttpResponse, HttpClient, HttpClientConfig
+from trio_streams.transports.http_client import HttpClient, HttpClientConfig, HttpResponse
 from trio_streams.urls.server import HostName
 from trio_streams.webtransport.over_http3 import OverHttp3
 

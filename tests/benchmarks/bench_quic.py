@@ -14,6 +14,7 @@ import asyncio
 import json
 import os
 import sys
+from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import partial
 from time import perf_counter, process_time
@@ -142,8 +143,8 @@ def _serve(name: str, size: int) -> None:
 def main() -> int:
     """Measure and print."""
     if "--serve" in sys.argv:
-        name, size = sys.argv[sys.argv.index("--serve") + 1 :]
-        _serve(name, int(size))
+        name, text = sys.argv[sys.argv.index("--serve") + 1 :]
+        _serve(name, int(text))
         return 0
     chosen = options(__doc__)
     count, rounds = (2_000_000, 1) if chosen.quick else (40_000_000, chosen.rounds)
@@ -162,7 +163,7 @@ def main() -> int:
     return 0
 
 
-def _rates(names: list[str], size: int, data: bytes, rounds: int) -> dict[str, list[tuple[float, float]]]:
+def _rates(names: Sequence[str], size: int, data: bytes, rounds: int) -> dict[str, list[tuple[float, float]]]:
     """MB a second by the wall and by the CPU, for each contestant and round."""
     rates: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
     with ExitStack() as stack:

@@ -75,9 +75,9 @@ class FakeLink:
             self.room[stream_id] -= taken
         self.unsent[stream_id] = self.unsent.get(stream_id, 0) + taken
         if taken:
-            before = self.rows[-1]
-            if before[:2] == ("body", stream_id):
-                self.rows[-1] = ("body", stream_id, before[2] + bytes(data[:taken]))
+            mine = [index for index, row in enumerate(self.rows) if row[1] == stream_id]
+            if self.rows[mine[-1]][0] == "body":
+                self.rows[mine[-1]] = ("body", stream_id, self.rows[mine[-1]][2] + bytes(data[:taken]))
             else:
                 self.rows.append(("body", stream_id, bytes(data[:taken])))
         return taken

@@ -150,6 +150,11 @@ class QuicDriven:
         """Wait for the handshake."""
         await self.wait_for(lambda: self.handshaken is not None)
 
+    async def wait_over(self) -> None:
+        """Wait for the end of the connection."""
+        while not self.is_over and self.lost is None:
+            await self._lot.park()
+
     async def ask(self, data: bytes) -> bytes:
         """Send something on a stream of its own, and take what comes back."""
         stream_id = self.quic.open_stream()

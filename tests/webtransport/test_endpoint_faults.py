@@ -61,7 +61,7 @@ async def test_a_connection_that_fails_says_goodbye(
     """The peer of a connection that raised is told at once, if the machine can still say it."""
     async with open_site() as site, site.open_client() as (driven, _):
         await trio.sleep(1)
-        site.server.connections[0].receive = _raise  # type: ignore[method-assign]
+        site.server.connections[0].receive = _raise  # type: ignore[method-assign, assignment]
         driven.write(driven.quic.open_stream(), b"x")
         began = trio.current_time()
         with pytest.raises(ConnectionLost, match="lost"):
@@ -80,7 +80,7 @@ async def test_a_connection_that_can_not_be_attached_is_none(
             driven = accept(opening)
             assert driven is not None
             if opening.addr[1] == 40_000:
-                driven.attach = _raise  # type: ignore[method-assign]
+                driven.attach = _raise  # type: ignore[method-assign, assignment]
             return driven
 
         return broken_at_first
@@ -119,8 +119,8 @@ async def test_a_connection_that_can_not_even_be_lost_is_gone(
 ) -> None:
     """One that raises when it is told that it is lost is forgotten all the same."""
     async with open_site() as site, site.open_client() as (broken, _), site.open_client() as (sound, _):
-        site.server.connections[0].receive = _raise  # type: ignore[method-assign]
-        site.server.connections[0].lose = _raise  # type: ignore[method-assign]
+        site.server.connections[0].receive = _raise  # type: ignore[method-assign, assignment]
+        site.server.connections[0].lose = _raise  # type: ignore[method-assign, assignment]
         broken.write(broken.quic.open_stream(), b"x")
         assert await sound.ask(DATA) == DATA
         assert site.endpoint.statistics().connections == 1

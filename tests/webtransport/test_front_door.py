@@ -6,7 +6,7 @@ import random
 from typing import Final
 
 import pytest
-from aioquic.buffer import Buffer
+from aioquic._buffer import Buffer
 from aioquic.quic import events as stock
 from aioquic.quic.connection import QuicConnection
 from aioquic.quic.packet import QuicPacketType, get_retry_integrity_tag, pull_quic_header

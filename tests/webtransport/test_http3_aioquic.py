@@ -193,8 +193,8 @@ async def test_malformed_requests_end_their_stream_alone(pseudo: tuple[tuple[str
 
 
 async def test_large_bodies_both_ways() -> None:
-    """Eight mebibytes there and back, whole, through windows and buffers that are smaller."""
-    sent = bytes(range(256)) * (8 * MEBIBYTE // 256)
+    """Two mebibytes there and back, whole, through windows and buffers that are smaller."""
+    sent = bytes(range(256)) * (2 * MEBIBYTE // 256)
 
     async def echo(exchange: Exchange) -> None:
         await exchange.send_head(200)

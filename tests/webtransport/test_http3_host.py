@@ -162,3 +162,49 @@ async def test_nobody_is_looked_at_without_a_timeout(autojump_clock: MockClock) 
         link.give_room(50)
         await wait_all_tasks_blocked()
         assert link.said()[-1] == ("end",)
+
+
+async def test_a_log_that_fails_ends_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    """What `on_access` raises is logged; this exchange and others are answered."""
+
+    def on_access(record: AccessRecord) -> None:
+        raise OSError(f"no room for {record.path}")
+
+    async with serving(hello, on_access=on_access) as (link, _):
+        for stream_id in (0, 4):
+            link.ask(head(), stream_id=stream_id)
+            await wait_all_tasks_blocked()
+            assert link.said(stream_id)[-1] == ("end",)
+    assert caplog.text.count("OSError: no room for /") == 2
+
+
+class FailingSource:
+    """Fails whoever takes from it."""
+
+    is_ended = False
+
+    def attach(self, pull: object) -> None:
+        pass
+
+    def take_nowait(self, *, is_chunked: bool) -> bytes:
+        raise ValueError("broken")
+
+
+async def test_a_source_that_fails_ends_its_own_exchange(caplog: pytest.LogCaptureFixture) -> None:
+    """Its stream is reset, whoever's task wrote, and others are answered."""
+
+    async def handler(exchange: Exchange) -> None:
+        if exchange.request.path == "/hello":
+            return await hello(exchange)
+        await exchange.send_head(200)
+        return await exchange.send_from(FailingSource())
+
+    async with serving(handler) as (link, host):
+        link.ask(head())
+        await wait_all_tasks_blocked()
+        assert link.said()[-2:] == [("abandon", "H3_INTERNAL_ERROR"), ("release",)]
+        link.ask(head("GET", "/hello"), stream_id=4)
+        await wait_all_tasks_blocked()
+        assert link.said(4)[-1] == ("end",)
+        assert host.exchanges == 1
+    assert "ValueError: broken" in caplog.text

@@ -407,6 +407,20 @@ def test_closing_tells_the_peer_why() -> None:
     pair.client.quic.handle_deadline(pair.now)
 
 
+def test_a_peer_that_closes_is_heard_at_once() -> None:
+    """Once, and one way of the link later; who closes waits until its peer can have heard."""
+    pair = _pair()
+    now = pair.now
+    pair.client.quic.close(256, "bye")
+    pair.run_until(lambda: bool(pair.server.terminated))
+    assert pair.now - now == pytest.approx(0.01, abs=0.002)
+    assert not pair.client.terminated
+    pair.run_until(lambda: bool(pair.client.terminated))
+    pair.run_until(lambda: pair.server.quic.next_deadline() is None)
+    ends = [event for event in pair.server.events if isinstance(event, happened.ConnectionTerminated)]
+    assert ends == [happened.ConnectionTerminated(256, "bye", True, False)]
+
+
 def test_a_peer_that_vanished_is_noticed() -> None:
     """Silence ends the connection after its idle timeout, and says that it was that."""
     pair = _pair(QuicLimits(idle_timeout=5))

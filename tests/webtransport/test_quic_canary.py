@@ -1,4 +1,4 @@
-"""aioquic's private names are where `quic_connection` and `quic_stream` expect them.
+"""aioquic's private names are where `quic_connection`, `quic_sized` and `quic_stream` expect them.
 
 If a test here fails, aioquic has moved: read its new source beside `trio_streams/webtransport/quic_connection.py` before its
 version is let up in pyproject.toml.
@@ -14,6 +14,7 @@ from typing import Final
 import pytest
 from aioquic.quic import connection as stock
 from aioquic.quic.packet_builder import QuicPacketBuilder, QuicSentPacket
+from aioquic.quic.recovery import QuicPacketPacer, QuicPacketRecovery
 from aioquic.quic.stream import QuicStream
 
 from tests.webtransport.quic_pair import Pair
@@ -23,7 +24,11 @@ SOURCE: Final = inspect.getsource(stock.QuicConnection)
 
 ATTRIBUTES: Final = (
     "_close_event",
+    "_close_pending",
+    "_cryptos",
     "_datagrams_pending",
+    "_events",
+    "_handshake_confirmed",
     "_is_client",
     "_local_max_data",
     "_local_max_stream_data_bidi_local",
@@ -31,23 +36,32 @@ ATTRIBUTES: Final = (
     "_local_max_stream_data_uni",
     "_local_max_streams_bidi",
     "_local_max_streams_uni",
+    "_logger",
     "_loss",
     "_max_datagram_size",
     "_network_paths",
+    "_packet_number",
     "_peer_cid",
     "_remote_max_data",
     "_remote_max_data_used",
     "_remote_max_datagram_frame_size",
     "_remote_max_streams_bidi",
     "_remote_max_streams_uni",
+    "_spin_bit",
+    "_state",
     "_streams",
     "_streams_queue",
+    "_version",
 )
 
 METHODS: Final = {
+    "_close_begin": ["self", "is_initiator", "now"],
+    "_close_end": ["self"],
+    "_flush_builder": ["self", "builder", "network_path", "peer_cid", "now"],
     "_get_or_create_stream_for_send": ["self", "stream_id"],
     "_handle_max_stream_data_frame": ["self", "context", "frame_type", "buf"],
     "_on_max_stream_data_delivery": ["self", "delivery", "stream"],
+    "_parse_transport_parameters": ["self", "data", "from_session_ticket"],
     "_stream_can_receive": ["self", "stream_id"],
     "_stream_can_send": ["self", "stream_id"],
     "_write_reset_stream_frame": ["self", "builder", "stream"],
@@ -89,6 +103,7 @@ USES: Final = {
         "self._local_max_data.used += newly_received",
         "if self._local_max_data.used + newly_received > self._local_max_data.value:",
     },
+    r"self\._close_event\)": {"self._events.append(self._close_event)"},
     r"_limit\(stream.*\)\.value": {"self._stream_limit(stream.stream_id).value += 1"},
     r"max_data\.value\b": {
         "initial_max_data=self._local_max_data.value,",
@@ -162,3 +177,43 @@ def test_the_stand_ins_are_still_in_place_after_a_handshake() -> None:
     assert connection._local_max_data is connection.data_limit, _moved("_local_max_data")
     assert vars(connection)["_datagrams_pending"] is connection.datagrams, _moved("_datagrams_pending")
     assert pair.client.quic._connection.allowed_streams == (1_024, 1_024), _moved("the limits on streams")
+
+
+def test_recovery_has_the_pacer_and_the_count_that_are_used() -> None:
+    """The pacer that is put in place is the one that is asked, and timeouts in a row are counted where we look."""
+    recovery = QuicPacketRecovery(
+        congestion_control_algorithm="reno",
+        initial_rtt=0.1,
+        max_datagram_size=1_200,
+        peer_completed_address_validation=True,
+        send_probe=lambda: None,
+    )
+    assert (recovery._pto_count, recovery._logger) == (0, None), _moved("the recovery's attributes")
+    assert isinstance(recovery._pacer, QuicPacketPacer), _moved("the pacer")
+    methods = {name for name in vars(QuicPacketPacer) if not name.startswith("__")}
+    assert methods == {"next_send_time", "update_after_send", "update_bucket", "update_rate"}, _moved(
+        "the pacer's methods"
+    )
+    pacer = vars(QuicPacketPacer(max_datagram_size=1_200))
+    assert set(pacer) == {"_max_datagram_size", "bucket_max", "bucket_time", "evaluation_time", "packet_time"}, _moved(
+        "the pacer's attributes"
+    )
+    uses = {line.strip() for line in SOURCE.splitlines() if "_pacer" in line}
+    assert uses == {
+        "self._pacing_at = self._loss._pacer.next_send_time(now=now)",
+        "self._loss._pacer.update_after_send(now=now)",
+    }, _moved("how the pacer is used")
+
+
+def test_a_packet_that_is_not_in_flight_is_in_no_congestion_window() -> None:
+    """What makes a lost probe free of cost: recovery counts and times packets by the two flags that a probe takes back."""
+    lines = inspect.getsource(QuicPacketRecovery).splitlines()
+    uses = [line.strip() for line in lines if "is_ack_eliciting" in line or "in_flight:" in line]
+    assert uses.count("if packet.in_flight:") == 3, _moved("where in_flight is asked")
+    assert {"if packet.is_ack_eliciting:", "if packet.is_ack_eliciting and ("} <= set(uses), _moved("is_ack_eliciting")
+    assert {"in_flight", "is_ack_eliciting"} <= set(QuicSentPacket.__dataclass_fields__), _moved("a packet's flags")
+
+
+def test_the_size_of_packets_is_asked_for_each_time() -> None:
+    """The builder of each flush gets the size that is in force then."""
+    assert SOURCE.count("max_datagram_size=self._max_datagram_size,") == 3, _moved("_max_datagram_size")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -14,7 +13,7 @@ import trio
 from tests.webtransport.quic_pair import certificate
 from tests.webtransport.serving import idle, serving
 from trio_streams.codes import Code
-from trio_streams.errors import ConnectionLost, RpcError
+from trio_streams.errors import RpcError
 from trio_streams.service.drain import Drain
 from trio_streams.transports.origin import OriginPolicy
 from trio_streams.webtransport import (
@@ -129,7 +128,11 @@ async def test_admit_that_fails_or_takes_too_long(caplog: pytest.LogCaptureFixtu
     config = WebTransportConfig(admit_timeout=0.2)
     with trio.fail_after(DEADLINE):
         async with serving(idle, admit=admit, config=config) as server:
-            assert [(await refusal(f"{server.url}/{path}")).status for path in ("fail", "choose", "wait")] == [500, 500, 503]
+            assert [(await refusal(f"{server.url}/{path}")).status for path in ("fail", "choose", "wait")] == [
+                500,
+                500,
+                503,
+            ]
     assert [record.levelno for record in caplog.records] == [logging.ERROR] * 2
 
 
@@ -295,5 +298,3 @@ async def test_an_ipv6_server_has_brackets_in_its_url() -> None:
             async with connect(server.url, verify=False) as session:
                 assert session.is_open
             nursery.cancel_scope.cancel()
-
-

@@ -124,8 +124,7 @@ async def test_an_answer_can_be_cancelled_everywhere(autojump_clock: MockClock) 
     async def handle(subject: tuple[LinkPair, list[SessionOffer]]) -> None:
         session = subject[1][0].accept()
         assert session is not None
-        async with SessionBlock(session):
-            async with await session.create_unidirectional_stream() as stream:
-                await stream.write(b"x")
+        async with SessionBlock(session), await session.create_unidirectional_stream() as stream:
+            await stream.write(b"x")
 
     assert await cancel_everywhere(handle, around) >= 3

@@ -49,7 +49,12 @@ def test_what_was_taken_can_be_put_back_past_the_bound() -> None:
     buffer.push([b"efgh"])
     buffer.put_back(taken)
     buffer.put_back(b"")
-    assert len(buffer) == 8
+    assert (len(buffer), buffer.returned_bytes) == (8, 4)
+    with pytest.raises(FlowControlError):
+        buffer.push([b"i"])
+    assert buffer.take(1) == b"a"
+    assert buffer.returned_bytes == 3
+    buffer.put_back(b"a")
     assert buffer.take() == b"abcdefgh"
 
 

@@ -95,6 +95,19 @@ async def test_a_cancelled_read_all_loses_no_byte(autojump_clock: MockClock) -> 
         assert both.there.bytes_received == 6
 
 
+async def test_a_peer_may_send_a_window_beside_what_was_put_back(autojump_clock: MockClock) -> None:
+    """What a cancelled `read_all` put back has its credit already: the next window fits beside it."""
+    async with talk() as both:
+        await both.here.write(bytes(40_000))
+        with trio.move_on_after(1):
+            await both.there.read_all()
+        assert both.there.unread_bytes == 40_000
+        sent = await fill(both.here)
+        assert both.there.unread_bytes > both.pair.server.window_bytes
+        await both.here.close()
+        assert len(await both.there.read_all()) == sent
+
+
 async def test_a_cancelled_read_loses_no_byte(autojump_clock: MockClock) -> None:
     """Reads that are cancelled at the moment when bytes arrive leave them to the next one."""
     async with talk() as both, trio.open_nursery() as nursery:

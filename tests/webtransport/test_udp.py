@@ -112,7 +112,7 @@ async def test_a_run_is_one_call_each_way() -> None:
     server, client = bind_udp("127.0.0.1", 0), bind_udp("127.0.0.1", 0)
     sends, reads = [], []
     raw = client._socket
-    _wrap(client, sendmsg=lambda *args: sends.append(raw.sendmsg(*args)), sendto=None, send=None)
+    _wrap(client, sendmsg=lambda *args: sends.append(raw.sendmsg(*args)))
     raw_server = server._socket
 
     def read(*args: Any) -> Any:  # noqa: ANN401

@@ -15,7 +15,7 @@ from trio_streams.cli.http3 import add_http3, read_http3
 from trio_streams.cli.output import Output, write_error
 from trio_streams.cli.process import EXIT_USAGE, UsageError, run
 from trio_streams.cli.remote import AddParser
-from trio_streams.cli.settings import Setting, add_settings, read_settings, seconds, text
+from trio_streams.cli.settings import Setting, add_settings, read_bind, read_settings, seconds, text
 from trio_streams.durable import DurableConfig, serve_durable
 from trio_streams.durable.server.serving import DEFAULT_PORT
 from trio_streams.durable.store.base import Store
@@ -57,7 +57,7 @@ def add_durable_serve(add_parser: AddParser) -> None:
 def _run_serve(arguments: argparse.Namespace) -> int:
     try:
         values = read_settings(_SETTINGS, arguments, os.environ)
-        host, port = _read_bind(arguments.bind)
+        host, port = read_bind(arguments.bind)
         http3 = read_http3(arguments, values)
         config = DurableConfig(**{name: value for name, value in values.items() if name == "long_poll_timeout"})
     except (UsageError, ValueError) as exc:
@@ -67,13 +67,6 @@ def _run_serve(arguments: argparse.Namespace) -> int:
     options = {"certfile": values.get("certfile"), "keyfile": values.get("keyfile"), "http3": http3}
     command = partial(_serve, None if arguments.memory else arguments.data, host, port, config, drain, options)
     return run(command, is_ended_by_signal=True, drain=drain)
-
-
-def _read_bind(text: str) -> tuple[str, int]:
-    host, mark, port = text.rpartition(":")
-    if not (mark and port.isascii() and port.isdigit() and int(port) < 65_536):
-        raise UsageError(f"--bind is HOST:PORT, not {text!r}")
-    return host.removeprefix("[").removesuffix("]"), int(port)
 
 
 @contextlib.asynccontextmanager

@@ -16,6 +16,7 @@ from trio_streams.cli.relay import add_relay
 from trio_streams.cli.serve import add_serve
 from trio_streams.cli.stream import add_stream
 from trio_streams.cli.upload import add_upload
+from trio_streams.cli.webtransport import add_webtransport
 
 __all__ = ["main"]
 
@@ -50,6 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     add_chat(commands.add_parser)
     add_relay(commands.add_parser)
     add_durable(commands.add_parser)
+    add_webtransport(commands.add_parser)
     add_demo(commands.add_parser)
     return parser
 

@@ -14,7 +14,19 @@ import attrs
 
 from trio_streams.cli.process import UsageError
 
-__all__ = ["PREFIX", "Setting", "add_settings", "choice", "count", "names", "path", "read_settings", "seconds", "text"]
+__all__ = [
+    "PREFIX",
+    "Setting",
+    "add_settings",
+    "choice",
+    "count",
+    "names",
+    "path",
+    "read_bind",
+    "read_settings",
+    "seconds",
+    "text",
+]
 
 PREFIX: Final = "TRIO_STREAMS_"
 NOTHING: Final = "none"
@@ -88,6 +100,18 @@ def read_settings(
             except ValueError as exc:
                 raise UsageError(f"{place} is {exc}, not {given!r}") from exc
     return values
+
+
+def read_bind(text: str) -> tuple[str, int]:
+    """The host and the port of `--bind`; an address of IPv6 stands in brackets.
+
+    Raises:
+      UsageError: it is no such pair.
+    """
+    host, mark, port = text.rpartition(":")
+    if not (mark and port.isascii() and port.isdigit() and int(port) < 65_536):
+        raise UsageError(f"--bind is HOST:PORT, not {text!r}")
+    return host.removeprefix("[").removesuffix("]"), int(port)
 
 
 def count(minimum: int = 1, *, has_none: bool = False) -> Read:

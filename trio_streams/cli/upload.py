@@ -9,7 +9,7 @@ import sys
 from collections.abc import AsyncGenerator
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 import attrs
 import trio
@@ -23,7 +23,7 @@ from trio_streams.dashboard.meter import Meter
 from trio_streams.demo.view import size_text
 from trio_streams.procedures.coding import BYTES
 
-__all__ = ["Progress", "add_upload", "show_progress", "size_of"]
+__all__ = ["HasLine", "Progress", "add_upload", "show_progress", "size_of"]
 
 _REDRAW: Final = 0.2
 _CLEAR: Final = "\r\x1b[K"
@@ -110,8 +110,16 @@ class Progress:
         return "   ".join([*parts, f"{size_text(self._meter.rate('', self.sent_bytes, now))}/s"])
 
 
+class HasLine(Protocol):
+    """Says in a line how far something is."""
+
+    def line(self, now: float) -> str:
+        """The line, at a time of Trio's clock."""
+        ...
+
+
 @contextlib.asynccontextmanager
-async def show_progress(progress: Progress) -> AsyncGenerator[None, None]:
+async def show_progress(progress: HasLine) -> AsyncGenerator[None, None]:
     """Show the progress on standard error, if that is a terminal, for as long as the block; nothing of it stays."""
     if not is_capable(sys.stderr):
         yield

@@ -34,10 +34,10 @@ from trio_streams.transports.gate import Gate
 from trio_streams.transports.messages import accept_trio_websocket, accept_websocket
 from trio_streams.transports.origin import OriginPolicy
 from trio_streams.transports.pipes import open_stdio
-from trio_streams.transports.tls import accept_tls, open_server_tls, server_context
+from trio_streams.transports.tls import accept_tls, open_server_tls
 from trio_streams.transports.unix import open_unix_listener, unix_peer
 from trio_streams.urls.address import Address, parse_address
-from trio_streams.urls.certificate import check_certificate
+from trio_streams.urls.credentials import Credentials
 from trio_streams.urls.runs import GOODBYE_TIMEOUT, Run, Runs
 from trio_streams.urls.sessions import principal_of
 from trio_streams.urls.websocket import CarrierName, check_carrier
@@ -72,9 +72,7 @@ class Listening(ABC):
     rules: ServerConfig
     carrier: CarrierName
     on_connection: Callable[[Connection], None] | None
-    certfile: str | None
-    keyfile: str | None
-    ssl_context: ssl.SSLContext | None
+    credentials: Credentials
     drain: Drain
     gate: Gate
     sessions: Sessions | None = None
@@ -264,12 +262,6 @@ class Listening(ABC):
         """What is to carry a WebSocket, in TLS."""
         return await open_server_tls(stream, context, config=self.config)
 
-    def tls(self, *, alpn: str | None) -> ssl.SSLContext:
-        """The context for a URL in TLS; what was given, or else made of the files."""
-        if self.ssl_context is not None:
-            return self.ssl_context
-        return server_context(self.certfile or "", self.keyfile or "", alpn=alpn)
-
     # -- the end ----------------------------------------------------------------------------------------------
 
     async def accept_all(
@@ -315,12 +307,12 @@ async def _serve_tcp(server: Listening, address: Address, task_status: trio.Task
 
 
 async def _serve_tls(server: Listening, address: Address, task_status: trio.TaskStatus[str]) -> None:
-    accept = partial(server.accept_tls, server.tls(alpn="trio-streams.v1"))
+    accept = partial(server.accept_tls, server.credentials.context(alpn="trio-streams.v1"))
     await _serve_sockets(server, address, partial(server.run_accepted, "tls", accept), task_status)
 
 
 async def _serve_ws(server: Listening, address: Address, task_status: trio.TaskStatus[str]) -> None:
-    secure = None if address.scheme == "ws" else partial(server.secure, server.tls(alpn="http/1.1"))
+    secure = None if address.scheme == "ws" else partial(server.secure, server.credentials.context(alpn="http/1.1"))
     if server.carrier == "trio-websocket":
         run = partial(server.run_trio_websocket, address.scheme, secure)
     else:
@@ -431,9 +423,8 @@ async def serve_all(
 
     Cancellation: the connections are closed.
     """
-    has_files = server.certfile is not None and server.keyfile is not None
     for address in addresses:
-        check_certificate(address, has_files=has_files, has_context=server.ssl_context is not None)
+        server.credentials.check(address)
     async with open_bare_nursery() as listening:
         nursery.start_soon(server.keep_drain, scope)
         for address in addresses:

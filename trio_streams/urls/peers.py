@@ -24,6 +24,7 @@ from trio_streams.service.drain import Drain
 from trio_streams.service.server_config import ServerConfig
 from trio_streams.urls.address import parse_address
 from trio_streams.urls.carriers import Call
+from trio_streams.urls.credentials import Credentials
 from trio_streams.urls.existing import carrier_over
 from trio_streams.urls.listening import (
     LISTENERS,
@@ -296,9 +297,7 @@ async def serve_peers(
             rules=rules,
             carrier=carrier,
             on_connection=on_connection,
-            certfile=certfile,
-            keyfile=keyfile,
-            ssl_context=ssl_context,
+            credentials=Credentials(certfile, keyfile, ssl_context),
             drain=drain or Drain(),
             gate=make_gate(nursery, rules),
             sessions=make_sessions(resume, config, work),

@@ -18,6 +18,7 @@ from trio_streams.peer.relay import Relay, RelayOptions
 from trio_streams.service.drain import Drain
 from trio_streams.service.server_config import ServerConfig
 from trio_streams.transports.messages import WebSocketCarrier, accept_websocket
+from trio_streams.urls.credentials import Credentials
 from trio_streams.urls.listening import (
     LISTENERS,
     Listening,
@@ -143,9 +144,7 @@ async def serve_relay(
                 rules=rules,
                 carrier="websockets",
                 on_connection=None,
-                certfile=certfile,
-                keyfile=keyfile,
-                ssl_context=ssl_context,
+                credentials=Credentials(certfile, keyfile, ssl_context),
                 drain=drain or Drain(),
                 gate=make_gate(nursery, rules),
             )

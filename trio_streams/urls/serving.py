@@ -34,6 +34,7 @@ from trio_streams.transports.exchange import ExchangeConfig, ExchangeHandler
 from trio_streams.transports.http import Http1Limits, serve_lean
 from trio_streams.transports.origin import OriginPolicy
 from trio_streams.urls.address import Address
+from trio_streams.urls.credentials import Credentials
 from trio_streams.urls.listening import LISTENERS, Serve, make_gate, open_nurseries, parse_urls, serve_all
 from trio_streams.urls.server import HostName, Server
 from trio_streams.urls.sessions import make_sessions
@@ -99,8 +100,8 @@ async def _serve_over_tcp(
         graceful_timeout=rules.drain_timeout + 1,
         shutdown_trigger=shutdown_trigger,
         websocket=partial(server.run_hosted, "wss" if is_tls else "ws"),
-        certfile=server.certfile if is_tls else None,
-        keyfile=server.keyfile if is_tls else None,
+        certfile=server.credentials.certfile if is_tls else None,
+        keyfile=server.credentials.keyfile if is_tls else None,
         task_status=task_status,
     )
 
@@ -123,8 +124,8 @@ async def _serve_over_udp(
         config=server.exchange,
         graceful_timeout=rules.drain_timeout + 1,
         shutdown_trigger=shutdown_trigger,
-        certfile=server.certfile,
-        keyfile=server.keyfile,
+        certfile=server.credentials.certfile,
+        keyfile=server.credentials.keyfile,
         on_access=rules.on_access,
         task_status=task_status,
     )
@@ -243,11 +244,9 @@ async def serve(
             rules=(rules := server or ServerConfig()),
             carrier=carrier,
             on_connection=on_connection,
-            certfile=certfile,
-            keyfile=keyfile,
-            ssl_context=ssl_context,
+            credentials=Credentials(certfile, keyfile, ssl_context),
             host=_check_host(host),
-            http3=_find_http3(http3, addresses := parse_urls(urls, SCHEMES, carrier)),
+            http3=_find_http3(http3, urls),
             drain=drain or Drain(),
             gate=make_gate(nursery, rules),
             background=Background(work, max_running=rules.max_events),
@@ -257,7 +256,7 @@ async def serve(
             envelopes=envelopes or MessageLimits(),
             sessions=make_sessions(resume, config, work),
         )
-        await serve_all(shared, addresses, SCHEMES, nursery, work.cancel_scope, task_status)
+        await serve_all(shared, parse_urls(urls, SCHEMES, carrier), SCHEMES, nursery, work.cancel_scope, task_status)
 
 
 def _check_host(host: HostName) -> HostName:
@@ -266,10 +265,10 @@ def _check_host(host: HostName) -> HostName:
     return host
 
 
-def _find_http3(http3: bool | Beside, addresses: list[Address]) -> Beside | None:
+def _find_http3(http3: bool | Beside, urls: tuple[str, ...]) -> Beside | None:
     if http3 is False:
         return None
-    if all(address.scheme != "https" for address in addresses):
+    if not any(url.lower().startswith("https:") for url in urls):
         raise LocalProtocolError("can't serve over HTTP/3 without an https:// URL", field="http3")
     if http3 is not True:
         return http3

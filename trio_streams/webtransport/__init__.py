@@ -12,6 +12,9 @@ except ModuleNotFoundError as exc:
 
 from trio_streams.webtransport.config import WebTransportConfig as WebTransportConfig
 from trio_streams.webtransport.connecting import connect as connect
+from trio_streams.webtransport.copying import copy_stream_data as copy_stream_data
+from trio_streams.webtransport.copying import echo_stream as echo_stream
+from trio_streams.webtransport.echoing import echo_session as echo_session
 from trio_streams.webtransport.ending import Closer as Closer
 from trio_streams.webtransport.ending import SessionClose as SessionClose
 from trio_streams.webtransport.errors import HandshakeFailed as HandshakeFailed
@@ -19,6 +22,10 @@ from trio_streams.webtransport.errors import SessionClosed as SessionClosed
 from trio_streams.webtransport.errors import SessionRefused as SessionRefused
 from trio_streams.webtransport.errors import WebTransportStreamReset as WebTransportStreamReset
 from trio_streams.webtransport.errors import WebTransportStreamStopped as WebTransportStreamStopped
+from trio_streams.webtransport.http3_serving import serve_http3 as serve_http3
+from trio_streams.webtransport.manager import StreamManager as StreamManager
+from trio_streams.webtransport.over_http3 import OverHttp3 as OverHttp3
+from trio_streams.webtransport.pool import StreamPool as StreamPool
 from trio_streams.webtransport.protocol.limits import WebTransportLimits as WebTransportLimits
 from trio_streams.webtransport.serving import Accept as Accept
 from trio_streams.webtransport.serving import Refuse as Refuse
@@ -28,6 +35,8 @@ from trio_streams.webtransport.serving import serve as serve
 from trio_streams.webtransport.session import SessionStatistics as SessionStatistics
 from trio_streams.webtransport.session import WebTransportSession as WebTransportSession
 from trio_streams.webtransport.session_request import SessionRequest as SessionRequest
+from trio_streams.webtransport.stats import StreamManagerStats as StreamManagerStats
+from trio_streams.webtransport.stats import StreamStats as StreamStats
 from trio_streams.webtransport.stream_buffer import StreamBuffer as StreamBuffer
 from trio_streams.webtransport.streams import Data as Data
 from trio_streams.webtransport.streams import StreamId as StreamId

@@ -182,8 +182,8 @@ class Http3Exchange(HostedExchange):
     """
 
     __slots__ = (
-        "_host", "_is_delivered", "_is_done", "_is_gone", "_is_head_sent", "_is_lost", "_is_sent", "_link",
-        "_seen_unsent_bytes", "_stalls_at", "_unsent", "is_marked", "sent_bytes", "stream_id",
+        "_host", "_is_delivered", "_is_done", "_is_gone", "_is_head_sent", "_is_lost", "_is_sent", "_is_unread",
+        "_link", "_seen_unsent_bytes", "_stalls_at", "_unsent", "is_marked", "sent_bytes", "stream_id",
     )  # fmt: skip
 
     def __init__(
@@ -203,7 +203,8 @@ class Http3Exchange(HostedExchange):
         self._is_gone = False  # the client, or the connection, or we have given up
         self._is_lost = False  # the connection
         self._is_delivered = False  # all of it
-        self._is_done = False  # the handler
+        self._is_unread = False  # what comes of the request from now on
+        self._is_done = False  # the handler, and all that it has said is in the stream
         if is_ended:
             self.feed_nowait(b"", is_last=True)
 
@@ -221,6 +222,7 @@ class Http3Exchange(HostedExchange):
             self._settle()
 
     async def _finish(self) -> None:
+        self._is_unread = True
         self.drop_body()
         self.write()
         while self._unsent and not self._is_gone:
@@ -291,6 +293,9 @@ class Http3Exchange(HostedExchange):
             level = logging.INFO if self._is_head_sent else logging.ERROR
             _LOG.log(level, "can't answer %s %s: %s", self.request.method, self.request.path, exc)
             self._give_up(Http3Code.H3_INTERNAL_ERROR)
+        except Exception:  # noqa: BLE001 - of a source or an encoder: one fault ends one exchange
+            _LOG.exception("can't answer %s %s", self.request.method, self.request.path)
+            self._give_up(Http3Code.H3_INTERNAL_ERROR)
         self._link.kick()
 
     def _write_head(self, head: ResponseHead) -> None:
@@ -347,7 +352,7 @@ class Http3Exchange(HostedExchange):
 
     def on_body(self, run: Sequence[bytes], size: int, is_ended: bool) -> None:
         """See `RequestSink`."""
-        if self._is_done:
+        if self._is_unread:
             self._consume(size)
         else:
             self.feed_nowait(run[0] if len(run) == 1 else b"".join(run), is_last=is_ended)

@@ -124,10 +124,13 @@ class Http3Host(Parking):
     async def _run(self, exchange: Http3Exchange, handler: ExchangeHandler, target: str) -> None:
         began = trio.current_time()
         try:
-            await exchange.run(handler)
-        finally:
-            if self._on_access is not None:
-                self._on_access(_record(exchange, target, trio.current_time() - began))
+            try:
+                await exchange.run(handler)
+            finally:
+                if self._on_access is not None:
+                    self._on_access(_record(exchange, target, trio.current_time() - began))
+        except Exception:  # noqa: BLE001 - the host is the boundary: one fault ends one exchange
+            _LOG.exception("%s %s failed", exchange.request.method, exchange.request.path)
 
     async def _keep_deadlines(self) -> None:
         tick = min(_MAX_TICK, max(_MIN_TICK, (self.config.stall_timeout or _MAX_TICK) / 8))

@@ -11,7 +11,6 @@ from trio_streams.config import positive
 from trio_streams.transports.exchange import ExchangeConfig, ExchangeHandler
 from trio_streams.transports.http_access import AccessRecord
 from trio_streams.webtransport.config import WebTransportConfig
-from trio_streams.webtransport.endpoint import EndpointConfig
 from trio_streams.webtransport.http3_serving import serve_http3
 
 __all__ = ["OverHttp3"]
@@ -24,14 +23,12 @@ class OverHttp3:
     Attributes:
       max_age: seconds that a client may go by what `Alt-Svc` says, in its answers over HTTP/1.1 and /2; None for not saying it.
       advertised_port: where clients are sent, if something stands before the server; None for the bound port.
-      config: limits and timeouts of connections.
-      endpoint: how many there may be.
+      config: limits and timeouts of connections, and how many there may be (`endpoint`).
     """
 
     max_age: int | None = attrs.field(default=86_400, validator=positive)
     advertised_port: int | None = attrs.field(default=None, validator=positive)
     config: WebTransportConfig | None = None
-    endpoint: EndpointConfig | None = None
 
     def alt_svc(self, port: int) -> str | None:
         """See `transports.beside.Beside`."""
@@ -71,6 +68,5 @@ class OverHttp3:
             shutdown_trigger=shutdown_trigger,
             on_access=on_access,
             webtransport_config=self.config,
-            endpoint_config=self.endpoint,
             task_status=task_status,
         )

@@ -10,6 +10,7 @@ This file is the one that knows aioquic's private names (1.7.x), with `quic_size
 - *Service.* Stock walks `_streams_queue` in each packet and stores a new list. As a property it keeps those that have work, and
   whatever gives a stream work puts it back: a write, a reset, a stop, a loss, or its end.
 - *Delivery.* Frames of streams carry a second handler, which learns of losses, acknowledgements and ends.
+- *The end.* A peer that closes has said its last, which is told at once.
 - *Datagrams.* The queue of those that wait is bounded, fair, and knows their age (`quic_datagrams`).
 - *Packets.* They grow when a larger one is known to pass, and leave in bursts; that is in `quic_sized`.
 """
@@ -175,6 +176,7 @@ class TunedConnection(SizedConnection):
         self.datagrams: DatagramQueue = DatagramQueue(limits.max_queued_datagrams, limits.max_queued_datagram_bytes)
         self.acknowledged: set[int] = set()
         self.raised: set[int] = set()
+        self._close_was_told = False
         self._streams = self.table
         self._local_max_data = self.data_limit
         self._local_max_streams_bidi = self._bidirectional
@@ -281,6 +283,18 @@ class TunedConnection(SizedConnection):
     @_streams_queue.setter
     def _streams_queue(self, streams: Iterable[QuicStream]) -> None:
         self._service = ServiceQueue(stream for stream in streams if _has_work(stream))
+
+    def _close_begin(self, is_initiator: bool, now: float) -> None:
+        super()._close_begin(is_initiator, now)
+        if not is_initiator:
+            # Nothing more comes from a peer that has closed; aioquic would say so three probe timeouts later.
+            self._close_was_told = True
+            self._events.append(self._close_event)
+
+    def _close_end(self) -> None:
+        super()._close_end()
+        if self._close_was_told:
+            self._events.pop()
 
     def _write_stream_limits(self, builder: QuicPacketBuilder, space: QuicPacketSpace, stream: Any) -> None:  # noqa: ANN401
         super()._write_stream_limits(builder, space, stream)

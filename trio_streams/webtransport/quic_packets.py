@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 import attrs
-from aioquic.buffer import Buffer
+from aioquic._buffer import Buffer
 from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.crypto import CryptoPair
 from aioquic.quic.packet import (

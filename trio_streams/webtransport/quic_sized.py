@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from aioquic._buffer import Buffer
 from aioquic.quic.configuration import QuicConfiguration
-from aioquic.quic.connection import QuicConnection, QuicConnectionState, QuicNetworkPath
+from aioquic.quic.connection import QuicConnection, QuicConnectionAdapter, QuicConnectionState, QuicNetworkPath
 from aioquic.quic.packet import QuicFrameType, QuicPacketType, pull_quic_transport_parameters
 from aioquic.quic.packet_builder import QuicDeliveryState, QuicPacketBuilder
 from aioquic.tls import Epoch
@@ -27,13 +27,14 @@ from aioquic.tls import Epoch
 from trio_streams.webtransport.quic_pacer import BurstPacer
 from trio_streams.webtransport.quic_packet_size import MIN_PACKET_BYTES, PacketSizeSearch
 
-__all__ = ["SILENT_LOGGER", "SizedConnection"]
+__all__ = ["SizedConnection"]
 
 _BLACK_HOLE_TIMEOUTS: Final = 3
 """Probe timeouts in a row after which packets that are larger than they have to be are taken for the reason."""
 
-SILENT_LOGGER: Final = logging.getLogger("trio_streams.quic.machine")
-SILENT_LOGGER.setLevel(logging.CRITICAL + 1)
+_LOGGER: Final = logging.getLogger("trio_streams.quic.machine")
+_LOGGER.setLevel(logging.CRITICAL + 1)
+_SILENT: Final = QuicConnectionAdapter(_LOGGER, {"id": ""})
 
 
 class SizedConnection(QuicConnection):
@@ -59,7 +60,7 @@ class SizedConnection(QuicConnection):
             original_destination_connection_id=original_destination_connection_id,
             retry_source_connection_id=retry_source_connection_id,
         )
-        self._logger = self._loss._logger = SILENT_LOGGER  # noqa: SLF001
+        self._logger = self._loss._logger = _SILENT  # noqa: SLF001
         self.packet_size: PacketSizeSearch = PacketSizeSearch(max_packet_bytes)
         self._pacer = BurstPacer(max_datagram_size=MIN_PACKET_BYTES)
         self._loss._pacer = self._pacer  # noqa: SLF001

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from os import PathLike
 from typing import Final
@@ -10,24 +10,21 @@ from typing import Final
 import attrs
 import trio
 
-from trio_streams.errors import ConnectionLost
 from trio_streams.nursery import open_bare_nursery
 from trio_streams.service.drain import Drain
+from trio_streams.transports.bytes import host_port
 from trio_streams.transports.exchange import ExchangeHandler
 from trio_streams.transports.origin import OriginPolicy
+from trio_streams.webtransport.accepting import Connections
 from trio_streams.webtransport.admitting import Accept as Accept
 from trio_streams.webtransport.admitting import Admit as Admit
 from trio_streams.webtransport.admitting import Refuse as Refuse
 from trio_streams.webtransport.admitting import Routes, SessionTasks
 from trio_streams.webtransport.admitting import SessionHandler as SessionHandler
 from trio_streams.webtransport.config import WebTransportConfig
-from trio_streams.webtransport.driven import Opening
 from trio_streams.webtransport.endpoint import open_endpoint
 from trio_streams.webtransport.http3_host import Http3Host
 from trio_streams.webtransport.link import Link
-from trio_streams.webtransport.protocol.connection import ConnectionMachine
-from trio_streams.webtransport.quic import Quic
-from trio_streams.webtransport.quic_config import server_configuration
 from trio_streams.webtransport.udp import bind_udp
 
 __all__ = ["Accept", "Admit", "Refuse", "SessionHandler", "WebTransportServer", "serve"]
@@ -90,41 +87,36 @@ async def serve(
     Cancellation: handlers are cancelled, sessions are closed with CANCELLED's code, and the goodbyes leave.
     """
     config = config if config is not None else WebTransportConfig()
-    configuration = server_configuration(config.quic, certificate_file=certfile, key_file=keyfile)
     policy = (
         allowed_origins if isinstance(allowed_origins, OriginPolicy) else OriginPolicy(allowed_origins=allowed_origins)
     )
     routes = Routes(handler, policy=policy, admit=admit, protocols=tuple(protocols))
+    server = _Server(routes, Http3Host(http) if http is not None else None, config)
+    connections = Connections(config, certfile, keyfile, server.prepare)
     socket = bind_udp(*_parse_bind(bind))
     host, port = socket.address[:2]
-    server = _Server(
-        routes, Http3Host(http) if http is not None else None, partial(Quic, configuration, config.quic), config
-    )
     async with (
-        open_endpoint(socket, accept=server.accept, config=config.endpoint) as endpoint,
+        open_endpoint(socket, accept=connections.accept, config=config.endpoint) as endpoint,
         open_bare_nursery() as nursery,
     ):
         await server.start(nursery)
-        task_status.started(WebTransportServer(f"https://{f'[{host}]' if ':' in host else host}:{port}", host, port))
+        task_status.started(WebTransportServer(f"https://{host_port(host, port)}", host, port))
         drain = drain if drain is not None else Drain()  # one that nobody begins
         await drain.wait_begun()
         endpoint.stop_accepting()
+        connections.go_away()
         await server.drain(drain)
         nursery.cancel_scope.cancel()
 
 
 class _Server:
-    """The connections of one `serve` call."""
+    """What is done on the connections of one `serve` call."""
 
-    def __init__(
-        self, routes: Routes, host: Http3Host | None, make_quic: Callable[..., Quic], config: WebTransportConfig
-    ) -> None:
+    def __init__(self, routes: Routes, host: Http3Host | None, config: WebTransportConfig) -> None:
         self._routes = routes
         self._host = host
-        self._make_quic = make_quic
         self._config = config
         self._sessions = SessionTasks(routes, config)
-        self._links: set[Link] = set()
 
     async def start(self, nursery: trio.Nursery) -> None:
         """Be ready for connections."""
@@ -132,35 +124,16 @@ class _Server:
         if self._host is not None:
             await nursery.start(self._host.run)
 
-    def accept(self, opening: Opening) -> Link:
-        """Make the connection of a client."""
-        config = self._config
-        quic = self._make_quic(
-            original_destination_connection_id=opening.original_destination_connection_id,
-            retry_source_connection_id=opening.retry_source_connection_id,
-        )
-        machine = ConnectionMachine(quic, is_client=False, limits=config.limits)
-        host, port = opening.addr[:2]
-        link = Link(
-            machine, peer=f"[{host}]:{port}" if ":" in host else f"{host}:{port}", config=config, is_client=False
-        )
+    def prepare(self, link: Link) -> None:
+        """A new connection: say who takes what its client asks for."""
         link.on_session = self._sessions.take
         if self._host is not None:
             self._host.attach(link)
         else:
             link.on_request = partial(self._routes.refuse_request, link)
-        self._links.add(link)
-        link.on_over = partial(self._forget, link)
-        return link
-
-    def _forget(self, link: Link, error: ConnectionLost) -> None:
-        self._links.discard(link)
 
     async def drain(self, drain: Drain) -> None:
-        """GOAWAY on all connections, and time for what is under way."""
-        for link in list(self._links):
-            link.machine.go_away()
-            link.kick()
+        """Time for what is under way."""
         self._sessions.is_draining = True
         if self._host is not None:
             self._host.drain()

@@ -20,11 +20,14 @@ class StreamBuffer:
     Args:
       max_bytes: what fits: the stream's window, for no peer that keeps to its credit sends more.
 
+    Attributes:
+      returned_bytes: how many of those at the front were taken before, and put back: they don't count against `max_bytes`.
+
     Raises:
       ValueError: `max_bytes` is less than 1.
     """
 
-    __slots__ = ("_chunks", "_size_bytes", "max_bytes")
+    __slots__ = ("_chunks", "_size_bytes", "max_bytes", "returned_bytes")
 
     def __init__(self, max_bytes: int) -> None:
         if max_bytes < 1:
@@ -32,6 +35,7 @@ class StreamBuffer:
         self._chunks: deque[bytes | bytearray | memoryview] = deque()
         self._size_bytes = 0
         self.max_bytes: int = max_bytes
+        self.returned_bytes: int = 0
 
     def __len__(self) -> int:
         """How many bytes wait."""
@@ -50,11 +54,12 @@ class StreamBuffer:
           FlowControlError: they don't fit; nothing was put.
         """
         size = sum(map(len, run))
-        if self._size_bytes + size > self.max_bytes:
+        waiting = self._size_bytes - self.returned_bytes + size
+        if waiting > self.max_bytes:
             raise FlowControlError(
-                f"{self._size_bytes + size} bytes wait to be read: max_bytes is {self.max_bytes}",
+                f"{waiting} bytes wait to be read: max_bytes is {self.max_bytes}",
                 field="max_bytes",
-                size=self._size_bytes + size,
+                size=waiting,
                 limit=self.max_bytes,
             )
         for chunk in run:
@@ -97,6 +102,7 @@ class StreamBuffer:
                 parts.append(chunks.popleft())
             wanted -= size
             self._size_bytes -= size
+            self.returned_bytes -= min(size, self.returned_bytes)
         return parts[0] if len(parts) == 1 and isinstance(parts[0], bytes) else b"".join(parts)
 
     def put_back(self, data: bytes) -> None:
@@ -104,6 +110,7 @@ class StreamBuffer:
         if data:
             self._chunks.appendleft(data)
             self._size_bytes += len(data)
+            self.returned_bytes += len(data)
 
     def clear(self) -> int:
         """Drop everything.
@@ -113,4 +120,5 @@ class StreamBuffer:
         """
         size, self._size_bytes = self._size_bytes, 0
         self._chunks.clear()
+        self.returned_bytes = 0
         return size

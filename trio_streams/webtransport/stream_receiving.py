@@ -65,7 +65,6 @@ class ReceiveHalf(Half, trio.abc.ReceiveStream):
     _readers: trio.lowlevel.ParkingLot | None
     _receive_over: OverCause | None
     _reset_code: tuple[int | None, ...]
-    _returned_bytes: int
     _unreported_bytes: int
 
     def _begin_receiving(self, state: HalfState, window_bytes: int) -> None:
@@ -78,7 +77,6 @@ class ReceiveHalf(Half, trio.abc.ReceiveStream):
         self._receive_over = None
         self._receive_state = state
         self._reset_code = ()  # with one element, None too, once the peer has reset its half
-        self._returned_bytes = 0  # what `read_all` took and put back: the peer has its credit already
         self._unreported_bytes = 0
 
     # -- for users --------------------------------------------------------------------------------------------
@@ -184,7 +182,7 @@ class ReceiveHalf(Half, trio.abc.ReceiveStream):
 
     @property
     def unread_bytes(self) -> int:
-        """What arrived and was not taken; at most the stream's window."""
+        """What arrived and was not taken: at most the stream's window, and what a `read_all` that failed put back."""
         return len(self._buffer)
 
     # -- inside -----------------------------------------------------------------------------------------------
@@ -195,9 +193,10 @@ class ReceiveHalf(Half, trio.abc.ReceiveStream):
 
     async def _take(self, wanted: int) -> bytes:
         while True:
+            returned = self._buffer.returned_bytes
             data = self._buffer.take(wanted)
             if data:
-                self._note_taken(len(data))
+                self._note_taken(len(data), returned - self._buffer.returned_bytes)
                 return data
             if self._receive_over is not None:
                 raise self._fail(self._receive_over)
@@ -214,10 +213,9 @@ class ReceiveHalf(Half, trio.abc.ReceiveStream):
         finally:
             self.read_seconds += trio.current_time() - began
 
-    def _note_taken(self, size: int) -> None:
+    def _note_taken(self, size: int, returned: int) -> None:
         self.bytes_received += size
-        returned = min(size, self._returned_bytes)
-        self._returned_bytes -= returned
+        # The peer has the credit of what was put back already.
         self._unreported_bytes += size - returned
         is_empty = not self._buffer
         if is_empty or self._unreported_bytes * 4 >= self._buffer.max_bytes:
@@ -240,7 +238,6 @@ class ReceiveHalf(Half, trio.abc.ReceiveStream):
     def _put_back(self, data: bytes) -> None:
         if data and not self._is_dropped:
             self._buffer.put_back(data)
-            self._returned_bytes += len(data)
             self.bytes_received -= len(data)
 
     def _check_size(self, size: int, limit: int | None) -> None:
@@ -258,7 +255,7 @@ class ReceiveHalf(Half, trio.abc.ReceiveStream):
     def _drop(self) -> None:
         self._is_dropped = True
         self._buffer.clear()
-        self._unreported_bytes = self._returned_bytes = 0
+        self._unreported_bytes = 0
 
     def _wake_readers(self) -> None:
         if self._readers is not None:

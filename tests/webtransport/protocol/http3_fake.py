@@ -83,7 +83,7 @@ class FakeQuic:
         return max(0, self.rooms.get(stream_id, self.room_bytes) - len(self.sent.get(stream_id, b"")))
 
     def send(self, stream_id: int, data: bytes | bytearray | memoryview) -> int:
-        assert stream_id not in self.ended | self.resets.keys() | self.released.keys()
+        assert not any(stream_id in over for over in (self.ended, self.resets, self.released))
         taken = min(self.send_room(stream_id), len(data))
         self.sent.setdefault(stream_id, bytearray()).extend(data[:taken])
         if taken < len(data):

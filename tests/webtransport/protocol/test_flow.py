@@ -138,3 +138,18 @@ def test_a_sender_that_keeps_the_rules_is_never_stuck(writes: list[int], window:
                 assert isinstance(capsule, MaxData)
                 sender.receive_limit(capsule)
             left -= amount
+
+
+def test_what_was_never_sent_counts_no_more() -> None:
+    """It is credit again, and news to whoever waited for some."""
+    flow = SessionFlow(LIMITS, LIMITS)
+    flow.count_sent(100)
+    assert not flow.count_unsent(10)
+    assert flow.sendable_bytes == 10
+    flow.want_data()
+    assert not flow.count_unsent(0)
+    assert flow.count_unsent(5)
+    assert not flow.count_unsent(5)
+    uncounted = SessionFlow(SessionLimits(), LIMITS)
+    uncounted.want_data()
+    assert not uncounted.count_unsent(5)

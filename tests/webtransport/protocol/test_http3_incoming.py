@@ -32,7 +32,7 @@ def receiving(*, is_client: bool = False, config: Http3Config | None = None) -> 
 
 def section(head: RawHeaders) -> bytes:
     """A HEADERS frame that names nothing of the table."""
-    return headers(Qpack(Http3Config()).encode(0, head, 0)[1])
+    return headers(Qpack(Http3Config()).encode(0, head, uses_table=False)[1])
 
 
 def post(length: int | None = None) -> RawHeaders:
@@ -337,8 +337,8 @@ def waiting_head(shared: Receiving) -> tuple[bytes, bytes]:
     sender = Qpack(Http3Config())
     first = sender.apply_settings({MAX_TABLE_CAPACITY: 4_096, BLOCKED_STREAMS: 16})
     head = [*GET, (b"x-a", b"b" * 50)]
-    sender.encode(0, head, 1 << 16)
-    instructions, encoded = sender.encode(4, head, 1 << 16)
+    sender.encode(0, head)
+    instructions, encoded = sender.encode(4, head)
     return first + instructions, headers(encoded)
 
 

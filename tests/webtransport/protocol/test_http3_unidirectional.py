@@ -44,7 +44,7 @@ def test_the_three_streams(kind: bytes, size: int) -> None:
     assert bed.receive(6, INSERT, size=size) == [0]
     bed.qpack.apply_settings({1: 4_096, 7: 16})
     for stream_id in (0, 4):
-        bed.qpack.encode(stream_id, [(b"x-a", b"b" * 50)], 1 << 16)
+        bed.qpack.encode(stream_id, [(b"x-a", b"b" * 50)])
     assert bed.receive(10, b"\x03\x01", size=size) == []
     assert bed.quic.consumed_bytes == {2: len(kind + SETTINGS), 6: 1 + len(INSERT), 10: 2}
     assert all(stream_id in bed.streams for stream_id in (2, 6, 10))

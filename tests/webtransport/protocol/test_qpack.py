@@ -20,7 +20,6 @@ from trio_streams.webtransport.protocol.qpack import (
 from trio_streams.webtransport.protocol.requests import RawHeaders
 
 HEAD: RawHeaders = [(b":method", b"GET"), (b"x-a", b"b" * 50), (b"cookie", b"c" * 30)]
-ROOM = 1 << 16
 TABLE = {MAX_TABLE_CAPACITY: 4_096, BLOCKED_STREAMS: 16}
 
 SET_CAPACITY = b"\x3f\xe1\x1f"
@@ -43,7 +42,7 @@ def test_sections_survive_the_round_trip() -> None:
     sender, receiver = pair()
     sizes = []
     for stream_id in (0, 4, 8):
-        instructions, section = sender.encode(stream_id, HEAD, ROOM)
+        instructions, section = sender.encode(stream_id, HEAD)
         receiver.receive_encoder(instructions)
         assert receiver.decode(stream_id, section) == HEAD
         sender.receive_decoder(receiver.take_feedback())
@@ -66,7 +65,7 @@ def test_any_order_of_arrival(heads: list[RawHeaders], data: st.DataObject) -> N
     """Whether a section or the table's entries come first, the fields are the same."""
     sender, receiver = pair()
     for number, head in enumerate(heads):
-        instructions, section = sender.encode(4 * number, head, ROOM)
+        instructions, section = sender.encode(4 * number, head)
         if data.draw(st.booleans()):
             receiver.receive_encoder(instructions)
             instructions = b""
@@ -84,7 +83,7 @@ def test_our_own_limits_hold_too(limits: dict[str, int]) -> None:
     """The peer may allow a table and waiting streams; what we say is not used is not."""
     sender = Qpack(Http3Config(**limits))
     sender.apply_settings(TABLE)
-    sections = [sender.encode(4 * number, HEAD, ROOM)[1] for number in range(3)]
+    sections = [sender.encode(4 * number, HEAD)[1] for number in range(3)]
     assert all(section.startswith(b"\x00\x00") for section in sections)
 
 
@@ -92,14 +91,14 @@ def test_without_settings_there_is_no_table() -> None:
     """A peer that says nothing allows none (RFC 9204 §5)."""
     sender = Qpack(Http3Config())
     assert sender.apply_settings({}) == b""
-    assert [sender.encode(4 * number, HEAD, ROOM)[0] for number in range(3)] == [b"", b"", b""]
+    assert [sender.encode(4 * number, HEAD)[0] for number in range(3)] == [b"", b"", b""]
 
 
 def test_an_encoder_stream_without_room_is_left_alone() -> None:
     """Where an instruction might be cut there is none, and the section is right all the same (RFC 9204 §2.1.3)."""
     sender, receiver = pair()
     for stream_id in (0, 4, 8):
-        instructions, section = sender.encode(stream_id, HEAD, field_section_bytes(HEAD) - 1)
+        instructions, section = sender.encode(stream_id, HEAD, uses_table=False)
         assert instructions == b""
         assert receiver.decode(stream_id, section) == HEAD
 
@@ -107,14 +106,14 @@ def test_an_encoder_stream_without_room_is_left_alone() -> None:
 def test_an_empty_section() -> None:
     """Trailers may have no field."""
     sender, receiver = pair()
-    assert sender.encode(0, [], ROOM) == (b"", b"\x00\x00")
+    assert sender.encode(0, []) == (b"", b"\x00\x00")
     assert receiver.decode(0, b"\x00\x00") == []
 
 
 def test_what_cannot_be_encoded() -> None:
     """A name that the encoder does not take is our own error."""
     with pytest.raises(LocalProtocolError, match="name"):
-        Qpack(Http3Config()).encode(0, [(b"a" * 70_000, b"")], ROOM)
+        Qpack(Http3Config()).encode(0, [(b"a" * 70_000, b"")])
 
 
 def test_a_cancelled_stream_waits_no_longer() -> None:
@@ -195,7 +194,7 @@ def test_fields_count_32_bytes_more_than_they_have() -> None:
 def test_a_section_may_be_as_large_as_the_limit() -> None:
     """The limit is reached; one byte more is the stream's end, and not the connection's."""
     head: RawHeaders = [(b"a", b"v" * 100)]
-    _, section = Qpack(Http3Config()).encode(0, head, 0)
+    _, section = Qpack(Http3Config()).encode(0, head, uses_table=False)
     assert Qpack(Http3Config(max_field_section_bytes=133)).decode(0, section) == head
     assert refused(Qpack(Http3Config(max_field_section_bytes=132)), section) == (Http3Code.H3_EXCESSIVE_LOAD, False)
 
@@ -271,12 +270,12 @@ def test_what_is_cut_has_no_more_lines(section: bytes) -> None:
 def test_an_absent_peer_costs_nothing() -> None:
     """A peer that acknowledges no section lets the encoder fall back to literals, and not keep all of them."""
     sender, receiver = pair()
-    instructions, section = sender.encode(0, HEAD, ROOM)
-    instructions, section = sender.encode(4, HEAD, ROOM)
+    instructions, section = sender.encode(0, HEAD)
+    instructions, section = sender.encode(4, HEAD)
     assert instructions != b""
     sender.receive_decoder(b"\x01")  # the entries are there
     for number in range(2, 5_000):
-        instructions, section = sender.encode(4 * number, HEAD, ROOM)
+        instructions, section = sender.encode(4 * number, HEAD)
     assert instructions == b""
     assert section.startswith(b"\x00\x00")
     assert receiver.decode(0, section) == HEAD

@@ -17,7 +17,7 @@ from trio_streams.webtransport.protocol.capsules import (
     StreamsBlocked,
     encode_capsule,
 )
-from trio_streams.webtransport.protocol.error_codes import Http3Code
+from trio_streams.webtransport.protocol.error_codes import Http3Code, Http3Error
 from trio_streams.webtransport.protocol.session import TRANSITIONS, SessionConfig, SessionMachine, SessionState, Trigger
 from trio_streams.webtransport.protocol.settings import SessionLimits
 
@@ -345,6 +345,25 @@ def test_bytes_are_limited() -> None:
         session.count_sent(61)
     session.count_received(101)
     assert failure(session) is Http3Code.WT_FLOW_CONTROL_ERROR
+
+
+def test_bytes_that_were_never_sent() -> None:
+    """They may be sent on another stream, and whoever waits for credit hears of it."""
+    session = opened()
+    session.count_sent(100)
+    session.count_unsent(10)
+    assert list(session.events()) == []
+    session.want_data()
+    session.count_unsent(10)
+    assert list(session.events()) == [events.DataAllowed()]
+    assert session.sendable_bytes == 20
+
+
+def test_a_fault_elsewhere() -> None:
+    """What is wrong in the heads, or on a stream, ends the session like what is wrong in a capsule."""
+    session = connecting()
+    session.fail(Http3Error("wrong", Http3Code.WT_ALPN_ERROR))
+    assert failure(session) is Http3Code.WT_ALPN_ERROR
 
 
 def test_a_lowered_limit() -> None:

@@ -173,17 +173,19 @@ class ConnectionMachine:
     def accept_session(self, session_id: int, answer: Answer, now: float) -> None:
         """Let a session that was requested be open: its early streams and datagrams are events then.
 
+        One that is over by then is no matter: `SessionClosed` says so, or did.
+
         Raises:
-          LocalProtocolError: nobody waits for that answer, or it is no 2xx.
+          LocalProtocolError: it was answered before, or the answer is no 2xx, too large, or names what was not offered.
         """
         self._now = now
         self._sessions(session_id).accept(session_id, answer, now)
 
     def refuse_session(self, session_id: int, answer: Answer, now: float) -> None:
-        """Say no to a session that was requested; nothing more is heard of it.
+        """Say no to a session that was requested; nothing more is heard of it. One that is over by then is no matter.
 
         Raises:
-          LocalProtocolError: nobody waits for that answer, or it is not final, or a 2xx.
+          LocalProtocolError: it was answered before, or the answer is not final, a 2xx, or too large.
         """
         self._now = now
         self._sessions(session_id).refuse(session_id, answer, now)

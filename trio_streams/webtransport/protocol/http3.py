@@ -424,7 +424,7 @@ class Http3:
             )
         encoder_id = self._own_streams.get(StreamKind.QPACK_ENCODER)
         room = 0 if encoder_id is None else self._quic.send_room(encoder_id)
-        instructions, section = self._receiving.qpack.encode(stream_id, headers, room)
+        instructions, section = self._receiving.qpack.encode(stream_id, headers, uses_table=size <= room)
         self._tell(StreamKind.QPACK_ENCODER, instructions)
         return section
 

@@ -92,7 +92,7 @@ class TrailersReceived:
 @attrs.frozen
 class MessageReset:
     """The peer abandoned its message. On a client also: a GOAWAY says that the request is not looked at, and both halves
-    were reset (the code is H3_REQUEST_REJECTED then).
+    were reset (the code is H3_REQUEST_REJECTED then). On a server a request whose head never came is let go untold.
 
     Attributes:
       stream_id: the request's.

@@ -77,7 +77,10 @@ class Inbound:
         self.fault: Http3Error | None = None
         self.is_started: bool = False
         self.is_over: bool = False
-        self._handlers: dict[type, Callable[[Any], None]] = {
+        self._handlers = self._make_handlers()
+
+    def _make_handlers(self) -> dict[type, Callable[[Any], None]]:
+        return {
             quic_events.Handshaken: self._on_handshaken,
             quic_events.StreamDataReceived: self._on_data,
             quic_events.StreamReset: self._on_reset,
@@ -116,7 +119,7 @@ class Inbound:
 
     def serve(self, now: float) -> None:
         """Hear what sessions have to say, and let them say it to the peer."""
-        if self.sessions is not None and self.sessions.has_news and not self._quic.is_closing:
+        if self.sessions is not None and self.sessions.has_news:
             self.sessions.serve(now)
 
     def take(self, event: quic_events.Event, now: float) -> None:
@@ -148,8 +151,8 @@ class Inbound:
 
     def touch(self, machine: SessionMachine) -> None:
         """A session may have something to say."""
-        if self.sessions is not None:
-            self.sessions.touch(machine)
+        assert self.sessions is not None, "there is no other machine than theirs"
+        self.sessions.touch(machine)
 
     def want_stream(self, session_id: int, *, is_unidirectional: bool) -> None:
         """Let `StreamsAllowed` come when QUIC allows more streams."""
@@ -226,9 +229,9 @@ class Inbound:
             self._handlers[type(waiting)](waiting)
 
     def _on_went_away(self, event: http3_events.WentAway) -> None:
+        assert self.sessions is not None, "HTTP/3 lets SETTINGS be first"
         self.queue.append(event)
-        if self.sessions is not None:
-            self.sessions.on_went_away()
+        self.sessions.on_went_away()
 
     def _on_terminated(self, event: quic_events.ConnectionTerminated) -> None:
         self.is_over = True

@@ -61,14 +61,14 @@ class Qpack:
             min(settings.get(BLOCKED_STREAMS, 0), self._config.qpack_sent_blocked_streams),
         )
 
-    def encode(self, stream_id: int, headers: RawHeaders, room_bytes: int) -> tuple[bytes, bytes]:
+    def encode(self, stream_id: int, headers: RawHeaders, *, uses_table: bool = True) -> tuple[bytes, bytes]:
         """Encode a field section.
 
         Args:
           stream_id: whose it is.
           headers: its fields, in lower case.
-          room_bytes: what the encoder stream takes now. Where that may be too little the table stays as it is: half an
-            instruction could stop everybody (RFC 9204 §2.1.3).
+          uses_table: whether entries may be named and added. Not where the encoder stream has less room than
+            `field_section_bytes`, since half an instruction could stop everybody (RFC 9204 §2.1.3).
 
         Returns:
           What is to be sent on the encoder stream, before or with the section; and the section.
@@ -78,7 +78,7 @@ class Qpack:
         """
         if not headers:
             return b"", _EMPTY
-        encoder = self._encoder if field_section_bytes(headers) <= room_bytes else self._tableless
+        encoder = self._encoder if uses_table else self._tableless
         try:
             return encoder.encode(stream_id, headers)
         except ValueError as error:
@@ -151,6 +151,8 @@ class Qpack:
 
     def take_feedback(self) -> bytes:
         """What is to be sent on the decoder stream."""
+        if not self._feedback:
+            return b""
         feedback = bytes(self._feedback)
         self._feedback.clear()
         return feedback

@@ -42,6 +42,7 @@ class SessionStream:
       sent_bytes: the application's, that our half took; as far as they count.
       received_bytes, consumed_bytes: the application's.
       is_ended: whether our half has an end.
+      is_reset: whether our half was reset by us.
       is_sending: whether our half is not over: the peer has not all of it.
       is_receiving: whether the peer's half is not over: more of it may come.
       is_refusing: whether the peer's half was reset, or stopped: nobody reads it.
@@ -59,6 +60,7 @@ class SessionStream:
         "is_receiving",
         "is_refusing",
         "is_released",
+        "is_reset",
         "is_sending",
         "received_bytes",
         "sent_bytes",
@@ -76,10 +78,16 @@ class SessionStream:
         self.received_bytes: int = 0
         self.consumed_bytes: int = 0
         self.is_ended: bool = False
+        self.is_reset: bool = False
         self.is_sending: bool = has_own_half
         self.is_receiving: bool = has_peer_half
         self.is_refusing: bool = False
         self.is_released: bool = False
+
+    @property
+    def may_send(self) -> bool:
+        """Whether our half takes bytes, as far as the application knows."""
+        return self.is_sending and not (self.is_ended or self.is_reset)
 
 
 class SessionStreams:
@@ -160,12 +168,12 @@ class SessionStreams:
         if stream is None:
             return 0
         if not stream.is_counted:
-            return self._quic.send(stream_id, data)
+            return self._give(stream_id, stream, data)
         session = stream.session
         with memoryview(data) as flat:
             size = flat.nbytes
             limit = session.sendable_bytes
-            taken = self._quic.send(stream_id, data if size <= limit else flat.cast("B")[:limit])
+            taken = self._give(stream_id, stream, data if size <= limit else flat.cast("B")[:limit])
         stream.sent_bytes += taken
         session.count_sent(taken)
         if taken == limit < size:
@@ -180,11 +188,18 @@ class SessionStreams:
         Raises:
           LocalProtocolError: our half was ended, reset or stopped.
         """
-        if (stream := self.table.get(stream_id)) is not None:
+        stream = self.table.get(stream_id)
+        if stream is None:
+            return
+        try:
             self._quic.end(stream_id)
-            stream.is_ended = True
-            session_id = stream.session.session_id
-            self._undelivered[session_id] = self._undelivered.get(session_id, 0) + 1
+        except LocalProtocolError:
+            if not stream.may_send:
+                raise
+            return  # as in `send`
+        stream.is_ended = True
+        session_id = stream.session.session_id
+        self._undelivered[session_id] = self._undelivered.get(session_id, 0) + 1
 
     def reset(self, stream_id: int, code: int) -> None:
         """Abandon our half, behind its header.
@@ -341,7 +356,16 @@ class SessionStreams:
             stream.session.count_consumed(unread)
             self._touch(stream.session)
 
+    def _give(self, stream_id: int, stream: SessionStream, data: bytes | bytearray | memoryview) -> int:
+        try:
+            return self._quic.send(stream_id, data)
+        except LocalProtocolError:
+            if not stream.may_send:
+                raise
+            return 0  # the peer has stopped it, and that is about to be told
+
     def _reset(self, stream_id: int, stream: SessionStream, wire_code: int) -> None:
+        stream.is_reset = True
         is_over = self._quic.reset(stream_id, wire_code, after_bytes=stream.header_sent_bytes)
         if is_over:
             self._sending_over(stream_id, stream)

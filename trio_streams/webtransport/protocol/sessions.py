@@ -171,26 +171,26 @@ class Sessions:
         """Let a session be open.
 
         Raises:
-          LocalProtocolError: nobody waits for that answer, or it is no 2xx.
+          LocalProtocolError: it was answered, or the answer is no 2xx.
         """
         if not answer.is_accepted:
             raise LocalProtocolError(f"status {answer.status} accepts no session", field="status", size=answer.status)
-        entry = self._answer(session_id, answer, is_ended=False)
-        entry.machine.accept(now)
-        self.touch(entry.machine)
+        if (entry := self._answer(session_id, answer, is_ended=False)) is not None:
+            entry.machine.accept(now)
+            self.touch(entry.machine)
 
     def refuse(self, session_id: int, answer: Answer, now: float) -> None:
         """Say no.
 
         Raises:
-          LocalProtocolError: nobody waits for that answer, or it is no refusal.
+          LocalProtocolError: it was answered, or the answer is no refusal.
         """
         if answer.is_accepted:
             raise LocalProtocolError(f"status {answer.status} refuses no session", field="status", size=answer.status)
-        entry = self._answer(session_id, answer, is_ended=True)
-        entry.is_sending = False
-        entry.machine.refuse(answer.status, now)
-        self.touch(entry.machine)
+        if (entry := self._answer(session_id, answer, is_ended=True)) is not None:
+            entry.is_sending = False
+            entry.machine.refuse(answer.status, now)
+            self.touch(entry.machine)
 
     # -- ending ------------------------------------------------------------------------------------------------------------
 
@@ -274,7 +274,10 @@ class Sessions:
         """The peer reads no more of the CONNECT stream."""
         entry = self._table[session_id]
         entry.is_sending, entry.pending = False, b""
-        entry.machine.receive_stop(code, now)
+        if entry.is_answered or self._is_client:
+            entry.machine.receive_stop(code, now)
+        else:  # it wants no answer
+            entry.machine.receive_reset(code, now)
         self.touch(entry.machine)
 
     def on_failed(self, session_id: int, error: Http3Error) -> None:
@@ -327,13 +330,18 @@ class Sessions:
         self._table[session_id] = _Entry(machine, request)
         self._quic.set_priority(session_id, 0, is_urgent=True)
 
-    def _answer(self, session_id: int, answer: Answer, *, is_ended: bool) -> _Entry:
+    def _answer(self, session_id: int, answer: Answer, *, is_ended: bool) -> _Entry | None:
+        """Send an answer; None where the client has given up meanwhile."""
         entry = self._table.get(session_id)
-        if entry is None or entry.is_answered or self._is_client or entry.machine.state is SessionState.CLOSED:
+        if entry is None or entry.machine.state is SessionState.CLOSED:
+            return None
+        if entry.is_answered or self._is_client:
             raise LocalProtocolError(
                 f"nobody waits for an answer in session {session_id}", field="session_id", size=session_id
             )
         headers = encode_answer(answer, entry.request, self._settings.require())
+        if not self._quic.send_room(session_id):
+            return None  # the client has stopped our half, and that is about to be told
         self._http3.send_head(session_id, headers, is_ended=is_ended)
         entry.is_answered = True
         return entry
