@@ -116,7 +116,10 @@ def server_configuration(
       ValueError: there is no certificate or no key in it.
     """
     configuration = _configuration(limits, is_client=False, alpn_protocols=list(alpn_protocols))
-    configuration.load_cert_chain(Path(certificate_file), Path(key_file))
+    try:
+        configuration.load_cert_chain(Path(certificate_file), Path(key_file))
+    except IndexError as exc:
+        raise ValueError(f"there is no certificate in {certificate_file}") from exc
     return configuration
 
 
