@@ -160,6 +160,7 @@ class QuicVisitor:
 
     async def _send(self) -> None:
         while self.terminated is None:
+            self._kicked = trio.Event()  # who kicks while we send is not forgotten
             self._take_events()
             now = trio.current_time()
             for data, address in [] if self.is_silent else self.quic.datagrams_to_send(now):
@@ -167,7 +168,6 @@ class QuicVisitor:
                     await self._socket.sendto(data, address)
                 except OSError:
                     pass
-            self._kicked = trio.Event()
             deadline = self.quic.get_timer()
             with trio.move_on_at(math.inf if deadline is None or self.is_silent else deadline) as timer:
                 await self._kicked.wait()

@@ -56,7 +56,7 @@ async def test_a_megabyte_goes_both_ways(host: str) -> None:
 async def test_many_connections_share_a_socket() -> None:
     """All of many clients are there at once, each gets its own answer, and in the end nothing of them is left."""
     server = EchoingServer()
-    config = EndpointConfig(retry_above_half_open=10, handshake_timeout=FAIL_SAFE)
+    config = EndpointConfig(retry_above_half_open=10, retry_token_lifetime=FAIL_SAFE, handshake_timeout=FAIL_SAFE)
     async with _open_server(server, config=config) as endpoint:
         ready = 0
         all_ready = trio.Event()

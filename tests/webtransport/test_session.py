@@ -403,6 +403,34 @@ async def test_a_closed_session_cancels_the_servers_scope_and_not_the_clients(au
         assert not server.cancel_scope.cancel_called
 
 
+async def test_a_handler_that_waits_is_cancelled_and_hears_nothing_else(autojump_clock: MockClock) -> None:
+    """Whatever a server's handler and its tasks wait for: the client's close is a cancellation, not an error."""
+    async with open_pair() as pair, trio.open_nursery() as nursery:
+        left: list[type[BaseException]] = []
+
+        async def wait(use: Callable[[], Awaitable[object]]) -> None:
+            try:
+                await use()
+            except BaseException as exc:
+                left.append(type(exc))
+                raise
+
+        async def handle(offer: SessionOffer) -> None:
+            session = offer.accept()
+            assert session is not None
+            with session.cancel_scope:
+                async with SessionBlock(session):
+                    for use in (session.accept_bidirectional_stream, session.receive_datagram, session.wait_drained):
+                        session.start_soon(wait, use)
+                    await wait((await session.create_bidirectional_stream()).read)
+
+        pair.server.on_session = lambda offer: nursery.start_soon(handle, offer)
+        async with SessionBlock(await pair.client.connect_session(REQUEST)):
+            await trio.sleep(1)
+        await trio.sleep(1)
+        assert left == [trio.Cancelled] * 4
+
+
 async def test_a_lost_connection_fails_everything_on_it(autojump_clock: MockClock) -> None:
     """Sessions, streams, and requests for sessions raise `ConnectionLost`, each anew, and handlers are cancelled."""
     async with open_pair() as pair, session_pair(pair) as (client, server):

@@ -38,10 +38,9 @@ async def test_streams_survive_a_bad_network(seed: int, loss: float, autojump_cl
 
         async def ask(number: int) -> None:
             data = bytes([number]) * 1_000 * number
-            async with await client.create_bidirectional_stream() as stream:
-                async with trio.open_nursery() as nursery:
-                    nursery.start_soon(write_all, stream, data)
-                    assert await stream.read_all() == data
+            async with await client.create_bidirectional_stream() as stream, trio.open_nursery() as nursery:
+                nursery.start_soon(write_all, stream, data)
+                assert await stream.read_all() == data
             whole.append(number)
 
         async with trio.open_nursery() as nursery:

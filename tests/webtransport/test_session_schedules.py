@@ -145,7 +145,7 @@ async def close_all(pair: LinkPair, client: WebTransportSession, server: WebTran
         await stream.aclose()
     with trio.fail_after(60):
         while client.streams or server.streams:
-            await trio.sleep(0.1)
+            await pair.client.wait_changed()
         for session in (client, server):
             opened = [await session.create_bidirectional_stream() for _ in range(2)]
             for stream in opened:

@@ -188,6 +188,12 @@ def _trust(context: ssl.SSLContext | None) -> tuple[bytes | None, bool]:
         return None, False
     if not context.check_hostname:
         raise LocalProtocolError("can't leave the name in a certificate unchecked over wt://", field="ssl_context")
+    counts = context.cert_store_stats()
+    if counts["x509"] > counts["x509_ca"]:
+        raise LocalProtocolError(
+            "can't trust a certificate that is no authority over wt://: its context does not show it to QUIC's TLS",
+            field="ssl_context",
+        )
     # RFC 5280 §4.1.2.2 wants serial numbers above 0, and whoever reads certificates for QUIC insists on it.
     stored = zip(context.get_ca_certs(), context.get_ca_certs(binary_form=True), strict=True)
     authorities = [der for found, der in stored if int(str(found["serialNumber"]), 16) > 0]

@@ -155,9 +155,10 @@ def _sign(
 ) -> x509.Certificate:
     # The names that count are the alternative ones; this one is for people.
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "trio_streams")])
+    # It signs itself, so it is an authority: what is none can't be shown to QUIC by a context of the `ssl` module.
     usage = x509.KeyUsage(
         digital_signature=True, content_commitment=False, key_encipherment=False, data_encipherment=False,
-        key_agreement=False, key_cert_sign=False, crl_sign=False, encipher_only=False, decipher_only=False,
+        key_agreement=False, key_cert_sign=True, crl_sign=False, encipher_only=False, decipher_only=False,
     )  # fmt: skip
     return (
         x509.CertificateBuilder()
@@ -168,8 +169,9 @@ def _sign(
         .not_valid_before(begins_at)
         .not_valid_after(expires_at)
         .add_extension(x509.SubjectAlternativeName(names), critical=False)
-        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(usage, critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
         .sign(key, hashes.SHA256())
     )

@@ -111,24 +111,26 @@ class _Connecting(AbstractAsyncContextManager[WebTransportSession]):
         self._request = request
         self._trust = trust
         self._config = config
-        self._stack = AsyncExitStack()
+        self._connection = AsyncExitStack()
+        self._block: SessionBlock | None = None
 
     async def __aenter__(self) -> WebTransportSession:
         async with AsyncExitStack() as stack:
             link = await stack.enter_async_context(self._dial())
-            session = await self._ask(link)
-            await stack.enter_async_context(SessionBlock(session))
-            self._stack = stack.pop_all()
-            return session
-        raise AssertionError  # pragma: no cover - the stack lets everything pass
+            self._block = SessionBlock(await self._ask(link))
+            self._connection = stack.pop_all()
+        return await self._block.__aenter__()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> bool | None:
+        assert self._block is not None
         try:
-            return await self._stack.__aexit__(kind, exc, traceback)
+            return await self._block.__aexit__(kind, exc, traceback)
         finally:
             exc = traceback = None
+            # Its managers are generators, so they hear nothing of what leaves the block.
+            await self._connection.aclose()
 
     @asynccontextmanager
     async def _dial(self) -> AsyncIterator[Link]:

@@ -1,10 +1,13 @@
 """All connections of one UDP socket: who gets a datagram, when each sends, and that one's fault is no other's.
 
 Two tasks serve any number of connections. One receives: it takes what is here without a schedule point in between, gives each
-datagram to its connection, and lets each connection that got one dispatch once. The other sends: in every scheduler tick that
-left connections marked it flushes each of them once, in the order in which they were marked, and it sleeps until the nearest
-deadline. How much one connection may send in its turn is the business of its pacing. Neither task waits for anything but the
-socket, and what a connection raises ends that connection.
+datagram to its connection, and lets each connection that got one dispatch once. A connection that asks for a flush then has its
+answer ready, and is flushed at once. The others are flushed when the tasks that were woken have had their tick, so that what they
+say and the acknowledgements leave together: a flush that sends nothing costs as much as one that does.
+
+The other task sends what users' tasks ask for: in every scheduler tick that left connections marked it flushes each of them once,
+in the order in which they were marked, and it sleeps until the nearest deadline. How much one connection may send in its turn is
+the business of its pacing. Neither task waits for anything but the socket, and what a connection raises ends that connection.
 
 Timers that are less than half a millisecond away are due: the kernel could not wake us for them anyway. A connection that is
 told a time a little ahead is not told an earlier one later.
@@ -57,11 +60,13 @@ class Endpoint:
         self._accept = accept
         self._config = config
         self._door = FrontDoor(config)
-        self._roster = Roster(self._wake)
+        self._roster = Roster(self._on_marked)
         self._timers = Timers[Attached]()
         self._seen = EndpointStatistics()
         self._unsent: list[tuple[bytes, Address]] = []
         self._sleeper: trio.lowlevel.Task | None = None
+        self._sleep = trio.CancelScope()
+        self._is_settling = False
         self._drained: trio.Event | None = None
 
     @property
@@ -105,11 +110,23 @@ class Endpoint:
         """
         while True:
             await self._socket.wait_readable()
-            self._take(self._socket.receive_nowait())
+            self._is_settling = True
+            quiet = self._take(self._socket.receive_nowait())
             if self._socket.take_refusal():
                 self._note_refusal()
+            if self._roster.dirty:
+                self._turn()
+            if quiet:
+                await trio.lowlevel.cancel_shielded_checkpoint()  # the tasks that were woken run in this tick
+                await trio.lowlevel.checkpoint()
+                for attached in quiet:
+                    attached.kick()
+                self._turn()
+            self._is_settling = False
+            self._let_sleeper_know()
 
-    def _take(self, batch: list[tuple[bytes, Address]]) -> None:
+    def _take(self, batch: list[tuple[bytes, Address]]) -> list[Attached]:
+        """Give datagrams to their connections; those of them that did not ask for a flush."""
         now = trio.current_time()
         routes = self._roster.routes
         touched: dict[Attached, None] = {}
@@ -126,7 +143,7 @@ class Endpoint:
         self._seen.received_datagrams += len(batch)
         for attached in touched:
             self._guard(attached, attached.driven.dispatch)
-            attached.kick()
+        return [attached for attached in touched if attached not in self._roster.dirty]
 
     def _open(self, datagram: bytes, addr: Address, now: float) -> Attached | None:
         """The connection that a datagram begins, if it is one that does."""
@@ -174,8 +191,6 @@ class Endpoint:
             else:
                 await self._wait_turn()
             self._turn()
-            if self._socket.take_refusal():
-                self._note_refusal()
 
     async def _wait_room(self) -> None:
         with trio.move_on_after(_STUCK_TIMEOUT) as scope:
@@ -196,7 +211,8 @@ class Endpoint:
             self._sleeper = None
             return trio.lowlevel.Abort.SUCCEEDED
 
-        with trio.CancelScope(deadline=self._timers.next_deadline()):
+        self._sleep = trio.CancelScope(deadline=self._timers.next_deadline())
+        with self._sleep:
             self._sleeper = trio.lowlevel.current_task()
             await trio.lowlevel.wait_task_rescheduled(abort)
 
@@ -204,6 +220,17 @@ class Endpoint:
         if self._sleeper is not None:
             trio.lowlevel.reschedule(self._sleeper)
             self._sleeper = None
+
+    def _on_marked(self) -> None:
+        if not self._is_settling:  # the task that receives is about to have a turn
+            self._wake()
+
+    def _let_sleeper_know(self) -> None:
+        """After a turn of the task that receives: the other one has the rest, and the deadlines."""
+        if self._unsent or self._roster.dirty:
+            self._wake()
+        elif self._timers.next_deadline() < self._sleep.deadline:
+            self._sleep.deadline = self._timers.next_deadline()
 
     def _turn(self) -> None:
         """Handle what is due, and flush each connection that is marked once, as far as the kernel has room."""
@@ -215,10 +242,12 @@ class Endpoint:
         dirty = self._roster.dirty
         for attached in list(dirty):
             if self._unsent:
-                return
+                break
             if attached in dirty:
                 del dirty[attached]
                 self._flush(attached, now)
+        if self._socket.take_refusal():
+            self._note_refusal()
 
     def _handle_deadline(self, attached: Attached, now: float) -> None:
         if attached.is_half_open and now >= attached.give_up_at:

@@ -292,6 +292,7 @@ class Link(Parking):
             cause, error = error, ConnectionLost(f"the connection to {self.peer} failed: {error}")
             error.__cause__ = cause
         self._lose(error)
+        self._detach()
         self.machine.close(Http3Code.H3_INTERNAL_ERROR, "")
 
     # -- what the machine tells -------------------------------------------------------------------------------
@@ -421,6 +422,9 @@ class Link(Parking):
 
     def _on_over(self, event: events.ConnectionOver) -> None:
         self._lose(cause_of_loss(event, self.peer))
+        self._detach()
+
+    def _detach(self) -> None:
         # Each would else hold the other until the collector of cycles finds them.
         self.kick, self._attachment = _nobody, None
 

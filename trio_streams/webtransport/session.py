@@ -416,6 +416,9 @@ class WebTransportSession:
         if self._over is not None:
             return
         self._over, self._close = over, close
+        if close.closer is not Closer.LOCAL:
+            # Before the others: whoever waits in a handler is cancelled, and does not hear why.
+            self.cancel_scope.cancel()
         for stream in self._streams.values():
             self.link.drop_stream_sink(stream.stream_id)
             stream.on_lost(over)
@@ -430,8 +433,6 @@ class WebTransportSession:
             self._sink = None
         self._drained.set()
         self._closed.set()
-        if close.closer is not Closer.LOCAL:
-            self.cancel_scope.cancel()
 
 
 def _closed_here() -> Exception:

@@ -48,14 +48,16 @@ class SessionBlock(AbstractAsyncContextManager[WebTransportSession]):
                 await self._deliver()
         except BaseException as left_by:
             failure = left_by
-            raise
+            # The body's own goes on by itself: raised anew, it would hold the frames of whoever calls this.
+            if left_by is not exc:
+                raise
         finally:
             session.nursery = None
             self._close(exc if failure is None else failure)
             await self._wait_settled()
             # What leaves holds this frame by its traceback: the frame must not hold it.
             exc = failure = traceback = None
-        return None
+        return False
 
     async def _deliver(self) -> None:
         """Wait until the peer has all of what was ended."""
