@@ -268,3 +268,41 @@ async def test_a_peer_that_vanished_is_noticed(autojump_clock: MockClock) -> Non
         assert trio.current_time() - began < 2 * SMALL.quic.idle_timeout
         with pytest.raises(ConnectionLost, match="too long"):
             await client.receive_datagram()
+
+
+async def test_a_session_whose_tasks_are_cancelled_keeps_that_to_itself(autojump_clock: MockClock) -> None:
+    """Cancelling the session's nursery leaves its block as a nursery's own cancellation does: without an error."""
+    async with open_pair() as pair, session_pair(pair) as (_, server):
+        session = await pair.client.connect_session(REQUEST)
+        left = False
+        with trio.CancelScope() as outside:
+            async with SessionBlock(session):
+                assert session.nursery is not None
+                session.nursery.cancel_scope.cancel()
+                await trio.sleep_forever()
+            left = True
+        assert left
+        assert not outside.cancelled_caught
+        assert (await session.wait_closed()).code == Code.CANCELLED
+        assert server.is_open
+
+
+@pytest.mark.parametrize("is_ended", [False, True])
+async def test_a_flush_hears_why_its_bytes_did_not_leave(is_ended: bool, autojump_clock: MockClock) -> None:
+    """The connection is lost before all has left: that is what `flush` raises, be the half ended or not."""
+    async with open_pair() as pair, session_pair(pair) as (client, _):
+        stream = await client.create_bidirectional_stream()
+        heard: list[Exception] = []
+
+        async def expect_lost() -> None:
+            with pytest.raises(ConnectionLost, match="gone") as caught:
+                await stream.flush()
+            heard.append(caught.value)
+
+        async with trio.open_nursery() as nursery:
+            pair.network = lambda: LOST
+            await stream.write(bytes(20_000), end_stream=is_ended)
+            nursery.start_soon(expect_lost)
+            await wait_all_tasks_blocked()
+            pair.client.lose(ConnectionLost("gone"))
+        assert heard

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 import trio
 
 from trio_streams.codes import Code
+from trio_streams.core.errors import LocalProtocolError
 from trio_streams.errors import ConnectionLost, RemoteProtocolError, forget_frames, translate
 from trio_streams.webtransport.link_events import LinkEvents
 from trio_streams.webtransport.protocol.error_codes import Http3Code
 from trio_streams.webtransport.protocol.port import Address
-from trio_streams.webtransport.protocol.requests import ConnectRequest
+from trio_streams.webtransport.protocol.requests import ConnectRequest, RawHeaders
 from trio_streams.webtransport.session import WebTransportSession
 from trio_streams.webtransport.session_offer import Asking
 from trio_streams.webtransport.session_request import SessionRequest
@@ -136,6 +137,20 @@ class Link(LinkEvents):
           sink: it is told until `release_request`, or until the connection is over.
         """
         self._requests[stream_id] = sink
+
+    def refuse_request(self, stream_id: int, headers: RawHeaders) -> None:
+        """Answer a plain request that nobody takes; a client that refuses the answer, or takes none of that size, gets none.
+
+        Args:
+          stream_id: the request's.
+          headers: the whole answer.
+        """
+        try:
+            self.machine.send_head(stream_id, headers, is_ended=True)
+        except LocalProtocolError:
+            self.machine.abandon(stream_id, Http3Code.H3_REQUEST_REJECTED)
+        self.machine.release(stream_id)
+        self.kick()
 
     def release_request(self, stream_id: int) -> None:
         """Be done with a plain request; see `ConnectionMachine.release`."""

@@ -195,8 +195,7 @@ class LinkEvents(Parking):
         if self.on_request is not None:
             self.on_request(event.stream_id, event.headers, event.is_ended)
             return
-        self.machine.send_head(event.stream_id, [(b":status", b"404")], is_ended=True)
-        self.machine.release(event.stream_id)
+        self._link.refuse_request(event.stream_id, [(b":status", b"404")])
 
     def _on_answer(self, event: events.AnswerReceived) -> None:
         if (sink := self._requests.get(event.stream_id)) is not None:
