@@ -122,6 +122,14 @@ async def test_what_quics_tls_cannot_do_is_refused_by_name() -> None:
     assert caught.value.field == "ssl_context"
 
 
+async def test_a_context_that_trusts_nobody_is_refused_by_name() -> None:
+    """What trusts no authority at all must not come to trust the usual ones."""
+    with pytest.raises(LocalProtocolError, match="can't trust anybody over wt") as caught:
+        async with connect("wt://127.0.0.1:1", ssl_context=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)):
+            raise AssertionError("never")
+    assert caught.value.field == "ssl_context"
+
+
 async def test_what_a_session_cannot_do_is_refused_by_name() -> None:
     """Resuming, envelopes and relays have no place on it; serving takes a certificate in files."""
     with pytest.raises(LocalProtocolError, match="can't resume over wt"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -30,6 +31,7 @@ from trio_streams.webtransport import (
     connect,
     serve,
 )
+from trio_streams.webtransport.certificates import make_certificate
 
 DEADLINE: Final = 30
 
@@ -111,6 +113,23 @@ async def test_a_certificate_can_be_trusted_by_its_hash() -> None:
         with pytest.raises(HandshakeFailed, match="none of the hashes"):
             async with connect(server.url, certificate_hashes=[bytes(32)]):
                 pass
+
+
+@pytest.mark.parametrize("days", [-14, 1])
+async def test_a_certificate_that_is_trusted_by_its_hash_has_its_dates(days: int, tmp_path: Path) -> None:
+    """One that is over, or has not begun, is not trusted, though its hash is."""
+    made = make_certificate(now=dt.datetime.now(dt.UTC) + dt.timedelta(days=days))
+    chain, key = made.write(tmp_path)
+    with trio.fail_after(DEADLINE):
+        async with trio.open_nursery() as nursery:
+            run = partial(serve, idle, bind="127.0.0.1:0", certfile=chain, keyfile=key)
+            server: WebTransportServer = await nursery.start(run)
+            with pytest.raises(HandshakeFailed, match="not valid now"):
+                async with connect(server.url, certificate_hashes=[made.sha256]):
+                    pass
+            async with connect(server.url, verify=False) as session:
+                assert session.is_open
+            nursery.cancel_scope.cancel()
 
 
 async def test_where_nobody_listens_is_told_at_once() -> None:

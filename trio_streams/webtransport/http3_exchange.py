@@ -291,10 +291,10 @@ class Http3Exchange(HostedExchange):
         except LocalProtocolError as exc:
             # The client may have refused it, which is not yet told; or it does not take so long a head.
             level = logging.INFO if self._is_head_sent else logging.ERROR
-            _LOG.log(level, "can't answer %s %s: %s", self.request.method, self.request.path, exc)
+            _LOG.log(level, "can't answer %s %r: %s", self.request.method, self.request.path, exc)
             self._give_up(Http3Code.H3_INTERNAL_ERROR)
         except Exception:  # noqa: BLE001 - of a source or an encoder: one fault ends one exchange
-            _LOG.exception("can't answer %s %s", self.request.method, self.request.path)
+            _LOG.exception("can't answer %s %r", self.request.method, self.request.path)
             self._give_up(Http3Code.H3_INTERNAL_ERROR)
         self._link.kick()
 
