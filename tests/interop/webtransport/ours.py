@@ -134,10 +134,10 @@ class PeerSession:
         return closed.code, closed.reason
 
     async def how_ended(self) -> tuple[int, str] | None:
-        if self._session.is_open:
-            return None
-        with trio.CancelScope(shield=True):  # the end of a session cancels its handler
-            ended = await self.wait_closed()
+        ended = None
+        if not self._session.is_open:
+            with trio.CancelScope(shield=True):  # the end of a session cancels its handler
+                ended = await self.wait_closed()
         return ended
 
     @staticmethod
