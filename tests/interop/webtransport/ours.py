@@ -134,19 +134,11 @@ class PeerSession:
         return closed.code, closed.reason
 
     async def how_ended(self) -> tuple[int, str] | None:
-<<<<<<< HEAD
-        if self._session.is_open:
-            return None
-        with trio.CancelScope(shield=True):  # the end of a session cancels its handler
-            ended = await self.wait_closed()
-        return ended  # noqa: RET504 - who checks types can't know that this scope is never left early
-=======
         ended = None
         if not self._session.is_open:
             with trio.CancelScope(shield=True):  # the end of a session cancels its handler
                 ended = await self.wait_closed()
         return ended
->>>>>>> w/peers
 
     @staticmethod
     async def together(*functions: Callable[[], Awaitable[object]]) -> None:
