@@ -6,6 +6,7 @@ never waits. Users' tasks touch the machine synchronously, and `kick` whoever dr
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import trio
@@ -184,7 +185,7 @@ class Link(LinkEvents):
     def attach(self, attachment: Attachment) -> None:
         """Learn of its place at the endpoint."""
         self._attachment = attachment
-        self.kick = attachment.kick
+        self.kick: Callable[[], None] = attachment.kick
         attachment.add_connection_id(self.machine.host_connection_id)
 
     def receive(self, datagram: bytes, addr: Address, now: float) -> None:

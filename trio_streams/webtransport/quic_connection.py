@@ -286,10 +286,11 @@ class TunedConnection(SizedConnection):
 
     def _close_begin(self, is_initiator: bool, now: float) -> None:
         super()._close_begin(is_initiator, now)
-        if not is_initiator:
+        event = self._close_event
+        if not is_initiator and event is not None:
             # Nothing more comes from a peer that has closed; aioquic would say so three probe timeouts later.
             self._close_was_told = True
-            self._events.append(self._close_event)
+            self._events.append(event)
 
     def _close_end(self) -> None:
         super()._close_end()
