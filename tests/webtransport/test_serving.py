@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
 import trio
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from tests.webtransport.quic_pair import certificate
 from tests.webtransport.serving import idle, serving
@@ -294,6 +296,24 @@ async def test_a_missing_certificate_is_told_at_once(tmp_path: Path) -> None:
     """A file that is not there is an OSError of `serve`."""
     with pytest.raises(OSError, match="nothing"):
         await serve(idle, certfile=tmp_path / "nothing.pem", keyfile=tmp_path / "nothing.pem")
+
+
+def write_useless_key(path: Path, fault: str) -> None:
+    """A server's key with a password, or somebody else's."""
+    hiding: serialization.KeySerializationEncryption = serialization.NoEncryption()
+    key: Any = ec.generate_private_key(ec.SECP256R1())
+    if fault == "has a password":
+        hiding = serialization.BestAvailableEncryption(b"secret")
+        key = serialization.load_pem_private_key(Path(certificate()[1]).read_bytes(), None)
+    path.write_bytes(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, hiding))
+
+
+@pytest.mark.parametrize("fault", ["has a password", "is not that of the certificate"])
+async def test_a_key_that_is_of_no_use_is_told_at_once(fault: str, tmp_path: Path) -> None:
+    """One with a password, or of another certificate, is a ValueError of `serve`, not a handshake that always fails."""
+    write_useless_key(tmp_path / "key.pem", fault)
+    with trio.fail_after(DEADLINE), pytest.raises(ValueError, match=fault):
+        await serve(idle, bind="127.0.0.1:0", certfile=certificate()[0], keyfile=tmp_path / "key.pem")
 
 
 async def test_an_ipv6_server_has_brackets_in_its_url() -> None:
