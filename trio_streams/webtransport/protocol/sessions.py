@@ -188,16 +188,14 @@ class Sessions:
         if answer.is_accepted:
             raise LocalProtocolError(f"status {answer.status} refuses no session", field="status", size=answer.status)
         try:
-            entry = self._answer(session_id, answer, is_ended=True)
+            if (entry := self._answer(session_id, answer, is_ended=True)) is not None:
+                entry.is_sending = False
+                entry.machine.refuse(answer.status, now)
+                self.touch(entry.machine)
         except LocalProtocolError as error:
             if error.field != "MAX_FIELD_SECTION_SIZE" or answer.headers:
                 raise
             self.close(session_id, 0, "", now)
-            return
-        if entry is not None:
-            entry.is_sending = False
-            entry.machine.refuse(answer.status, now)
-            self.touch(entry.machine)
 
     # -- ending ------------------------------------------------------------------------------------------------------------
 
