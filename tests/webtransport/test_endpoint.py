@@ -254,6 +254,35 @@ async def test_one_that_sends_much_does_not_keep_the_others_waiting(autojump_clo
         assert first.received_bytes > 1_000_000
 
 
+async def test_what_tasks_write_in_a_row_of_ticks_has_one_flush(autojump_clock: MockClock) -> None:
+    """A task that sends in one tick after the other is waited for, so that one packet carries what it has."""
+    async with open_site() as site, site.open_client() as (driven, _):
+        await trio.sleep(1)
+        sent = len(site.network.sent)
+        for _ in range(5):
+            driven.write(driven.quic.open_stream(), b"x")
+            await trio.lowlevel.checkpoint()
+        assert len(site.network.sent) == sent
+        await wait_all_tasks_blocked()
+        assert len(site.network.sent) == sent + 1
+
+
+async def test_a_connection_that_is_never_left_alone_is_flushed(autojump_clock: MockClock) -> None:
+    """A task that asks for a flush in every tick, without an end, gets one after some ticks, though no time has passed."""
+    async with open_site() as site, site.open_client() as (driven, _):
+        await trio.sleep(1)
+        sent = len(site.network.sent)
+        driven.write(driven.quic.open_stream(), b"x")
+        for _ in range(100):
+            assert driven.attachment is not None
+            driven.attachment.kick()
+            await trio.lowlevel.checkpoint()
+            if len(site.network.sent) > sent:
+                break
+        else:
+            raise AssertionError("never flushed")
+
+
 async def test_connections_of_one_tick_are_flushed_in_their_order(autojump_clock: MockClock) -> None:
     """Connections are flushed in the order in which they asked; one that asks again comes last."""
     network = FakeNetwork()

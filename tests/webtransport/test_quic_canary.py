@@ -47,6 +47,7 @@ ATTRIBUTES: Final = (
     "_remote_max_datagram_frame_size",
     "_remote_max_streams_bidi",
     "_remote_max_streams_uni",
+    "_spaces",
     "_spin_bit",
     "_state",
     "_streams",

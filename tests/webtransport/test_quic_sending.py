@@ -218,3 +218,18 @@ def test_a_group_whose_datagrams_are_dropped_sends_none(pair: Pair) -> None:
     pair.client.quic.drop_datagrams(1)
     pair.run_for(0.1)
     assert pair.server.datagrams == [b"b"]
+
+
+def test_an_answer_carries_the_acknowledgement() -> None:
+    """Who answers at once sends one packet, not one with the answer and a millisecond later one that acknowledges."""
+    pair = Pair()
+    pair.shake_hands()
+    pair.client.write(pair.client.quic.open_stream(), b"question")
+    pair.run_until(lambda: bool(pair.server.received))
+    (stream_id,) = pair.server.received
+    pair.server.quic.send(stream_id, b"answer")
+    assert len(pair.server.quic.datagrams_to_send(pair.now)) == 1
+    deadline = pair.server.quic.next_deadline()
+    assert deadline is not None
+    pair.server.quic.handle_deadline(pair.now + 0.002)
+    assert pair.server.quic.datagrams_to_send(pair.now + 0.002) == []

@@ -42,8 +42,9 @@ class Roster:
         attached.connection_ids.clear()
 
     def mark(self, attached: Attached) -> None:
-        """Have a connection flushed in the next tick; one that is marked keeps its place."""
+        """Have a connection flushed when it has settled; one that is marked keeps its place."""
         if not attached.is_detached:
+            attached.was_kicked = True
             self.dirty[attached] = None
             self._wake()
 
@@ -65,6 +66,10 @@ class Attached(Timer):
 
     Attributes:
       clock: the latest time that it was told. A deadline that is almost due is handled early, and time does not go back then.
+      was_kicked: whether it was marked since the endpoint last looked.
+      unsettled_ticks: how often the endpoint has looked since the last flush; at the first time it sets `flush_by`.
+      quiet_ticks: how often in a row it had not been marked again.
+      flush_by: when a marked connection is flushed even if it is marked again and again.
       refused_items: how often its peer's host said that nobody listens, since something was last received.
     """
 
@@ -73,11 +78,15 @@ class Attached(Timer):
         "clock",
         "connection_ids",
         "driven",
+        "flush_by",
         "give_up_at",
         "is_detached",
         "is_half_open",
         "name",
+        "quiet_ticks",
         "refused_items",
+        "unsettled_ticks",
+        "was_kicked",
     )
 
     def __init__(self, roster: Roster, driven: Driven, name: str, give_up_at: float) -> None:
@@ -91,6 +100,10 @@ class Attached(Timer):
         self.is_half_open: bool = True
         self.is_detached: bool = False
         self.refused_items: int = 0
+        self.was_kicked: bool = False
+        self.unsettled_ticks: int = 0
+        self.quiet_ticks: int = 0
+        self.flush_by: float = 0.0
 
     def advance(self, now: float) -> float:
         """The time to tell it."""
@@ -98,7 +111,7 @@ class Attached(Timer):
         return self.clock
 
     def kick(self) -> None:
-        """Ask for a flush: in the next scheduler tick, once, however often it is asked for."""
+        """Ask for a flush: once, however often it is asked for, when nobody has asked again for a scheduler tick or two."""
         self._roster.mark(self)
 
     def add_connection_id(self, connection_id: bytes) -> None:

@@ -22,7 +22,10 @@ class Attachment(Protocol):
     """A connection's place at its endpoint. Once the connection is detached, all of it does nothing."""
 
     def kick(self) -> None:
-        """Ask for a flush: in the next scheduler tick, once, however often it is asked for."""
+        """Ask for a flush: once, however often it is asked for, when nobody has asked again for a scheduler tick or two.
+
+        It does not wait for long: after a few ticks, or a millisecond, the flush comes in any case.
+        """
         ...
 
     def add_connection_id(self, connection_id: bytes) -> None:

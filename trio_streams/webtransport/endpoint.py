@@ -38,6 +38,9 @@ __all__ = ["Endpoint", "EndpointConfig", "EndpointStatistics", "open_endpoint"]
 _LOG: Final = logging.getLogger("trio_streams")
 
 _GRANULARITY: Final = 0.0005
+_QUIET_TICKS: Final = 2  # a task that sends and awaits something else in turn is not done
+_MAX_UNSETTLED_TICKS: Final = 16
+_MAX_UNSETTLED_SECONDS: Final = 0.001
 _STUCK_TIMEOUT: Final = 0.1
 """Seconds after which what the kernel does not take is lost: timers must not wait for it, and it would be stale."""
 
@@ -233,7 +236,7 @@ class Endpoint:
             self._sleep.deadline = self._timers.next_deadline()
 
     def _turn(self) -> None:
-        """Handle what is due, and flush each connection that is marked once, as far as the kernel has room."""
+        """Handle what is due, and flush each connection that is marked and settled, as far as the kernel has room."""
         now = trio.current_time()
         for deadline, attached in self._timers.take_due(now + _GRANULARITY):
             self._handle_deadline(attached, max(now, deadline))
@@ -243,7 +246,7 @@ class Endpoint:
         for attached in list(dirty):
             if self._unsent:
                 break
-            if attached in dirty:
+            if attached in dirty and _is_settled(attached, now):
                 del dirty[attached]
                 self._flush(attached, now)
         if self._socket.take_refusal():
@@ -258,10 +261,12 @@ class Endpoint:
         self._guard(attached, lambda: driven.handle_deadline(attached.advance(now)))
         self._guard(attached, driven.dispatch)
         attached.kick()
+        attached.was_kicked, attached.quiet_ticks = False, _QUIET_TICKS  # what is due has waited enough
 
     def _flush(self, attached: Attached, now: float) -> None:
         driven = attached.driven
         clock = attached.advance(now)
+        attached.unsettled_ticks = 0
         try:
             datagrams = driven.datagrams_to_send(clock)
             driven.dispatch()
@@ -343,6 +348,17 @@ class Endpoint:
         for attached in list(self._roster.attached):
             self._lose(attached, ConnectionLost("the endpoint was left"))
         self._socket.close()
+
+
+def _is_settled(attached: Attached, now: float) -> bool:
+    """Whether nobody has anything to add to a marked connection for the time being, or had long enough for it."""
+    if attached.unsettled_ticks == 0:
+        attached.flush_by = now + _MAX_UNSETTLED_SECONDS
+    attached.unsettled_ticks += 1
+    attached.quiet_ticks = 0 if attached.was_kicked else attached.quiet_ticks + 1
+    attached.was_kicked = False
+    is_quiet = attached.quiet_ticks >= _QUIET_TICKS
+    return is_quiet or attached.unsettled_ticks > _MAX_UNSETTLED_TICKS or now >= attached.flush_by
 
 
 def _name(addr: Address) -> str:

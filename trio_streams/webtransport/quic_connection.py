@@ -26,6 +26,7 @@ from aioquic.quic.connection import Limit, QuicReceiveContext
 from aioquic.quic.packet_builder import QuicDeliveryState, QuicPacketBuilder
 from aioquic.quic.recovery import QuicPacketSpace
 from aioquic.quic.stream import QuicStream
+from aioquic.tls import Epoch
 
 from trio_streams.webtransport.certificates import certificate_der
 from trio_streams.webtransport.quic_config import QuicLimits
@@ -273,6 +274,17 @@ class TunedConnection(SizedConnection):
     def grant_stream_place(self, stream_id: int) -> None:
         """Let the peer open another stream of a kind."""
         (self._unidirectional if stream_id & 2 else self._bidirectional).grant(1)
+
+    def datagrams_to_send(self, now: float) -> list[tuple[bytes, Any]]:
+        """What is to be sent at once, and to where. Acknowledgements that may wait a little leave with what leaves anyhow."""
+        space = self._spaces[Epoch.ONE_RTT]
+        due_at = space.ack_at
+        if due_at is not None and due_at > now and (self._service or self.datagrams):
+            space.ack_at = now
+        datagrams = super().datagrams_to_send(now)
+        if space.ack_at is not None:  # pacing, or the congestion window, held all back
+            space.ack_at = due_at
+        return datagrams
 
     # What aioquic calls.
 

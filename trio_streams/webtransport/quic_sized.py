@@ -32,6 +32,8 @@ __all__ = ["SizedConnection"]
 _BLACK_HOLE_TIMEOUTS: Final = 3
 """Probe timeouts in a row after which packets that are larger than they have to be are taken for the reason."""
 
+_ROUNDING_SECONDS: Final = 1e-6
+
 _LOGGER: Final = logging.getLogger("trio_streams.quic.machine")
 _LOGGER.setLevel(logging.CRITICAL + 1)
 _SILENT: Final = QuicConnectionAdapter(_LOGGER, {"id": ""})
@@ -96,7 +98,9 @@ class SizedConnection(QuicConnection):
 
     def handle_timer(self, now: float) -> None:
         """Note that time has passed."""
-        super().handle_timer(now)
+        # Stock adds a delay for the deadline and subtracts it for the decision, which may then be an error of rounding away: told
+        # the time of the deadline itself, it would do nothing, and name the same deadline again.
+        super().handle_timer(now + _ROUNDING_SECONDS)
         if self._max_datagram_size > MIN_PACKET_BYTES and self._loss._pto_count >= _BLACK_HOLE_TIMEOUTS:  # noqa: SLF001
             self.packet_size.restart()
             self._take_size()

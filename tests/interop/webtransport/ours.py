@@ -119,7 +119,6 @@ class PeerSession:
     async def send_datagram(self, data: bytes) -> None:
         with _translated():
             self._session.send_datagram(data)
-        await trio.lowlevel.checkpoint()
 
     async def receive_datagram(self) -> bytes:
         with _translated():
