@@ -22,6 +22,7 @@ from trio_streams.webtransport import (
     Accept,
     QuicLimits,
     Refuse,
+    SessionHandler,
     SessionRequest,
     WebTransportConfig,
     WebTransportServer,
@@ -97,7 +98,7 @@ async def serve_webtransport(
     certificate = make_certificate()
     certfile, keyfile = certificate.write(folder)
     async with trio.open_nursery() as nursery:
-        routes = {"/demo": partial(serve_visit, nursery, note), "/echo": echo_session}
+        routes: dict[str, SessionHandler] = {"/demo": partial(serve_visit, nursery, note), "/echo": echo_session}
         start = partial(
             serve,
             routes,
