@@ -157,7 +157,7 @@ def browser(session: nox.Session) -> None:
 
     Where no Chromium can be had the tests are skipped and say so, except with CI set, where that is an error.
     """
-    _install(session, "-e", ".[demo,quic]", *_group("test"), *_group("browser"))
+    _install(session, "-e", ".[demo]", *_group("test"), *_group("browser"))
     _install_chromium(session)
     session.run("python", "-m", "pytest", "tests/browser", *session.posargs)
 
