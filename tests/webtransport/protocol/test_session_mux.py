@@ -103,6 +103,17 @@ def test_a_stream_stops_at_its_window_and_goes_on_when_it_was_read() -> None:
     assert ends.client.send(stream_id, payloads[8:]) == 2
 
 
+def test_an_item_of_no_bytes_owes_quic_nothing() -> None:
+    """It costs one of the window's items, and no byte of the session's."""
+    ends = SessionEnds()
+    stream_id = ends.client.open("x")
+    ends.client.send(stream_id, [b""])
+    assert items(ends.take_server(), stream_id) == [b""]
+    consume(ends.server, stream_id, [b""])
+    assert ends.server_end.held_bytes == 0
+    assert ends.server.unread_bytes == 0
+
+
 def test_credit_comes_where_our_half_is_over() -> None:
     """The answer's reader may have ended, reset or been asked to stop its own half long ago."""
     for how in ("end", "reset", "stop"):

@@ -180,6 +180,20 @@ def test_an_answer_of_429_that_cannot_be_said_is_a_reset() -> None:
     assert small.quic.resets == {unsaid: Http3Code.H3_REQUEST_REJECTED}
 
 
+def test_a_refusal_that_cannot_be_said_is_a_reset() -> None:
+    """A client without room for a status hears H3_REQUEST_REJECTED; fields that are too much are their sender's fault."""
+    row = FakeMachine(settings={**COUNTED, 6: 40})
+    sessions = _sessions(row)
+    session_id = row.arrive(CONNECT)
+    with pytest.raises(LocalProtocolError, match="MAX_FIELD_SECTION_SIZE"):
+        sessions.refuse(session_id, Answer(status=404, headers=(("x", "y" * 50),)), row.now)
+    sessions.refuse(session_id, Answer(status=404), row.now)
+    row.take()
+    assert row.quic.resets[session_id] == Http3Code.H3_REQUEST_REJECTED
+    with pytest.raises(LocalProtocolError, match="refuses no"):
+        sessions.refuse(session_id, Answer(status=200), row.now)
+
+
 def test_a_wrong_answer_ends_the_clients_session() -> None:
     """A subprotocol that was not offered, and a head that is malformed; a late answer is no matter."""
     row = FakeMachine(is_client=True)
