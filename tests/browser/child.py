@@ -36,7 +36,7 @@ async def _write(text: str) -> None:
 
 
 async def _serve_demo(host: HostName, port: int) -> None:
-    ports = {"tcp": 0, "ws": 0, "http": port}
+    ports = {"tcp": 0, "ws": 0, "http": port, "wt": 0}
     await run_demo(DemoOptions(duration=3600, plain=True, ports=ports, host=host), sampling.find_source(), _write)
 
 

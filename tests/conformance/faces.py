@@ -50,12 +50,9 @@ class Face:
         return self.scheme != "http" and self.dialect == "trio-streams"
 
     @property
-    def files(self) -> dict[str, str]:
-        """The certificate that `serve` takes, where the scheme is always in TLS."""
-        if self.scheme != "wt":
-            return {}
-        certfile, keyfile = server_files()
-        return {"certfile": certfile, "keyfile": keyfile}
+    def files(self) -> tuple[str, str] | tuple[None, None]:
+        """The certificate that `serve` takes and its key, where the scheme is always in TLS."""
+        return server_files() if self.scheme == "wt" else (None, None)
 
     @property
     def trust(self) -> ssl.SSLContext | None:
@@ -114,8 +111,15 @@ async def open_server(face: Face, app: Router, *, config: ConnectionConfig | Non
                     if face.is_existing:
                         await _serve_existing(app, config, task_status=task_status)
                     else:
+                        certfile, keyfile = face.files
                         await serve(
-                            app, url, config=config, carrier=face.carrier, task_status=task_status, **face.files
+                            app,
+                            url,
+                            config=config,
+                            carrier=face.carrier,
+                            certfile=certfile,
+                            keyfile=keyfile,
+                            task_status=task_status,
                         )
 
             (bound,) = await nursery.start(run)

@@ -49,6 +49,19 @@ async def test_the_page_and_its_files_are_served_under_a_strict_policy(autojump_
         assert answer.headers["x-content-type-options"] == "nosniff"
 
 
+async def test_the_page_may_connect_to_servers_that_it_is_told(autojump_clock: MockClock) -> None:
+    """An origin is added to the one directive; what is more than an origin is refused, for it could add anything."""
+    dashboard = Dashboard(app, connects_to=["https://127.0.0.1:7103"])
+    request = RequestHead(method="GET", path="/dashboard/", headers=(), peer="peer:1")
+    answer = await drive(dashboard.wrap(_application), request)
+    policy = answer.headers["content-security-policy"].split("; ")
+    assert "connect-src 'self' https://127.0.0.1:7103" in policy
+    assert {"default-src 'none'", "script-src 'self'"} <= set(policy)
+    for bad in ("https://a; script-src *", "https://a https://b", "*", "https://a/path"):
+        with pytest.raises(ValueError, match="connects_to are origins"):
+            Dashboard(app, connects_to=[bad])
+
+
 async def test_a_file_that_the_browser_has_is_not_sent_again(autojump_clock: MockClock) -> None:
     """It asks each time, and is answered 304 while nothing has changed."""
     first = await _ask("/dashboard/style.css")

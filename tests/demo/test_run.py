@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import logging
+import re
 import socket
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +17,17 @@ import attrs
 import pytest
 import trio
 
+from trio_streams.codes import Code
 from trio_streams.demo import run, sampling
 from trio_streams.demo.run import DemoOptions, run_demo
+from trio_streams.errors import RpcError
 from trio_streams.procedures.client import Client
 from trio_streams.transports.bytes import ListenError
 from trio_streams.urls import connect
+from trio_streams.webtransport import SessionRefused
+from trio_streams.webtransport import connect as open_session
 
-ANY_PORTS = {"tcp": 0, "ws": 0, "http": 0}
+ANY_PORTS = {"tcp": 0, "ws": 0, "http": 0, "wt": 0}
 PLAIN = DemoOptions(duration=30, plain=True, ports=ANY_PORTS)
 PATIENCE = 20
 
@@ -113,8 +120,9 @@ async def test_it_ends_after_its_duration() -> None:
     terminal = Terminal()
     with trio.fail_after(PATIENCE):
         await run_demo(attrs.evolve(PLAIN, duration=0.5), sampling.find_source(), terminal.write)
-    assert terminal.text.splitlines()[-1].endswith(" s")
-    assert " items in 0.5" in terminal.text.splitlines()[-1]
+    told = re.search(r" items in (\d+\.\d) s$", terminal.text.splitlines()[-1])
+    assert told is not None
+    assert float(told[1]) >= 0.5
 
 
 def _has_visitor(text: str) -> bool:
@@ -182,6 +190,56 @@ def test_a_usual_port_that_is_taken_gives_way() -> None:
         port = taken.getsockname()[1]
         assert run._usual_or_any(port) == 0
     assert run._usual_or_any(port) == port
+
+
+def test_a_usual_udp_port_that_is_taken_gives_way() -> None:
+    """It is UDP's that counts for WebTransport: both kinds have ports of their own."""
+    with socket.socket(type=socket.SOCK_DGRAM) as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+        assert run._usual_or_any(port, socket.SOCK_DGRAM) == 0
+    assert run._usual_or_any(port, socket.SOCK_DGRAM) == port
+
+
+async def test_webtransport_is_served_with_a_hash_to_trust_it_by() -> None:
+    """The procedure tells URL and hash; the demo's own page may open a session, another page may not, a program may."""
+    async with _demo(PLAIN) as terminal:
+        text = await terminal.wait_for(lambda text: text.count("\n") >= 9)
+        urls = dict(line.split("://") for line in text.split()[:3])
+        async with connect(f"tcp://{urls['tcp']}") as client:
+            told = await client.call("webtransport.endpoint", returns=dict[str, str])
+        assert f"# trio-streams webtransport bench {told['url'].removesuffix('demo')}echo --insecure" in text
+        enter = partial(open_session, told["url"], certificate_hashes=[base64.b64decode(told["certificate_sha256"])])
+        port = urls["http"].rpartition(":")[2]
+        for origin in (None, f"http://127.0.0.1:{port}", f"http://localhost:{port}"):
+            async with enter(origin=origin) as session:
+                assert await (await session.accept_unidirectional_stream()).read(size=1) == b"{"
+        with pytest.raises(SessionRefused) as refused:
+            async with enter(origin="http://evil.example"):
+                pass
+        assert refused.value.status == 403
+
+
+async def test_without_the_extra_there_is_a_line_about_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No aioquic: the demo runs, has no such procedure, and says what is missing."""
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    async with _demo(PLAIN) as terminal:
+        text = await terminal.wait_for(lambda text: text.count("\n") >= 9)
+        assert "# pip install 'trio_streams[quic]' brings WebTransport to the page\n" in text
+        async with connect(text.split()[0]) as client:
+            with pytest.raises(RpcError) as unknown:
+                await client.call("webtransport.endpoint")
+            assert unknown.value.known_code is Code.NOT_FOUND
+
+
+async def test_a_udp_port_that_is_asked_for_and_taken_is_an_error() -> None:
+    """One line that names the address."""
+    with socket.socket(type=socket.SOCK_DGRAM) as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+        options = attrs.evolve(PLAIN, ports={**ANY_PORTS, "wt": port})
+        with pytest.raises(ListenError, match=f"cannot listen on 127.0.0.1:{port} over UDP"):
+            await run_demo(options, sampling.find_source(), Terminal().write)
 
 
 async def test_an_operators_file_is_followed(tmp_path: Path) -> None:

@@ -66,8 +66,10 @@ ROWS = [
         is_held=True,
     ),
 ]
+URLS = ["tcp://127.0.0.1:7100", "ws://127.0.0.1:7101", "http://127.0.0.1:7102"]
 SHOWN = Shown(
-    urls=["tcp://127.0.0.1:7100", "ws://127.0.0.1:7101", "http://127.0.0.1:7102"],
+    urls=URLS,
+    hints=[*view.hints(URLS), view.webtransport_hint("https://127.0.0.1:7103")],
     source="/proc",
     seconds=61.4,
     rows=ROWS,
@@ -103,6 +105,7 @@ in another terminal:
   trio-streams call ws://127.0.0.1:7101 logs.tail '{"level": "info", "limit": 5}'
   curl -N 'http://127.0.0.1:7102/streams/system.cpu?interval=1'
   curl -N 'http://127.0.0.1:7102/streams/jobs.run?job=mine'
+  trio-streams webtransport bench https://127.0.0.1:7103/echo --insecure
 Ctrl-C ends it
 """
 
@@ -110,6 +113,11 @@ Ctrl-C ends it
 def test_the_picture() -> None:
     """Header, table, uploads, chat, what happened, and what to type: from fixed figures, always the same text."""
     assert "\n".join(view.render(SHOWN, 120, 40)) + "\n" == PICTURE
+
+
+def test_a_missing_extra_is_told_in_one_line() -> None:
+    """What to install, and what for."""
+    assert view.webtransport_hint(None) == "pip install 'trio_streams[quic]' brings WebTransport to the page"
 
 
 def test_a_terminal_without_unicode_gets_ascii() -> None:
@@ -124,7 +132,7 @@ def test_too_many_streams_are_counted() -> None:
     lines = view.render(attrs.evolve(SHOWN, rows=ROWS * 25), 120, 30)
     assert len(lines) == 30
     assert lines[-1] == "Ctrl-C ends it"
-    assert [line for line in lines if "more" in line] == ["... and 90 more"]
+    assert [line for line in lines if "more" in line] == ["... and 91 more"]
 
 
 @given(st.integers(1, 200), st.integers(1, 60), st.text(max_size=300), st.integers(0, 40), st.booleans())

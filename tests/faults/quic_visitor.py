@@ -204,7 +204,7 @@ class QuicVisitor:
             self.ended.add(stream_id)
 
 
-def _configuration(limits: dict[str, int]) -> QuicConfiguration:
+def _configuration(limits: dict[str, Any]) -> QuicConfiguration:
     configuration = QuicConfiguration(
         is_client=True, alpn_protocols=H3_ALPN, max_datagram_frame_size=65_536, server_name="localhost", **limits
     )

@@ -9,8 +9,8 @@ from typing import Final
 import pytest
 import trio
 
-from tests.faults.quic_visitor import open_visitor
-from tests.faults.udp_proxy import open_udp_proxy
+from tests.faults.quic_visitor import QuicVisitor, open_visitor
+from tests.faults.udp_proxy import UdpProxy, open_udp_proxy
 from tests.interop.webtransport.peers import PeerServer, start_server
 from tests.webtransport.quic_pair import unsteady
 from trio_streams.webtransport import WebTransportSession, connect
@@ -68,12 +68,16 @@ async def test_a_foreign_client_that_moves(server: PeerServer) -> None:
     with trio.fail_after(SECONDS):
         async with open_udp_proxy(server.port) as proxy, open_visitor(proxy.port) as visitor:
             for _ in range(5):
-                stream_id = visitor.open_stream(b"before")
-                await visitor.wait_until(lambda stream_id=stream_id: visitor.received[stream_id] == b"before")
-                await proxy.move()
-                visitor.send(stream_id, b" and after", end=True)
-                await visitor.wait_until(lambda stream_id=stream_id: stream_id in visitor.ended)
-                assert visitor.received[stream_id] == b"before and after"
+                await _move_in_mid_stream(proxy, visitor)
+
+
+async def _move_in_mid_stream(proxy: UdpProxy, visitor: QuicVisitor) -> None:
+    stream_id = visitor.open_stream(b"before")
+    await visitor.wait_until(lambda: visitor.received[stream_id] == b"before")
+    await proxy.move()
+    visitor.send(stream_id, b" and after", end=True)
+    await visitor.wait_until(lambda: stream_id in visitor.ended)
+    assert visitor.received[stream_id] == b"before and after"
 
 
 async def test_our_client_that_moves(server: PeerServer) -> None:

@@ -13,6 +13,7 @@ import trio
 from tests.procedures.envelope_site import Handled, make_router, serving
 from tests.procedures.raw_envelope_server import Message, RawServer, serving_raw
 from trio_streams import ConnectionConfig, Router, connect
+from trio_streams.core.mux import Mux
 from trio_streams.errors import ConnectionLost, LocalProtocolError, RemoteProtocolError, RpcError, StreamStopped
 from trio_streams.procedures import Client
 from trio_streams.procedures.envelope_client import EnvelopeClient
@@ -129,6 +130,7 @@ async def test_a_client_that_reads_nothing_is_bounded(tmp_path: Path) -> None:
     async with client_of(make_router(handled), "tcp", tmp_path, envelopes=limits) as client:
         assert isinstance(client, EnvelopeClient)
         machine = client.connection.machine
+        assert isinstance(machine, Mux)
         async with client.stream("flood", {"count": 30_000, "bytes": 1_000}) as items:
             await until(lambda: not machine.wants_input)
             produced = -1

@@ -12,6 +12,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from tests.resuming.site import CONFIG, Site, connected, open_site
 from trio_streams.config import ReconnectOptions, ResumeOptions
 from trio_streams.core import records
+from trio_streams.core.mux import Mux
 from trio_streams.core.session import RESUME
 from trio_streams.driver import run_client
 from trio_streams.errors import ConnectionLost
@@ -83,7 +84,9 @@ async def test_a_stolen_id_gets_nothing(autojump_clock: MockClock) -> None:
 
 
 def _session_id(site: Site) -> str:
-    said = site.connections[0].machine.peer_hello
+    machine = site.connections[0].machine
+    assert isinstance(machine, Mux)
+    said = machine.peer_hello
     assert said is not None
     return said.session_id
 

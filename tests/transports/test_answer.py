@@ -23,7 +23,7 @@ from trio_streams.service.exchange import (
     respond,
 )
 from trio_streams.transports.answer import run_handler
-from trio_streams.transports.exchange import HostedExchange
+from trio_streams.transports.exchange import HostedExchange, RequestHead
 
 
 @pytest.mark.parametrize(
@@ -89,6 +89,16 @@ async def test_a_crash_after_the_end_changes_nothing(caplog: pytest.LogCaptureFi
     answer = await drive(handler)
     assert (answer.writes, answer.is_whole) == ([b"done"], True)
     assert "very late" in caplog.text
+
+
+async def test_a_path_adds_no_line_to_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    """A path is decoded, so a client can put line ends and colours into it; the log shows them, and has no part of them."""
+
+    async def handler(_: Exchange) -> None:
+        raise ValueError("the text")
+
+    await drive(handler, RequestHead(method="GET", path="/a\nCRITICAL all is lost\x1b[2J"))
+    assert [record.getMessage() for record in caplog.records] == [r"GET '/a\nCRITICAL all is lost\x1b[2J' failed"]
 
 
 async def test_a_handler_without_an_answer_is_500() -> None:

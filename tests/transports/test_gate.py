@@ -138,3 +138,21 @@ async def test_admission_reaches_all_that_is_started_below() -> None:
         await nursery.start(below)
     assert len(seen) == 1
     assert ADMISSION.get() is None
+
+
+async def test_what_has_no_socket_counts_for_as_long_as_its_block() -> None:
+    """A session on a connection of QUIC takes its place among the others, in all and of its address."""
+    async with gated(2, None) as (gate, _, _):
+        with gate.hold("192.0.2.1"):
+            assert (gate.connections, gate.is_full("192.0.2.1")) == (1, False)
+            with gate.hold("192.0.2.2"):
+                assert gate.is_full("192.0.2.1")
+        assert (gate.connections, gate.is_full("192.0.2.1")) == (0, False)
+    async with gated(None, 1) as (gate, listener, _):
+        with gate.hold("127.0.0.1"):
+            assert (gate.is_full("127.0.0.1"), gate.is_full("192.0.2.1")) == (True, False)
+            async with await reach(listener):
+                with trio.move_on_after(0.1):
+                    await listener.accept()
+                    raise AssertionError("never")
+        assert not gate.is_full("127.0.0.1")

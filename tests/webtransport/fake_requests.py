@@ -13,10 +13,10 @@ from trio_streams.core.errors import LocalProtocolError
 from trio_streams.errors import ConnectionLost
 from trio_streams.service.exchange import ExchangeConfig, ExchangeHandler
 from trio_streams.transports.http_access import AccessRecord
-from trio_streams.webtransport.http3_exchange import RequestSink
 from trio_streams.webtransport.http3_host import Http3Host
 from trio_streams.webtransport.protocol.error_codes import Http3Code
 from trio_streams.webtransport.protocol.requests import RawHeaders
+from trio_streams.webtransport.sinks import RequestSink
 
 __all__ = ["FakeLink", "head", "serving"]
 

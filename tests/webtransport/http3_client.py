@@ -53,9 +53,7 @@ class Http3Request(Parking):
         await trio.lowlevel.checkpoint()
         view = memoryview(data)
         while view:
-            self._check()
-            if self.stopped is not None:
-                raise trio.BrokenResourceError(f"the server refuses more: {self.stopped:#x}")
+            self._check_wanted()
             view = view[self._link.machine.send_body(self.stream_id, view) :]
             self._link.kick()
             if view:
@@ -64,6 +62,7 @@ class Http3Request(Parking):
     async def send_eof(self) -> None:
         """End the body."""
         await trio.lowlevel.checkpoint()
+        self._check_wanted()
         self._link.machine.end_body(self.stream_id)
         self._link.kick()
 
@@ -90,6 +89,11 @@ class Http3Request(Parking):
             self._link.machine.consumed(self.stream_id, len(chunk))
             self._link.kick()
         return chunk
+
+    def _check_wanted(self) -> None:
+        self._check()
+        if self.stopped is not None:
+            raise trio.BrokenResourceError(f"the server refuses more: {self.stopped:#x}")
 
     def _check(self) -> None:
         if self._lost is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 import trio
 
 from tests.webtransport.quic_pair import certificate
-from trio_streams.webtransport import WebTransportServer, WebTransportSession, serve
+from trio_streams.webtransport import SessionHandler, WebTransportServer, WebTransportSession, serve
 
 __all__ = ["idle", "serving"]
 
@@ -21,7 +21,9 @@ async def idle(session: WebTransportSession) -> None:
 
 
 @asynccontextmanager
-async def serving(handler: Any = idle, **options: Any) -> AsyncIterator[WebTransportServer]:
+async def serving(
+    handler: SessionHandler | Mapping[str, SessionHandler] = idle, **options: Any
+) -> AsyncIterator[WebTransportServer]:
     """Serve sessions on a free port, with a certificate for server.example that a test authority signed."""
     chain, key, _ = certificate()
     run = partial(serve, handler, bind="127.0.0.1:0", certfile=chain, keyfile=key, **options)

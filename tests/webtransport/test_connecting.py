@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -20,14 +21,17 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from tests.webtransport.serving import idle
 from trio_streams.errors import ConnectionLost, LocalProtocolError
 from trio_streams.webtransport import (
+    Accept,
     HandshakeFailed,
     SessionClosed,
+    SessionHandler,
     WebTransportConfig,
     WebTransportServer,
     WebTransportSession,
     connect,
     serve,
 )
+from trio_streams.webtransport.certificates import make_certificate
 
 DEADLINE: Final = 30
 
@@ -47,7 +51,7 @@ def local_certificate() -> tuple[Path, Path, bytes, bytes]:
 
 
 @asynccontextmanager
-async def local_server(handler: Any = idle, **options: Any) -> AsyncIterator[WebTransportServer]:
+async def local_server(handler: SessionHandler = idle, **options: Any) -> AsyncIterator[WebTransportServer]:
     chain, key, _, _ = local_certificate()
     with trio.fail_after(DEADLINE):
         async with trio.open_nursery() as nursery:
@@ -111,6 +115,23 @@ async def test_a_certificate_can_be_trusted_by_its_hash() -> None:
                 pass
 
 
+@pytest.mark.parametrize("days", [-14, 1])
+async def test_a_certificate_that_is_trusted_by_its_hash_has_its_dates(days: int, tmp_path: Path) -> None:
+    """One that is over, or has not begun, is not trusted, though its hash is."""
+    made = make_certificate(now=dt.datetime.now(dt.UTC) + dt.timedelta(days=days))
+    chain, key = made.write(tmp_path)
+    with trio.fail_after(DEADLINE):
+        async with trio.open_nursery() as nursery:
+            run = partial(serve, idle, bind="127.0.0.1:0", certfile=chain, keyfile=key)
+            server: WebTransportServer = await nursery.start(run)
+            with pytest.raises(HandshakeFailed, match="not valid now"):
+                async with connect(server.url, certificate_hashes=[made.sha256]):
+                    pass
+            async with connect(server.url, verify=False) as session:
+                assert session.is_open
+            nursery.cancel_scope.cancel()
+
+
 async def test_where_nobody_listens_is_told_at_once() -> None:
     """A closed port is a lost connection, long before the handshake would be given up."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as closed:
@@ -135,9 +156,10 @@ async def test_a_server_that_does_not_answer_the_request_is_given_up() -> None:
     """A handshake alone is no session: the answer has its own time, and the server's `admit` is cancelled."""
     ended = trio.Event()
 
-    async def admit(request: object) -> Any:
+    async def admit(request: object) -> Accept:
         try:
             await trio.sleep_forever()
+            raise AssertionError
         finally:
             ended.set()
 

@@ -87,7 +87,7 @@ async def test_a_head_that_the_machine_refuses(caplog: pytest.LogCaptureFixture)
         await wait_all_tasks_blocked()
         assert link.said() == [("abandon", "H3_INTERNAL_ERROR"), ("release",)]
         assert host.exchanges == 0
-        assert "can't answer GET /: the head is 70000 bytes" in caplog.text
+        assert "can't answer GET '/': the head is 70000 bytes" in caplog.text
         link.fault = None
         link.ask(head(), stream_id=4)
         await wait_all_tasks_blocked()

@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
 import trio
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from tests.webtransport.quic_pair import certificate
 from tests.webtransport.serving import idle, serving
@@ -24,7 +26,9 @@ from trio_streams.webtransport import (
     SessionRequest,
     WebTransportConfig,
     WebTransportLimits,
+    WebTransportReceiveStream,
     WebTransportSession,
+    WebTransportStream,
     connect,
     serve,
 )
@@ -38,7 +42,8 @@ async def echo(session: WebTransportSession) -> None:
         session.start_soon(_echo_one, stream)
 
 
-async def _echo_one(stream) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
+async def _echo_one(stream: WebTransportStream | WebTransportReceiveStream) -> None:
+    assert isinstance(stream, WebTransportStream)
     async with stream:
         async for chunk in stream.read_iter():
             await stream.write(chunk)
@@ -86,9 +91,12 @@ async def test_pages_of_other_origins_are_refused() -> None:
                 async with connect(server.url, verify=False, origin=origin):
                     pass
             assert (await refusal(server.url, origin="https://evil.example")).status == 403
-        async with serving(idle, allowed_origins=OriginPolicy(allowed_origins=["*"])) as server:
-            async with connect(server.url, verify=False, origin="https://any.example") as session:
-                assert session.request.origin == "https://any.example"
+        policy = OriginPolicy(allowed_origins=["*"])
+        async with (
+            serving(idle, allowed_origins=policy) as server,
+            connect(server.url, verify=False, origin="https://any.example") as session,
+        ):
+            assert session.request.origin == "https://any.example"
 
 
 @pytest.mark.parametrize("is_async", [False, True])
@@ -173,17 +181,19 @@ async def test_a_handler_that_fails_closes_its_session_alone(caplog: pytest.LogC
         raise ZeroDivisionError("secret")
 
     with trio.fail_after(DEADLINE):
-        async with serving({"/fail": fail, "/echo": echo}) as server:
-            async with connect(f"{server.url}/echo", verify=False) as good:
-                async with connect(f"{server.url}/fail", verify=False) as bad:
-                    await (await bad.create_bidirectional_stream()).write(b"x")
-                    close = await bad.wait_closed()
-                    assert (close.code, close.reason) == (Code.INTERNAL, "internal error")
-                    with pytest.raises(SessionClosed):
-                        await bad.create_bidirectional_stream()
-                stream = await good.create_bidirectional_stream()
-                await stream.write(b"still here", end_stream=True)
-                assert await stream.read_all() == b"still here"
+        async with (
+            serving({"/fail": fail, "/echo": echo}) as server,
+            connect(f"{server.url}/echo", verify=False) as good,
+            connect(f"{server.url}/fail", verify=False) as bad,
+        ):
+            await (await bad.create_bidirectional_stream()).write(b"x")
+            close = await bad.wait_closed()
+            assert (close.code, close.reason) == (Code.INTERNAL, "internal error")
+            with pytest.raises(SessionClosed):
+                await bad.create_bidirectional_stream()
+            stream = await good.create_bidirectional_stream()
+            await stream.write(b"still here", end_stream=True)
+            assert await stream.read_all() == b"still here"
     assert [record.getMessage().startswith("session /fail of") for record in caplog.records] == [True]
 
 
@@ -232,7 +242,7 @@ async def test_a_server_that_is_cancelled_says_so() -> None:
 
             async def run(task_status: trio.TaskStatus[object]) -> None:
                 with stop:
-                    await serve(idle, bind="127.0.0.1:0", certfile=chain, keyfile=key, task_status=task_status)  # type: ignore[arg-type]
+                    await serve(idle, bind="127.0.0.1:0", certfile=chain, keyfile=key, task_status=task_status)
 
             server = await nursery.start(run)
             async with connect(server.url, verify=False) as session:
@@ -286,6 +296,24 @@ async def test_a_missing_certificate_is_told_at_once(tmp_path: Path) -> None:
     """A file that is not there is an OSError of `serve`."""
     with pytest.raises(OSError, match="nothing"):
         await serve(idle, certfile=tmp_path / "nothing.pem", keyfile=tmp_path / "nothing.pem")
+
+
+def write_useless_key(path: Path, fault: str) -> None:
+    """A server's key with a password, or somebody else's."""
+    hiding: serialization.KeySerializationEncryption = serialization.NoEncryption()
+    key: Any = ec.generate_private_key(ec.SECP256R1())
+    if fault == "has a password":
+        hiding = serialization.BestAvailableEncryption(b"secret")
+        key = serialization.load_pem_private_key(Path(certificate()[1]).read_bytes(), None)
+    path.write_bytes(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, hiding))
+
+
+@pytest.mark.parametrize("fault", ["has a password", "is not that of the certificate"])
+async def test_a_key_that_is_of_no_use_is_told_at_once(fault: str, tmp_path: Path) -> None:
+    """One with a password, or of another certificate, is a ValueError of `serve`, not a handshake that always fails."""
+    write_useless_key(tmp_path / "key.pem", fault)
+    with trio.fail_after(DEADLINE), pytest.raises(ValueError, match=fault):
+        await serve(idle, bind="127.0.0.1:0", certfile=certificate()[0], keyfile=tmp_path / "key.pem")
 
 
 async def test_an_ipv6_server_has_brackets_in_its_url() -> None:

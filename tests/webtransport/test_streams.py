@@ -2,51 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 
-import attrs
 import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from tests.webtransport.link_pair import LinkPair, open_pair, session_pair
+from tests.webtransport.link_pair import open_pair, session_pair
+from tests.webtransport.stream_talk import fill, talk
 from trio_streams.codes import Code
 from trio_streams.core.states import StreamState
-from trio_streams.errors import LocalProtocolError, RemoteProtocolError, RpcError, StreamReset, StreamStopped
+from trio_streams.errors import LocalProtocolError, RemoteProtocolError, StreamReset, StreamStopped
 from trio_streams.webtransport.errors import SessionClosed, WebTransportStreamReset, WebTransportStreamStopped
-from trio_streams.webtransport.session import WebTransportSession
 from trio_streams.webtransport.streams import WebTransportReceiveStream, WebTransportSendStream, WebTransportStream
-
-
-@attrs.frozen
-class Talk:
-    """Two sessions, and the two ends of a stream in both directions."""
-
-    pair: LinkPair
-    client: WebTransportSession
-    server: WebTransportSession
-    here: WebTransportStream
-    there: WebTransportStream
-
-    async def one_way(self) -> tuple[WebTransportSendStream, WebTransportReceiveStream]:
-        sending = await self.client.create_unidirectional_stream()
-        return sending, await self.server.accept_unidirectional_stream()
-
-
-@asynccontextmanager
-async def talk() -> AsyncIterator[Talk]:
-    async with open_pair() as pair, session_pair(pair) as (client, server):
-        here = await client.create_bidirectional_stream()
-        yield Talk(pair, client, server, here, await server.accept_bidirectional_stream())
-
-
-async def fill(stream: WebTransportStream | WebTransportSendStream) -> int:
-    """Write until nothing more is taken; how many bytes were."""
-    with trio.move_on_after(10):
-        while True:
-            await stream.write(bytes(10_000))
-    return stream.bytes_sent
 
 
 async def test_reads_give_what_is_there_up_to_a_size(autojump_clock: MockClock) -> None:
@@ -238,53 +206,6 @@ async def test_one_way_streams_have_one_half(autojump_clock: MockClock) -> None:
         assert receiving.is_closed
 
 
-async def test_a_block_that_is_left_normally_ends_and_stops(autojump_clock: MockClock) -> None:
-    """The peer reads what was written and the end, and its writer is stopped with code 0."""
-    async with talk() as both:
-        async with both.here as stream:
-            await stream.write(b"all of it")
-        assert await both.there.read_all() == b"all of it"
-        with pytest.raises(WebTransportStreamStopped) as stopped:
-            await fill(both.there)
-        assert stopped.value.code is Code.OK
-
-
-@pytest.mark.parametrize(
-    ("failure", "code"),
-    [
-        (ZeroDivisionError(), Code.INTERNAL),
-        (RpcError(Code.NOT_FOUND, "no such thing"), Code.NOT_FOUND),
-        (ExceptionGroup("", [RpcError(Code.ABORTED)]), Code.ABORTED),
-    ],
-)
-async def test_a_block_that_fails_resets_and_stops(failure: Exception, code: Code, autojump_clock: MockClock) -> None:
-    """The peer's reader and writer hear the code of the error table for what left the block."""
-    async with talk() as both:
-        with pytest.raises(type(failure)):
-            async with both.here:
-                raise failure
-        assert await codes_of_end(both.there) == (code, code)
-
-
-async def test_a_block_that_is_cancelled_resets_and_stops(autojump_clock: MockClock) -> None:
-    """The peer's reader and writer hear CANCELLED, also where the cancellation came through a nursery."""
-    async with talk() as both:
-        with trio.move_on_after(1):
-            async with both.here, trio.open_nursery() as nursery:
-                nursery.start_soon(trio.sleep_forever)
-                await trio.sleep_forever()
-        assert await codes_of_end(both.there) == (Code.CANCELLED, Code.CANCELLED)
-
-
-async def codes_of_end(stream: WebTransportStream) -> tuple[Code, Code]:
-    """With what codes a stream's reader and writer end."""
-    with pytest.raises(WebTransportStreamReset) as reset:
-        await stream.read()
-    with pytest.raises(WebTransportStreamStopped) as stopped:
-        await fill(stream)
-    return reset.value.code, stopped.value.code
-
-
 async def test_a_blocked_writer_hears_the_stop_at_once(autojump_clock: MockClock) -> None:
     """STOP_SENDING raises in a write that waits for room, one way later."""
     async with talk() as both:
@@ -400,41 +321,6 @@ async def test_a_read_all_that_a_close_breaks_puts_back(autojump_clock: MockCloc
 async def expect_session_closed(stream: WebTransportStream) -> None:
     with pytest.raises(SessionClosed):
         await stream.read_all()
-
-
-async def test_an_owned_block_is_cancelled_by_the_peer(autojump_clock: MockClock) -> None:
-    """Whoever makes bytes slowly is cancelled by STOP_SENDING, RESET_STREAM and the end of the session, whatever it waits for,
-    and learns which."""
-    async with talk() as both:
-        both.there.stop(4)
-        with pytest.raises(WebTransportStreamStopped), both.here.own():
-            await trio.sleep_forever()
-        sending, receiving = await both.one_way()
-        sending.reset(4)
-        with pytest.raises(WebTransportStreamReset), receiving.own():
-            await trio.sleep_forever()
-        last = await both.client.create_bidirectional_stream()
-        both.server.close(6)
-        with pytest.raises(SessionClosed), last.own():
-            await trio.sleep_forever()
-
-
-async def test_an_owned_block_leaves_its_stream_as_any_block_does(autojump_clock: MockClock) -> None:
-    """Left normally, by somebody else's cancellation and by an exception, it ends or resets the stream, and raises its own."""
-    async with talk() as both:
-        with both.here.own():
-            await both.here.write(b"x")
-        assert await both.there.read_all() == b"x"
-        sending, receiving = await both.one_way()
-        with trio.move_on_after(1), sending.own():
-            await trio.sleep_forever()
-        with pytest.raises(WebTransportStreamReset) as reset:
-            await receiving.read()
-        assert reset.value.code is Code.CANCELLED
-        sending, _ = await both.one_way()
-        with pytest.raises(ZeroDivisionError), sending.own() as scope:
-            scope.deadline = trio.current_time() + 5
-            raise ZeroDivisionError
 
 
 async def test_priorities_can_be_changed(autojump_clock: MockClock) -> None:

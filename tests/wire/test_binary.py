@@ -366,3 +366,10 @@ pair.run_until_idle()
 assert pair.client.can_open and pair.server.can_open
 """
     subprocess.run([sys.executable, "-W", "error", "-c", program], check=True)
+
+
+def test_a_stream_of_its_own_has_no_preface() -> None:
+    """Where another stream has said it, frames come first; a preface is no frame then."""
+    assert BinaryWire(expects_preface=False).decode(frame(4, 1, b"a")) == [(1, [b"a"])]
+    ((_, error),) = BinaryWire(expects_preface=False).decode(PREFACE)
+    assert isinstance(error, RemoteProtocolError)

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Final
 
 from trio_streams.cli.garbage import DEFAULT_THRESHOLDS, relieved_collector
 from trio_streams.cli.output import Output, is_capable
@@ -16,6 +17,8 @@ from trio_streams.demo.run import DemoOptions, run_demo
 from trio_streams.demo.sampling import NoSourceError, find_source
 
 __all__ = ["add_demo"]
+
+_SCHEMES: Final = ("tcp", "ws", "http")
 
 
 def add_demo(add_parser: Callable[..., argparse.ArgumentParser]) -> None:
@@ -27,8 +30,9 @@ def add_demo(add_parser: Callable[..., argparse.ArgumentParser]) -> None:
     )
     parser.add_argument("--duration", metavar="SECONDS", type=float, default=math.inf, help="end after this time")
     parser.add_argument("--plain", action="store_true", help="print lines; the default where there is no terminal")
-    for scheme in ("tcp", "ws", "http"):
+    for scheme in _SCHEMES:
         parser.add_argument(f"--{scheme}", metavar="PORT", type=int, help=f"port of {scheme}://; 0 for a free one")
+    parser.add_argument("--wt", metavar="PORT", type=int, help="UDP port of WebTransport; 0 for a free one")
     parser.add_argument("--log", metavar="FILE", type=Path, help="what logs.tail shows, instead of the demo's own log")
     parser.add_argument(
         "--data", metavar="DIR", type=Path, help="where jobs are kept, to go on when the demo is started again"
@@ -43,7 +47,7 @@ def run_the_demo(arguments: argparse.Namespace) -> int:
 
 
 async def _demo(arguments: argparse.Namespace) -> None:
-    ports = {scheme: port for scheme in ("tcp", "ws", "http") if (port := getattr(arguments, scheme)) is not None}
+    ports = {scheme: port for scheme in (*_SCHEMES, "wt") if (port := getattr(arguments, scheme)) is not None}
     if not arguments.duration >= 0:
         raise UsageError(f"--duration is a number of seconds, not {arguments.duration}")
     if any(not 0 <= port <= 65_535 for port in ports.values()):

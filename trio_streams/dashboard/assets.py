@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from importlib.resources import files
 from typing import Final
 
@@ -31,6 +33,8 @@ SECURITY_HEADERS: Final[Headers] = (
 )
 """With everything that the dashboard answers."""
 
+_ORIGIN: Final = re.compile(r"[a-z]+://[A-Za-z0-9.\[\]:-]+")
+
 _TYPES: Final = {
     "html": "text/html; charset=utf-8",
     "css": "text/css; charset=utf-8",
@@ -47,10 +51,18 @@ class _Asset:
 
 
 class Assets:
-    """Every file of the pages, read once; a path of a request never becomes a path of a file."""
+    """Every file of the pages, read once; a path of a request never becomes a path of a file.
 
-    def __init__(self) -> None:
+    Args:
+      connects_to: origins that scripts may connect to besides the page's own.
+
+    Raises:
+      ValueError: what is given is more than an origin.
+    """
+
+    def __init__(self, connects_to: Sequence[str] = ()) -> None:
         self._assets = dict(_read())
+        self._headers = _allow(connects_to)
 
     def find(self, name: str) -> bool:
         """Whether there is a file of this name, or a page at this address; the live one is at the empty address."""
@@ -67,10 +79,19 @@ class Assets:
         """
         asset = self._assets[_PAGES.get(name, name)]
         # Always asked for, so that a new version is seen at once; 304 where it is the same.
-        headers = [("cache-control", "no-cache"), *SECURITY_HEADERS]
+        headers = [("cache-control", "no-cache"), *self._headers]
         await respond_content(
             exchange, asset.body, content_type=asset.content_type, validators=asset.validators, headers=headers
         )
+
+
+def _allow(connects_to: Sequence[str]) -> Headers:
+    for origin in connects_to:
+        # It goes into a list of words: one of them must not become two, or another directive.
+        if not _ORIGIN.fullmatch(origin):
+            raise ValueError(f"connects_to are origins, such as https://127.0.0.1:7103, and not {origin[:100]!r}")
+    policy = _POLICY.replace("connect-src 'self'", " ".join(["connect-src 'self'", *connects_to]))
+    return tuple((name, policy if value is _POLICY else value) for name, value in SECURITY_HEADERS)
 
 
 def _read() -> list[tuple[str, _Asset]]:

@@ -13,7 +13,7 @@ sampled. The dashboard's own exchanges are no rows of its page: only the number 
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from typing import Final
 
 import trio
@@ -48,10 +48,17 @@ class Dashboard:
       app: the procedures that the page names; panels for those of the demo appear where it has them.
       config: how often the page is told, and how much.
       title: shown on the page.
+      connects_to: origins of other servers that scripts of the page may connect to, such as `https://127.0.0.1:7103`; else
+        its policy keeps it to its own.
     """
 
     def __init__(
-        self, app: Router = _EMPTY, *, config: DashboardConfig | None = None, title: str = "trio_streams"
+        self,
+        app: Router = _EMPTY,
+        *,
+        config: DashboardConfig | None = None,
+        title: str = "trio_streams",
+        connects_to: Sequence[str] = (),
     ) -> None:
         config = config or DashboardConfig()
         self._app = app
@@ -60,7 +67,7 @@ class Dashboard:
         self._connections = Connections()
         self._exchanges = Exchanges(config)
         self._sampler = Sampler(self._connections, self._exchanges, config)
-        self._assets = Assets()
+        self._assets = Assets(connects_to)
 
     def connected(self, connection: Connection) -> None:
         """Show a connection for as long as it lives; made for `serve(…, on_connection=…)`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import logging
 import logging.handlers
 import os
@@ -35,9 +36,11 @@ __all__ = ["DemoOptions", "run_demo"]
 
 _HOST: Final = "127.0.0.1"
 _PORTS: Final = {"tcp": 7100, "ws": 7101, "http": 7102}
+_WEBTRANSPORT_PORT: Final = 7103
 _REDRAW: Final = 0.25
 _EVENTS: Final = 4
 _MAX_LOG_BYTES: Final = 1_048_576
+_LOG: Final = logging.getLogger("trio_streams.demo")
 _json: Final[Codec[object]] = json_codec(object)
 
 
@@ -48,7 +51,8 @@ class DemoOptions:
     Attributes:
       duration: seconds, after which it ends; infinity for never.
       plain: lines, one for each item, instead of a picture.
-      ports: by scheme; a scheme that is left out gets its usual port, or a free one where that is taken.
+      ports: by scheme, `wt` for WebTransport; a scheme that is left out gets its usual port, or a free one where that is
+        taken.
       log_path: the file that `logs.tail` shows, instead of the demo's own log.
       is_unicode: whether the terminal shows more than ASCII.
       host: what serves HTTP.
@@ -86,9 +90,12 @@ async def run_demo(
         async with open_replay_log(options.data) as replay_log, trio.open_nursery() as servers:
             app = build_app(source, options.log_path or log_path, servers)
             watch = Watch()
-            urls = await _serve(servers, app, watch, options, replay_log)
+            webtransport = await _serve_webtransport(servers, app, options, log_path.parent)
+            urls = await _serve(servers, app, watch, options, replay_log, webtransport)
             own = urls | {scheme: await servers.start(app.line.serve, urls[scheme]) for scheme in ("tcp", "ws")}
-            show = _Show(app, watch, urls, source.name, options, write, size)
+            show = _Show(
+                app, watch, urls, source.name, options, write, size, view.webtransport_hint(webtransport.origin)
+            )
             with trio.move_on_after(options.duration):
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(Clients(watch, show.report, log_path).run, own)
@@ -120,8 +127,47 @@ def _own_log() -> Generator[Path, None, None]:
             logger.propagate = before[1]
 
 
+@attrs.frozen
+class _WebTransport:
+    """What there is of WebTransport.
+
+    Attributes:
+      origin: where it is served; None without the extra.
+      let_in: has pages that are served at these URLs let in.
+    """
+
+    origin: str | None = None
+    let_in: Callable[[list[str]], None] = lambda _: None
+
+
+async def _serve_webtransport(servers: trio.Nursery, app: DemoApp, options: DemoOptions, folder: Path) -> _WebTransport:
+    """Serve it where the extra is installed; before all else, since the page's policy names its port."""
+    if importlib.util.find_spec("aioquic") is None:
+        return _WebTransport()
+    # Not above: without the extra it can't be imported.
+    from trio_streams.demo.webtransport import Door, Endpoint, add_endpoint, serve_webtransport  # noqa: PLC0415
+
+    port = options.ports.get("wt")
+    if port is None:
+        port = _usual_or_any(_WEBTRANSPORT_PORT, socket.SOCK_DGRAM)
+    door = Door(_HOST)
+    start = partial(serve_webtransport, f"{_HOST}:{port}", folder, door, _note)
+    endpoint: Endpoint = await servers.start(start)
+    add_endpoint(app.router, endpoint)
+    return _WebTransport(endpoint.url.rpartition("/")[0], door.open_for)
+
+
+def _note(text: str) -> None:
+    _LOG.info(text)
+
+
 async def _serve(
-    servers: trio.Nursery, app: DemoApp, watch: Watch, options: DemoOptions, replay_log: ReplayLog
+    servers: trio.Nursery,
+    app: DemoApp,
+    watch: Watch,
+    options: DemoOptions,
+    replay_log: ReplayLog,
+    webtransport: _WebTransport,
 ) -> dict[str, str]:
     """The bound URLs by scheme."""
     ports = options.ports
@@ -138,15 +184,22 @@ async def _serve(
         host=options.host,
         resume=True,
         replay_log=replay_log,
-        dashboard=Dashboard(app.router, title="trio_streams demo"),
+        dashboard=Dashboard(
+            app.router,
+            title="trio_streams demo",
+            connects_to=() if webtransport.origin is None else (webtransport.origin,),
+        ),
     )
     urls: list[str] = await servers.start(start)
-    return {bound.partition(":")[0]: bound for bound in urls}
+    by_scheme = {bound.partition(":")[0]: bound for bound in urls}
+    pages = [by_scheme["http"].replace(_HOST, host) for host in (_HOST, "localhost")]
+    webtransport.let_in(pages)
+    return by_scheme
 
 
-def _usual_or_any(port: int) -> int:
-    with socket.socket() as probe:
-        if os.name == "posix":
+def _usual_or_any(port: int, kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
+    with socket.socket(type=kind) as probe:
+        if os.name == "posix" and kind is socket.SOCK_STREAM:
             # As the server will: a port that was used a moment ago is free.
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -168,10 +221,12 @@ class _Show:
         options: DemoOptions,
         write: Write,
         size: Callable[[], tuple[int, int]],
+        webtransport_hint: str,
     ) -> None:
         self._app = app
         self._watch = watch
         self._urls = list(urls.values())
+        self._hints = [*view.hints(self._urls), webtransport_hint]
         self._source = source
         self._options = options
         self._write = write
@@ -196,7 +251,7 @@ class _Show:
     async def run(self) -> None:
         """Show the demo until cancelled."""
         if self._options.plain:
-            notes = [f"in a browser: {view.page(self._urls)}", *view.hints(self._urls)]
+            notes = [f"in a browser: {view.page(self._urls)}", *self._hints]
             await self._write("\n".join([*self._urls, *(f"# {note}" for note in notes)]) + "\n")
             await trio.sleep_forever()
         async with screen.full_screen(self._write):
@@ -209,6 +264,7 @@ class _Show:
     def _shown(self) -> view.Shown:
         return view.Shown(
             urls=self._urls,
+            hints=self._hints,
             source=self._source,
             seconds=self.seconds,
             rows=self._watch.rows(trio.current_time()),

@@ -10,7 +10,7 @@ import attrs
 from trio_streams.demo.upload import Upload
 from trio_streams.demo.watch import Row, Session
 
-__all__ = ["Shown", "align", "clean", "hints", "page", "render", "size_text", "summary"]
+__all__ = ["Shown", "align", "clean", "hints", "page", "render", "size_text", "summary", "webtransport_hint"]
 
 _BAR: Final = 8
 _NAME: Final = 16
@@ -23,6 +23,7 @@ class Shown:
 
     Attributes:
       urls: where the demo is served.
+      hints: what to type into another terminal.
       source: what reads the figures.
       seconds: since it started.
       rows: the live streams.
@@ -34,6 +35,7 @@ class Shown:
     """
 
     urls: Sequence[str]
+    hints: Sequence[str]
     source: str
     seconds: float
     rows: Sequence[Row]
@@ -64,6 +66,17 @@ def hints(urls: Sequence[str]) -> list[str]:
     return lines
 
 
+def webtransport_hint(origin: str | None) -> str:
+    """What to do about WebTransport.
+
+    Args:
+      origin: where it is served; None where its extra is missing.
+    """
+    if origin is None:
+        return "pip install 'trio_streams[quic]' brings WebTransport to the page"
+    return f"trio-streams webtransport bench {origin}/echo --insecure"
+
+
 def render(shown: Shown, width: int, height: int, *, is_unicode: bool = True) -> list[str]:
     """The whole picture: at most `height` lines, each shorter than `width` characters.
 
@@ -83,7 +96,7 @@ def render(shown: Shown, width: int, height: int, *, is_unicode: bool = True) ->
     ]
     tail = ["", *_session_lines(shown.sessions), *_upload_lines(shown, is_unicode=is_unicode)]
     tail += [f"chat    {', '.join(shown.names)}"] if shown.names else []
-    tail += [*shown.events, "", "in another terminal:", *(f"  {hint}" for hint in hints(shown.urls))]
+    tail += [*shown.events, "", "in another terminal:", *(f"  {hint}" for hint in shown.hints)]
     tail.append("Ctrl-C ends it")
     table = _table(shown.rows, is_unicode=is_unicode)
     room = max(2, height - len(head) - len(tail))

@@ -121,7 +121,7 @@ async def check_a_reset_drops_what_is_unread(make: MakeCarriers) -> None:
                 try:
                     item = await stream.receive()
                 except StreamReset as exc:
-                    assert (exc.code, exc.reason) == (Code.DATA_LOSS, "the disk is gone")
+                    assert (exc.code, exc.reason) == (Code.DATA_LOSS, peers.said("the disk is gone"))
                 else:
                     raise AssertionError(f"{item!r} was delivered after a reset")
         await peers.check_alive()
@@ -137,7 +137,7 @@ async def check_a_reset_cancels_the_handler(make: MakeCarriers) -> None:
             await witness.is_finished.wait()
         assert witness.was_cancelled
         assert isinstance(witness.reason, StreamReset)
-        assert (witness.reason.code, witness.reason.reason) == (Code.ABORTED, "changed my mind")
+        assert (witness.reason.code, witness.reason.reason) == (Code.ABORTED, peers.said("changed my mind"))
         await peers.check_alive()
 
 
@@ -152,7 +152,7 @@ async def check_a_stop_ends_an_answer(make: MakeCarriers) -> None:
                 await witness.is_finished.wait()
             assert witness.was_cancelled
             assert isinstance(witness.reason, StreamStopped)
-            assert (witness.reason.code, witness.reason.reason) == (code, "enough")
+            assert (witness.reason.code, witness.reason.reason) == (code, peers.said("enough"))
             await peers.check_alive()
 
 
@@ -178,7 +178,7 @@ async def check_an_upload_survives_a_stop(make: MakeCarriers) -> None:
             stream.stop(Code.OK, "no more news")
             await stream.send_many([b"second", b"third"])
         await is_finished.wait()
-        assert log == [(Code.OK, "no more news"), b"second", b"third"]
+        assert log == [(Code.OK, peers.said("no more news")), b"second", b"third"]
         await peers.check_alive()
 
 
@@ -207,7 +207,7 @@ async def check_a_stopped_sender_is_told(make: MakeCarriers) -> None:
             try:
                 await send_until_refused(stream, b"item")
             except StreamStopped as exc:
-                assert (exc.code, exc.reason) == (Code.RESOURCE_EXHAUSTED, "the disk is full")
+                assert (exc.code, exc.reason) == (Code.RESOURCE_EXHAUSTED, peers.said("the disk is full"))
             sent = stream.statistics().items_sent
             assert 1 <= sent <= config.stream.window_items + config.stream.window_items // 4
             assert await stream.receive() == b"kept 1"

@@ -10,7 +10,7 @@ import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from functools import partial
-from typing import Final, NoReturn, TypeAlias, TypeVar
+from typing import Final, NoReturn, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 import attrs
 import trio
@@ -18,7 +18,7 @@ import trio
 from trio_streams.carrier import Carrier
 from trio_streams.config import ConnectionConfig
 from trio_streams.connection import Connection
-from trio_streams.driver import Handler, run_client, run_server
+from trio_streams.driver import Handler, Prepare, run_client, run_server
 from trio_streams.errors import ConnectionLost
 from trio_streams.nursery import open_bare_nursery
 from trio_streams.streams.wire import WireStream
@@ -26,9 +26,11 @@ from trio_streams.streams.wire import WireStream
 __all__ = [
     "PATIENCE_SECONDS",
     "ByteItems",
+    "End",
     "FragileCarrier",
     "MakeCarriers",
     "Peers",
+    "as_end",
     "live_tasks",
     "open_peers",
     "send_until_refused",
@@ -39,8 +41,33 @@ T = TypeVar("T")
 
 ByteItems: TypeAlias = WireStream[bytes, bytes]
 
-MakeCarriers: TypeAlias = Callable[[], AbstractAsyncContextManager[tuple[Carrier, Carrier]]]
-"""Makes two connected carriers for as long as a block: the client's and the server's."""
+
+@runtime_checkable
+class End(Protocol):
+    """One end of what is connected, where that is no carrier: a session of a foreign protocol."""
+
+    @property
+    def carries_reasons(self) -> bool:
+        """Whether the words of a RESET or a STOP arrive, or its code alone."""
+        ...
+
+    def run_client(self, config: ConnectionConfig | None) -> AbstractAsyncContextManager[Connection]:
+        """Run a connection as the client side for as long as the block."""
+        ...
+
+    async def run_server(
+        self, prepare: Prepare, config: ConnectionConfig | None, on_connection: Callable[[Connection], None]
+    ) -> None:
+        """Serve a connection until it is over. Cancellation: as for `run_server` on a carrier."""
+        ...
+
+    def lose(self) -> None:
+        """Break the connection at this end."""
+        ...
+
+
+MakeCarriers: TypeAlias = Callable[[], AbstractAsyncContextManager[tuple[Carrier | End, Carrier | End]]]
+"""Makes two connected carriers, or ends, for as long as a block: the client's and the server's."""
 
 PATIENCE_SECONDS: Final = 20.0
 """What one check may take, on the run's clock, before it fails. Far more than any needs, even on a busy machine."""
@@ -103,6 +130,31 @@ class FragileCarrier:
             await self._carrier.aclose()
 
 
+class _CarrierEnd:
+    """A carrier as an end."""
+
+    carries_reasons = True
+
+    def __init__(self, carrier: Carrier) -> None:
+        self._carrier = FragileCarrier(carrier)
+
+    def run_client(self, config: ConnectionConfig | None) -> AbstractAsyncContextManager[Connection]:
+        return run_client(self._carrier, config=config)
+
+    async def run_server(
+        self, prepare: Prepare, config: ConnectionConfig | None, on_connection: Callable[[Connection], None]
+    ) -> None:
+        await run_server(self._carrier, prepare, config=config, on_connection=on_connection)
+
+    def lose(self) -> None:
+        self._carrier.lose()
+
+
+def as_end(made: Carrier | End) -> End:
+    """What was made, as an end."""
+    return made if isinstance(made, End) else _CarrierEnd(made)
+
+
 @attrs.frozen
 class Peers:
     """Two ends of one connection.
@@ -112,6 +164,7 @@ class Peers:
       server: the end whose handlers serve them.
       lose_client, lose_server: break the connection at that end.
       stop_server: cancels the server, as the end of its program does.
+      carries_reasons: see `End`.
     """
 
     client: Connection
@@ -119,6 +172,11 @@ class Peers:
     lose_client: Callable[[], None]
     lose_server: Callable[[], None]
     stop_server: Callable[[], None]
+    carries_reasons: bool = True
+
+    def said(self, reason: str) -> str:
+        """What arrives of the words of a RESET or a STOP."""
+        return reason if self.carries_reasons else ""
 
     def served(self, name: str) -> ByteItems:
         """The server's end of the one live stream of a name."""
@@ -149,7 +207,7 @@ async def open_peers(
     """Connect two peers for as long as the block; afterwards no task may be left.
 
     Args:
-      make: makes the carriers.
+      make: makes the carriers, or other ends.
       handlers: what serves a stream, by its name; `echo` is always there.
       config: the client's.
       server_config: the server's, where it is another one.
@@ -167,21 +225,25 @@ async def open_peers(
     accepted: list[Connection] = []
     with trio.fail_after(seconds):
         async with make() as (left, right), open_bare_nursery() as nursery:
-            client_carrier, server_carrier = FragileCarrier(left), FragileCarrier(right)
+            client_end, server_end = as_end(left), as_end(right)
             scope = trio.CancelScope()
 
             async def serve() -> None:
                 with scope:
-                    await run_server(
-                        server_carrier,
-                        lambda stream: table[stream.name],
-                        config=server_config or config,
-                        on_connection=accepted.append,
+                    await server_end.run_server(
+                        lambda stream: table[stream.name], server_config or config, accepted.append
                     )
 
             nursery.start_soon(serve)
-            async with run_client(client_carrier, config=config) as client:
-                yield Peers(client, accepted[0], client_carrier.lose, server_carrier.lose, scope.cancel)
+            async with client_end.run_client(config) as client:
+                yield Peers(
+                    client,
+                    accepted[0],
+                    client_end.lose,
+                    server_end.lose,
+                    scope.cancel,
+                    carries_reasons=client_end.carries_reasons and server_end.carries_reasons,
+                )
     left_behind = live_tasks() - before
     assert not left_behind, f"tasks outlived the connection: {sorted(task.name for task in left_behind)}"
 

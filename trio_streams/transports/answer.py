@@ -63,7 +63,7 @@ async def run_handler(exchange: HostedExchange, handler: ExchangeHandler) -> Non
         else:
             await handler(exchange)
         if not exchange.has_head and not exchange.cancel_scope.cancelled_caught:
-            raise RuntimeError(f"the handler of {exchange.request.path} returned without an answer")  # noqa: TRY301
+            raise RuntimeError(f"the handler of {exchange.request.path!r} returned without an answer")  # noqa: TRY301
     except Exception as exc:  # noqa: BLE001 - the exchange is the boundary: one crash ends one exchange
         await _fail(exchange, exc)
     exchange.end()
@@ -71,7 +71,8 @@ async def run_handler(exchange: HostedExchange, handler: ExchangeHandler) -> Non
 
 async def _fail(exchange: HostedExchange, exc: Exception) -> None:
     error = as_rpc_error(exc, debug=exchange.config.debug)
-    what = f"{exchange.request.method} {exchange.request.path}"
+    # A path that was decoded may hold line ends, and a log has its own.
+    what = f"{exchange.request.method} {exchange.request.path!r}"
     if error.is_our_fault:
         _LOG.error("%s failed", what, exc_info=exc)
     else:

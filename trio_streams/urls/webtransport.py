@@ -197,4 +197,8 @@ def _trust(context: ssl.SSLContext | None) -> tuple[bytes | None, bool]:
     # RFC 5280 §4.1.2.2 wants serial numbers above 0, and whoever reads certificates for QUIC insists on it.
     stored = zip(context.get_ca_certs(), context.get_ca_certs(binary_form=True), strict=True)
     authorities = [der for found, der in stored if int(str(found["serialNumber"]), 16) > 0]
-    return "".join(map(ssl.DER_cert_to_PEM_cert, authorities)).encode() or None, True
+    if not authorities:  # without any, those of certifi would be trusted, whom nobody has named
+        raise LocalProtocolError(
+            "can't trust anybody over wt://: the context shows no authority to QUIC's TLS", field="ssl_context"
+        )
+    return "".join(map(ssl.DER_cert_to_PEM_cert, authorities)).encode(), True

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 try:
     from trio_streams.webtransport.quic_config import QuicLimits as QuicLimits
-except ModuleNotFoundError as exc:
-    raise ImportError(f"WebTransport needs {exc.name}: pip install trio_streams[quic]") from exc
+except ModuleNotFoundError as _exc:
+    raise ImportError(
+        f"WebTransport needs {str(_exc.name).partition('.')[0]}: pip install trio_streams[quic]"
+    ) from _exc
 
 from trio_streams.webtransport.config import WebTransportConfig as WebTransportConfig
 from trio_streams.webtransport.connecting import connect as connect

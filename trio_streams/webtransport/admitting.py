@@ -10,7 +10,6 @@ from typing import Final, TypeAlias
 import attrs
 import trio
 
-from trio_streams.core.errors import LocalProtocolError
 from trio_streams.errors import as_rpc_error, split_cancelled
 from trio_streams.streams.parking import Parking
 from trio_streams.transports.origin import OriginPolicy
@@ -96,8 +95,12 @@ class Routes:
             return Refuse(status=refusal.status)
         if self._admit is None:
             return Accept(protocol=self._choose(request))
-        decision = self._admit(request)
-        return await decision if inspect.isawaitable(decision) else decision
+        decision: object = self._admit(request)
+        if inspect.isawaitable(decision):
+            decision = await decision
+        if not isinstance(decision, Accept | Refuse):
+            raise TypeError(f"admit gives an Accept or a Refuse, not {decision!r}")
+        return decision
 
     def _choose(self, request: SessionRequest) -> str | None:
         return next((protocol for protocol in self._protocols if protocol in request.protocols), None)
@@ -107,9 +110,7 @@ class Routes:
         path = dict(headers).get(b":path", b"/").decode("latin-1")
         is_known = self.find(path) is not None
         answer = [(b":status", b"405"), (b"allow", b"CONNECT")] if is_known else [(b":status", b"404")]
-        link.machine.send_head(stream_id, answer, is_ended=True)
-        link.machine.release(stream_id)
-        link.kick()
+        link.refuse_request(stream_id, answer)
 
 
 class SessionTasks(Parking):
@@ -169,7 +170,7 @@ class SessionTasks(Parking):
                 decision = Refuse(status=500)
         try:
             return _answer(offer, decision)
-        except LocalProtocolError:
+        except Exception:  # noqa: BLE001 - the application's, again: what it wants to say can't be said
             _LOG.exception("the answer to %s for %s can't be sent", offer.request.path, offer.request.peer)
             return _answer(offer, Refuse(status=500))
 

@@ -26,7 +26,15 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from trio_streams.errors import LocalProtocolError
 
-__all__ = ["DEFAULT_HOSTS", "MAX_DAYS", "Certificate", "certificate_hash", "make_certificate"]
+__all__ = [
+    "DEFAULT_HOSTS",
+    "MAX_DAYS",
+    "Certificate",
+    "certificate_der",
+    "certificate_hash",
+    "is_valid_now",
+    "make_certificate",
+]
 
 DEFAULT_HOSTS: Final = ("localhost", "127.0.0.1", "::1")
 """Whom a certificate names unless told otherwise: this machine, to itself."""
@@ -220,3 +228,14 @@ def _replace(path: Path, data: bytes, mode: int) -> None:
     except OSError:
         beside.unlink(missing_ok=True)
         raise
+
+
+def certificate_der(certificate: x509.Certificate) -> bytes:
+    """A certificate as it is on the wire, which is what its hash is of."""
+    return certificate.public_bytes(serialization.Encoding.DER)
+
+
+def is_valid_now(certificate_der: bytes) -> bool:
+    """Whether this is a time between a certificate's two dates."""
+    certificate = x509.load_der_x509_certificate(certificate_der)
+    return certificate.not_valid_before_utc <= dt.datetime.now(dt.UTC) <= certificate.not_valid_after_utc

@@ -13,6 +13,7 @@ import attrs
 import trio
 
 from trio_streams.errors import ConnectionLost
+from trio_streams.webtransport.certificates import is_valid_now
 from trio_streams.webtransport.config import WebTransportConfig
 from trio_streams.webtransport.dial import dial
 from trio_streams.webtransport.driven import Address
@@ -52,7 +53,8 @@ def connect(
       origin: of the page that asks; None for a program.
       headers: other fields of the request, names in lower case.
       authorities_pem: certificates to trust, None for those that certifi brings.
-      certificate_hashes: SHA-256 of certificates; the server must have one of them, and authorities are not asked.
+      certificate_hashes: SHA-256 of certificates; the server must have one of them, within its two dates. Authorities are not
+        asked, and whom it names does not count.
       verify: whether the certificate is looked at; without, anybody can answer.
       config: limits and timeouts.
 
@@ -91,6 +93,8 @@ class _Trust:
         """Look at a certificate whose handshake is complete."""
         if self.certificate_hashes and sha256(certificate or b"").digest() not in self.certificate_hashes:
             raise HandshakeFailed("the server's certificate has none of the hashes that are trusted")
+        if certificate is not None and self.certificate_hashes and not is_valid_now(certificate):
+            raise HandshakeFailed("the server's certificate has a hash that is trusted, and is not valid now")
 
 
 class _UntrustedError(Exception):

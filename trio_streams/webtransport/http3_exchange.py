@@ -38,9 +38,10 @@ from trio_streams.transports.exchange import (
 from trio_streams.webtransport.http3_head import answer_fields
 from trio_streams.webtransport.protocol.error_codes import Http3Code
 from trio_streams.webtransport.protocol.requests import RawHeaders
+from trio_streams.webtransport.sinks import RequestSink
 from trio_streams.wire.http1_fields import Fields
 
-__all__ = ["ExchangeHost", "Http3Exchange", "RequestLink", "RequestMachine", "RequestSink"]
+__all__ = ["ExchangeHost", "Http3Exchange", "RequestLink", "RequestMachine"]
 
 _LOG: Final = logging.getLogger("trio_streams.http3")
 
@@ -78,42 +79,6 @@ class RequestMachine(Protocol):
 
     def release(self, stream_id: int) -> None:
         """Be done with the stream, once: what is left of the request is refused with H3_NO_ERROR."""
-        ...
-
-
-class RequestSink(Protocol):
-    """Who is told of a request's stream. All of it is called in the task of the connection, and must not wait."""
-
-    def on_head(self, headers: RawHeaders, is_ended: bool) -> None:
-        """On a client, a head of the answer."""
-        ...
-
-    def on_body(self, run: Sequence[bytes], size: int, is_ended: bool) -> None:
-        """More of the request's body, which is to be consumed, and whether the request is whole."""
-        ...
-
-    def on_trailers(self, headers: RawHeaders) -> None:
-        """The request is whole, with fields behind its body."""
-        ...
-
-    def on_reset(self, code: int) -> None:
-        """The client has abandoned its request."""
-        ...
-
-    def on_stopped(self, code: int) -> None:
-        """The client wants no answer."""
-        ...
-
-    def on_writable(self) -> None:
-        """The stream takes bytes again."""
-        ...
-
-    def on_delivered(self) -> None:
-        """The client has the whole answer."""
-        ...
-
-    def on_lost(self, over: Callable[[], Exception]) -> None:
-        """The connection is over, and the stream with it."""
         ...
 
 
@@ -291,10 +256,10 @@ class Http3Exchange(HostedExchange):
         except LocalProtocolError as exc:
             # The client may have refused it, which is not yet told; or it does not take so long a head.
             level = logging.INFO if self._is_head_sent else logging.ERROR
-            _LOG.log(level, "can't answer %s %s: %s", self.request.method, self.request.path, exc)
+            _LOG.log(level, "can't answer %s %r: %s", self.request.method, self.request.path, exc)
             self._give_up(Http3Code.H3_INTERNAL_ERROR)
         except Exception:  # noqa: BLE001 - of a source or an encoder: one fault ends one exchange
-            _LOG.exception("can't answer %s %s", self.request.method, self.request.path)
+            _LOG.exception("can't answer %s %r", self.request.method, self.request.path)
             self._give_up(Http3Code.H3_INTERNAL_ERROR)
         self._link.kick()
 

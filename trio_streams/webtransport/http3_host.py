@@ -130,7 +130,7 @@ class Http3Host(Parking):
                 if self._on_access is not None:
                     self._on_access(_record(exchange, target, trio.current_time() - began))
         except Exception:  # noqa: BLE001 - the host is the boundary: one fault ends one exchange
-            _LOG.exception("%s %s failed", exchange.request.method, exchange.request.path)
+            _LOG.exception("%s %r failed", exchange.request.method, exchange.request.path)
 
     async def _keep_deadlines(self) -> None:
         tick = min(_MAX_TICK, max(_MIN_TICK, (self.config.stall_timeout or _MAX_TICK) / 8))

@@ -6,38 +6,31 @@ never waits. Users' tasks touch the machine synchronously, and `kick` whoever dr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import trio
 
 from trio_streams.codes import Code
+from trio_streams.core.errors import LocalProtocolError
 from trio_streams.errors import ConnectionLost, RemoteProtocolError, forget_frames, translate
-from trio_streams.streams.parking import Parking
-from trio_streams.webtransport.ending import cause_of_end, cause_of_loss
-from trio_streams.webtransport.protocol import events
-from trio_streams.webtransport.protocol.connection import ConnectionMachine
+from trio_streams.webtransport.link_events import LinkEvents
 from trio_streams.webtransport.protocol.error_codes import Http3Code
 from trio_streams.webtransport.protocol.port import Address
 from trio_streams.webtransport.protocol.requests import ConnectRequest, RawHeaders
 from trio_streams.webtransport.session import WebTransportSession
-from trio_streams.webtransport.session_offer import Asking, SessionOffer
+from trio_streams.webtransport.session_offer import Asking
 from trio_streams.webtransport.session_request import SessionRequest
-from trio_streams.webtransport.sinks import RequestSink, Sink, StreamSink
+from trio_streams.webtransport.sinks import RequestSink, StreamSink
 from trio_streams.webtransport.streams import WebTransportReceiveStream, WebTransportStream
 
 if TYPE_CHECKING:
-    from trio_streams.webtransport.config import WebTransportConfig
     from trio_streams.webtransport.driven import Attachment
 
 __all__ = ["Link"]
 
 
-def _nobody(*_: object) -> None:
-    """Nothing drives the connection."""
-
-
-class Link(Parking):
+class Link(LinkEvents):
     """Sessions and requests on one connection.
 
     Args:
@@ -56,46 +49,7 @@ class Link(Parking):
       on_over: told once when the connection is over, without waiting.
     """
 
-    __slots__ = (
-        "_asking",
-        "_attachment",
-        "_heard_at",
-        "_offers",
-        "_pinged_at",
-        "_requests",
-        "_sessions",
-        "_sinks",
-        "config",
-        "is_client",
-        "kick",
-        "lost",
-        "machine",
-        "on_over",
-        "on_request",
-        "on_session",
-        "peer",
-        "window_bytes",
-    )
-
-    def __init__(self, machine: ConnectionMachine, *, peer: str, config: WebTransportConfig, is_client: bool) -> None:
-        super().__init__()
-        self.machine: ConnectionMachine = machine
-        self.peer: str = peer
-        self.config: WebTransportConfig = config
-        self.is_client: bool = is_client
-        self.window_bytes: int = config.quic.window_bytes
-        self.lost: ConnectionLost | None = None
-        self.kick: Callable[[], None] = _nobody
-        self.on_session: Callable[[SessionOffer], None] | None = None
-        self.on_request: Callable[[int, RawHeaders, bool], None] | None = None
-        self.on_over: Callable[[ConnectionLost], None] | None = None
-        self._heard_at = self._pinged_at = trio.current_time()
-        self._attachment: Attachment | None = None
-        self._sessions: dict[int, WebTransportSession] = {}
-        self._asking: dict[int, Asking] = {}
-        self._offers: dict[int, SessionOffer] = {}
-        self._sinks: dict[int, StreamSink] = {}
-        self._requests: dict[int, RequestSink] = {}
+    __slots__ = ()
 
     # -- for what is built on it ------------------------------------------------------------------------------
 
@@ -185,6 +139,20 @@ class Link(Parking):
         """
         self._requests[stream_id] = sink
 
+    def refuse_request(self, stream_id: int, headers: RawHeaders) -> None:
+        """Answer a plain request that nobody takes; a client that refuses the answer, or takes none of that size, gets none.
+
+        Args:
+          stream_id: the request's.
+          headers: the whole answer.
+        """
+        try:
+            self.machine.send_head(stream_id, headers, is_ended=True)
+        except LocalProtocolError:
+            self.machine.abandon(stream_id, Http3Code.H3_REQUEST_REJECTED)
+        self.machine.release(stream_id)
+        self.kick()
+
     def release_request(self, stream_id: int) -> None:
         """Be done with a plain request; see `ConnectionMachine.release`."""
         if self._requests.pop(stream_id, None) is not None:
@@ -207,13 +175,6 @@ class Link(Parking):
         if self.lost is not None:
             raise self.lost_again()
 
-    def lost_again(self) -> ConnectionLost:
-        """Why the connection is over, to be raised: what was raised before has a traceback."""
-        assert self.lost is not None
-        error = type(self.lost)(*self.lost.args)
-        error.__cause__ = self.lost.__cause__
-        return error
-
     # -- for the endpoint -------------------------------------------------------------------------------------
 
     @property
@@ -224,34 +185,13 @@ class Link(Parking):
     def attach(self, attachment: Attachment) -> None:
         """Learn of its place at the endpoint."""
         self._attachment = attachment
-        self.kick = attachment.kick
+        self.kick: Callable[[], None] = attachment.kick
         attachment.add_connection_id(self.machine.host_connection_id)
 
     def receive(self, datagram: bytes, addr: Address, now: float) -> None:
         """Take a UDP datagram."""
         self._heard_at = now
         self.machine.receive(datagram, addr, now)
-
-    def dispatch(self) -> None:
-        """Tell whom it concerns what the machine has found. Never waits.
-
-        A peer that closes a session resets its streams, too, and which of the two arrives first is chance. So resets without
-        a code of an application are told last, and streams hear of the close instead.
-        """
-        sinks = self._sinks
-        last: list[events.StreamReset | events.StreamStopped] = []
-        for event in self.machine.events():
-            if isinstance(event, events.StreamReceived):
-                sink = sinks.get(event.stream_id)
-                if sink is not None:
-                    sink.on_received(event.run, event.is_ended)
-            elif isinstance(event, events.StreamReset | events.StreamStopped) and event.code is None:
-                last.append(event)
-            else:
-                self._HANDLERS[type(event)](self, event)
-        for reset in last:
-            self._HANDLERS[type(reset)](self, reset)
-        self._wake()
 
     def datagrams_to_send(self, now: float) -> list[tuple[bytes, Address]]:
         """What is to be sent at once, and to where."""
@@ -294,161 +234,3 @@ class Link(Parking):
         self._lose(error)
         self._detach()
         self.machine.close(Http3Code.H3_INTERNAL_ERROR, "")
-
-    # -- what the machine tells -------------------------------------------------------------------------------
-
-    def _lose(self, error: ConnectionLost) -> None:
-        if self.lost is not None:
-            return
-        self.lost = error
-        for session in list(self._sessions.values()):
-            session.on_lost(self.lost_again)
-        for sink in list(self._requests.values()):
-            sink.on_lost(self.lost_again)
-        for asking in self._asking.values():
-            asking.fail(self.lost_again)
-        for offer in self._offers.values():
-            offer.withdraw()
-        for table in (self._sessions, self._requests, self._asking, self._offers, self._sinks):
-            table.clear()
-        self._wake()
-        if self.on_over is not None:
-            self.on_over(error)
-        self.on_over = self.on_session = self.on_request = None
-
-    def _on_ready(self, event: events.Ready) -> None:
-        if self._attachment is not None:
-            self._attachment.note_handshake()
-
-    def _on_requested(self, event: events.SessionRequested) -> None:
-        offer = self._offers[event.session_id] = SessionOffer(self, event.session_id, event.request)
-        if self.on_session is None:
-            offer.refuse(404)
-        else:
-            self.on_session(offer)
-
-    def _on_answered(self, event: events.SessionAnswered) -> None:
-        asking = self._asking.pop(event.session_id, None)
-        if asking is None:
-            return
-        if event.answer.is_accepted:
-            session = WebTransportSession(self, event.session_id, asking.request, event.answer)
-            self.add_session(session)
-            asking.accept(session)
-        else:
-            asking.refuse(event.answer)
-
-    def _on_drained(self, event: events.SessionDrained) -> None:
-        if (session := self._sessions.get(event.session_id)) is not None:
-            session.on_drained()
-
-    def _on_closed(self, event: events.SessionClosed) -> None:
-        session_id = event.session_id
-        if (session := self._sessions.pop(session_id, None)) is not None:
-            session.on_closed(event)
-        elif (asking := self._asking.pop(session_id, None)) is not None:
-            asking.fail(cause_of_end(event, self.peer))
-        elif (offer := self._offers.pop(session_id, None)) is not None:
-            offer.withdraw()
-
-    def _on_opened(self, event: events.StreamOpened) -> None:
-        if (session := self._sessions.get(event.session_id)) is not None:
-            session.on_stream_opened(event.stream_id, event.is_unidirectional)
-
-    def _on_reset(self, event: events.StreamReset) -> None:
-        if (sink := self._sinks.get(event.stream_id)) is not None:
-            sink.on_reset(event.code)
-
-    def _on_stopped(self, event: events.StreamStopped) -> None:
-        if (sink := self._sinks.get(event.stream_id)) is not None:
-            sink.on_stopped(event.code)
-
-    def _on_writable(self, event: events.Writable) -> None:
-        sink: Sink | None = self._sinks.get(event.stream_id) or self._requests.get(event.stream_id)
-        if sink is not None:
-            sink.on_writable()
-
-    def _on_delivered(self, event: events.Delivered) -> None:
-        sink: Sink | None = self._sinks.get(event.stream_id) or self._requests.get(event.stream_id)
-        if sink is not None:
-            sink.on_delivered()
-
-    def _on_allowed(self, event: events.StreamsAllowed) -> None:
-        if (session := self._sessions.get(event.session_id)) is not None:
-            session.on_streams_allowed(event.is_unidirectional)
-
-    def _on_datagram(self, event: events.DatagramReceived) -> None:
-        if (session := self._sessions.get(event.session_id)) is not None:
-            session.on_datagram(event.payload)
-
-    def _on_request(self, event: events.RequestReceived) -> None:
-        if self.on_request is not None:
-            self.on_request(event.stream_id, event.headers, event.is_ended)
-            return
-        self.machine.send_head(event.stream_id, [(b":status", b"404")], is_ended=True)
-        self.machine.release(event.stream_id)
-
-    def _on_answer(self, event: events.AnswerReceived) -> None:
-        if (sink := self._requests.get(event.stream_id)) is not None:
-            sink.on_head(event.headers, event.is_ended)
-
-    def _on_body(self, event: events.BodyReceived) -> None:
-        if (sink := self._requests.get(event.stream_id)) is not None:
-            sink.on_body(event.run, event.size, event.is_ended)
-
-    def _on_trailers(self, event: events.TrailersReceived) -> None:
-        if (sink := self._requests.get(event.stream_id)) is not None:
-            sink.on_trailers(event.headers)
-
-    def _on_request_reset(self, event: events.RequestReset) -> None:
-        if (sink := self._requests.get(event.stream_id)) is not None:
-            sink.on_reset(event.code)
-
-    def _on_request_stopped(self, event: events.RequestStopped) -> None:
-        if (sink := self._requests.get(event.stream_id)) is not None:
-            sink.on_stopped(event.code)
-
-    def _on_went_away(self, event: events.WentAway) -> None:
-        for session in list(self._sessions.values()):
-            session.on_drained()
-
-    def _on_id_issued(self, event: events.ConnectionIdIssued) -> None:
-        if self._attachment is not None:
-            self._attachment.add_connection_id(event.connection_id)
-
-    def _on_id_retired(self, event: events.ConnectionIdRetired) -> None:
-        if self._attachment is not None:
-            self._attachment.remove_connection_id(event.connection_id)
-
-    def _on_over(self, event: events.ConnectionOver) -> None:
-        self._lose(cause_of_loss(event, self.peer))
-        self._detach()
-
-    def _detach(self) -> None:
-        # Each would else hold the other until the collector of cycles finds them.
-        self.kick, self._attachment = _nobody, None
-
-    _HANDLERS: ClassVar[Mapping[type, Callable[[Link, Any], None]]] = {
-        events.Ready: _on_ready,
-        events.SessionRequested: _on_requested,
-        events.SessionAnswered: _on_answered,
-        events.SessionDrained: _on_drained,
-        events.SessionClosed: _on_closed,
-        events.StreamOpened: _on_opened,
-        events.StreamReset: _on_reset,
-        events.StreamStopped: _on_stopped,
-        events.Writable: _on_writable,
-        events.Delivered: _on_delivered,
-        events.StreamsAllowed: _on_allowed,
-        events.DatagramReceived: _on_datagram,
-        events.RequestReceived: _on_request,
-        events.AnswerReceived: _on_answer,
-        events.BodyReceived: _on_body,
-        events.TrailersReceived: _on_trailers,
-        events.RequestReset: _on_request_reset,
-        events.RequestStopped: _on_request_stopped,
-        events.WentAway: _on_went_away,
-        events.ConnectionIdIssued: _on_id_issued,
-        events.ConnectionIdRetired: _on_id_retired,
-        events.ConnectionOver: _on_over,
-    }

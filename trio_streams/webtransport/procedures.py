@@ -119,7 +119,7 @@ class _StreamEnd:
 
     def on_stopped(self, code: int | None) -> None:
         self._driver.mux.was_stopped(self._id, code)
-        self._driver.follow()
+        self._driver.ask_for_flush()  # a reset that comes with it is told before it
 
     def on_writable(self) -> None:
         self._driver.mux.writable(self._id)
@@ -225,11 +225,16 @@ class _SessionDriver(Serving):
         self._wake()
 
     def on_flush(self) -> None:
-        """Hand on what has come together since the last one."""
+        """Tell of what was not told yet, and hand on what has come together since the last one."""
+        self.connection.dispatch()
         if self.mux.has_output:
             self.mux.flush()
             self.connection.bytes_sent = self.mux.bytes_sent
             self.follow()
+
+    def ask_for_flush(self) -> None:
+        """Have `on_flush` called soon."""
+        self._session.link.kick()
 
     def _lose(self, error: Exception) -> None:
         if self._is_over:

@@ -113,10 +113,18 @@ def server_configuration(
 
     Raises:
       OSError: a file can't be read.
-      ValueError: there is no certificate or no key in it.
+      ValueError: there is no certificate or no key in it, the key has a password, or is not the certificate's.
     """
     configuration = _configuration(limits, is_client=False, alpn_protocols=list(alpn_protocols))
-    configuration.load_cert_chain(Path(certificate_file), Path(key_file))
+    try:
+        configuration.load_cert_chain(Path(certificate_file), Path(key_file))
+    except IndexError as exc:
+        raise ValueError(f"there is no certificate in {certificate_file}") from exc
+    except TypeError as exc:
+        raise ValueError(f"the key in {key_file} has a password") from exc
+    # Else every handshake would fail, and only clients would hear why.
+    if configuration.private_key.public_key() != configuration.certificate.public_key():
+        raise ValueError(f"the key in {key_file} is not that of the certificate in {certificate_file}")
     return configuration
 
 

@@ -27,8 +27,8 @@ from aioquic.quic.packet_builder import QuicDeliveryState, QuicPacketBuilder
 from aioquic.quic.recovery import QuicPacketSpace
 from aioquic.quic.stream import QuicStream
 from aioquic.tls import Epoch
-from cryptography.hazmat.primitives.serialization import Encoding
 
+from trio_streams.webtransport.certificates import certificate_der
 from trio_streams.webtransport.quic_config import QuicLimits
 from trio_streams.webtransport.quic_datagrams import DatagramQueue
 from trio_streams.webtransport.quic_sized import SizedConnection
@@ -193,7 +193,7 @@ class TunedConnection(SizedConnection):
     def peer_certificate(self) -> bytes | None:
         """The peer's certificate as DER; None before it is here, and on a server."""
         certificate = self.tls._peer_certificate  # noqa: SLF001 - there is no other way to it
-        return None if certificate is None else certificate.public_bytes(Encoding.DER)
+        return None if certificate is None else certificate_der(certificate)
 
     @property
     def is_closing(self) -> bool:
@@ -298,10 +298,11 @@ class TunedConnection(SizedConnection):
 
     def _close_begin(self, is_initiator: bool, now: float) -> None:
         super()._close_begin(is_initiator, now)
-        if not is_initiator:
+        event = self._close_event
+        if not is_initiator and event is not None:
             # Nothing more comes from a peer that has closed; aioquic would say so three probe timeouts later.
             self._close_was_told = True
-            self._events.append(self._close_event)
+            self._events.append(event)
 
     def _close_end(self) -> None:
         super()._close_end()

@@ -42,8 +42,10 @@ class SessionBlock(AbstractAsyncContextManager[WebTransportSession]):
         assert session.nursery is not None
         session.nursery.cancel_scope.cancel()
         failure: BaseException | None = None
+        is_caught: bool | None = False
         try:
-            await self._nursery.__aexit__(kind, exc, traceback)
+            # It keeps to itself that its own scope was cancelled, by whoever has the session.
+            is_caught = await self._nursery.__aexit__(kind, exc, traceback)
             if exc is None:
                 await self._deliver()
         except BaseException as left_by:
@@ -57,7 +59,7 @@ class SessionBlock(AbstractAsyncContextManager[WebTransportSession]):
             await self._wait_settled()
             # What leaves holds this frame by its traceback: the frame must not hold it.
             exc = failure = traceback = None
-        return False
+        return is_caught
 
     async def _deliver(self) -> None:
         """Wait until the peer has all of what was ended."""

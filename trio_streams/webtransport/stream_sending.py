@@ -245,8 +245,9 @@ class SendHalf(Half, trio.abc.SendStream):
         if state is None:
             return
         if self._send_state is HalfState.OPEN:
-            self._send_over = over
             self._cancel_owner(over)
+        if not self._is_closed:
+            self._send_over = over
         self._send_state = state
         self._wake_writers()
 

@@ -191,9 +191,9 @@ def load(name: str) -> Library:
     return library
 
 
-def payload_bytes() -> int:
+def payload_bytes(default: int) -> int:
     """The UDP payloads to send, for libraries that can be told; benchmarks compare them at equal sizes."""
-    return int(os.environ.get("PAYLOAD_BYTES", "1200"))
+    return int(os.environ.get("PAYLOAD_BYTES", default))
 
 
 async def read_all(stream: Stream) -> bytes:

@@ -12,7 +12,7 @@ from typing import Final
 
 import trio
 
-from tests.interop.webtransport.face import Place, Session, SessionOver, WasReset, WasStopped
+from tests.interop.webtransport.face import Place, Session, SessionOver, WasReset, WasStopped, payload_bytes
 from trio_streams.errors import ConnectionLost
 from trio_streams.webtransport import (
     QuicLimits,
@@ -133,10 +133,11 @@ class PeerSession:
         return closed.code, closed.reason
 
     async def how_ended(self) -> tuple[int, str] | None:
-        if self._session.is_open:
-            return None
-        with trio.CancelScope(shield=True):  # the end of a session cancels its handler
-            return await self.wait_closed()
+        ended = None
+        if not self._session.is_open:
+            with trio.CancelScope(shield=True):  # the end of a session cancels its handler
+                ended = await self.wait_closed()
+        return ended
 
     @staticmethod
     async def together(*functions: Callable[[], Awaitable[object]]) -> None:
@@ -165,6 +166,10 @@ def run(main: Callable[[], Awaitable[None]], timeout: float | None = None) -> No
     trio.run(run_main)
 
 
+def _config(idle_timeout: float = 60.0) -> WebTransportConfig:
+    return WebTransportConfig(quic=QuicLimits(idle_timeout=idle_timeout, max_packet_bytes=payload_bytes(1_452)))
+
+
 async def serve(place: Place) -> None:
     async def handle(path: str, session: WebTransportSession) -> None:
         await place.handler(path, PeerSession(session))
@@ -179,7 +184,7 @@ async def serve(place: Place) -> None:
                 keyfile=place.key,
                 allowed_origins=place.origins,
                 protocols=place.protocols,
-                config=WebTransportConfig(quic=QuicLimits(idle_timeout=place.idle_timeout)),
+                config=_config(place.idle_timeout),
             )
         )
         sys.stdout.write(json.dumps({"url": server.url, "pid": os.getpid()}) + "\n")
@@ -196,7 +201,7 @@ async def use(
     origin: str | None = None,
 ) -> None:
     try:
-        async with connect(url, protocols=protocols, origin=origin, verify=False) as session:
+        async with connect(url, protocols=protocols, origin=origin, verify=False, config=_config()) as session:
             await visit(PeerSession(session))
     except SessionRefused as exc:
         raise SessionOver(exc.status) from exc

@@ -301,7 +301,7 @@ def _configuration(*, is_client: bool, idle_timeout: float = 60.0) -> QuicConfig
         max_datagram_frame_size=65_536,
         max_data=WINDOW_BYTES,
         max_stream_data=WINDOW_BYTES // 2,
-        max_datagram_size=payload_bytes(),
+        max_datagram_size=payload_bytes(1_200),
     )
 
 

@@ -23,6 +23,7 @@ PAIRS: Final = [
 """Whose client meets whose server."""
 
 _OLD: Final = "pywebtransport-0.8.1"
+_EARLY: Final = "it forgets streams that come before its session object is made"
 _BARE: Final = "its capsules are not in DATA frames, and it takes none that are (RFC 9297 §3.1)"
 CANNOT: Final[dict[tuple[str, str, str], str]] = {
     ("client", _OLD, "reset_received"): "it leaves a reader waiting for ever when its stream is reset",
@@ -30,6 +31,7 @@ CANNOT: Final[dict[tuple[str, str, str], str]] = {
     ("server", _OLD, "reset_sent"): "it leaves a reader waiting for ever when its stream is reset",
     ("server", _OLD, "stop_sent"): "it tells nobody of STOP_SENDING",
     **{(role, _OLD, f"close_{way}"): _BARE for role in ("client", "server") for way in ("sent", "received")},
+    ("client", _OLD, "server_opened"): _EARLY,
     ("client", _OLD, "protocol"): "it has no subprotocols",
     ("server", _OLD, "protocol"): "it has no subprotocols",
 }
@@ -61,6 +63,7 @@ def test_a_case_holds_between_two_libraries(pair: Pair, case: str) -> None:
     """What the case's docstring says, where both libraries can do it."""
     for role, library in (("client", pair.client_library), ("server", pair.server_library)):
         reason = CANNOT.get((role, library, case))
-        if reason is not None and (reason != _BARE or pair.client_library != pair.server_library):
+        is_between_equals = reason in {_BARE, _EARLY} and pair.client_library == pair.server_library
+        if reason is not None and not is_between_equals:
             pytest.skip(f"{library}'s {role}: {reason}")
     pair.client.run(case)

@@ -10,6 +10,7 @@ import {startOutage} from "./outage.js";
 import {Streams} from "./streams.js";
 import {Totals} from "./totals.js";
 import {startUpload} from "./upload.js";
+import {hasWebTransport, startWebTransport} from "./webtransport.js";
 
 const RETRY_MS = 1000;
 
@@ -19,6 +20,7 @@ const PANELS = [
   ["chat", "bidirectional", "chat-panel", startChat],
   ["files.upload", "client", "upload-panel", startUpload],
   ["network.cut", "call", "outage", startOutage],
+  ["webtransport.endpoint", "call", "webtransport-panel", startWebTransport, hasWebTransport],
 ];
 
 async function fetchAbout() {
@@ -43,8 +45,8 @@ function showAbout({title, version, procedures}) {
     ),
   );
   const kinds = new Map(procedures.map(({name, kind}) => [name, kind]));
-  for (const [name, kind, panel, start] of PANELS) {
-    if (kinds.get(name) !== kind) continue;
+  for (const [name, kind, panel, start, canRun = () => true] of PANELS) {
+    if (kinds.get(name) !== kind || !canRun()) continue;
     $(panel).hidden = false;
     document.body.classList.add(`has-${panel}`);
     start();

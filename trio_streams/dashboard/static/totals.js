@@ -52,7 +52,7 @@ export class Totals {
   }
 }
 
-function makeTile(list, label) {
+export function makeTile(list, label) {
   const figure = el("span", {class: "figure"}, "–");
   list.append(el("div", {class: "tile"}, el("span", {class: "quiet"}, label), figure));
   return figure;

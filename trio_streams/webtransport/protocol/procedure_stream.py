@@ -7,7 +7,8 @@ none.
 
 A whole item that nobody has taken holds as many of QUIC's bytes as it has, so that what waits here is paid for by the
 windows of the session's connection, too. A part of an item or of a frame holds none: it can't be taken, so streams that have
-used up a window with such parts would wait for one another for ever.
+used up a window with such parts would wait for one another for ever. So what a stream may hold is its window and one item, as
+on any carrier; but the items under way of all streams have no limit together, beside the number of streams.
 """
 
 from __future__ import annotations

@@ -160,8 +160,15 @@ class SessionInbox:
             self._refuse(stream, Code.CANCELLED)
         elif machine.receive_reset():
             self.settle(stream)
-            self._events.append(events.Reset(stream_id, _code(code), ""))
+            self._tell_reset(events.Reset(stream_id, _code(code), ""))
         self.remove_if_over(stream)
+
+    def _tell_reset(self, reset: events.Reset) -> None:
+        """Before a stop of the same stream: who gives a stream up says both at once, and the reset is why."""
+        queue = self._events
+        last = queue[-1] if queue else None
+        is_behind = isinstance(last, events.Stopped) and last.stream_id == reset.stream_id
+        queue.insert(len(queue) - is_behind, reset)
 
     def was_stopped(self, stream_id: int, code: int | None) -> None:
         """The peer refuses more of our half, which is reset by that."""

@@ -256,7 +256,7 @@ class SessionMux(DialectFeatures):
         stream, machine = self._require(stream_id, "send")
         refuse_larger(payloads, self._in.max_item_bytes_out)
         before = machine.queued_bytes
-        taken = machine.send(payloads, self._out.room(machine))
+        taken = machine.send(payloads, self._out.room)
         self._out.queued_bytes += machine.queued_bytes - before
         if machine.is_blocked and machine.send_credit.is_open:
             self._out.wait_for_room(stream_id)
@@ -271,7 +271,7 @@ class SessionMux(DialectFeatures):
             return True
         if not machine.send_credit.is_open:
             machine.is_blocked = True
-        elif self._out.room(machine) <= 0 and machine.queued_bytes:
+        elif self._out.room <= 0 and machine.queued_bytes:
             machine.is_blocked = True
             self._out.wait_for_room(stream_id)
         else:

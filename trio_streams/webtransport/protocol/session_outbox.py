@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from trio_streams.core import records
 from trio_streams.core.states import HalfState
-from trio_streams.core.stream_machine import StreamMachine
 from trio_streams.webtransport.protocol.control_streams import ControlStreams
 from trio_streams.webtransport.protocol.procedure_stream import ProcedureStream
 from trio_streams.webtransport.protocol.stream_port import StreamPort
 
 __all__ = ["SessionOutbox"]
-
-_MAX_STREAM_BYTES: Final = 65_536
-"""What one stream queues here: the session's stream has a buffer of its own behind it."""
 
 
 class SessionOutbox:
@@ -56,9 +50,10 @@ class SessionOutbox:
         self.queued_bytes: int = 0
         self.bytes_sent: int = 0
 
-    def room(self, machine: StreamMachine) -> int:
-        """Bytes that a stream may still queue; below 0 after an item that crossed the limit."""
-        return min(_MAX_STREAM_BYTES - machine.queued_bytes, self._max_bytes - self.queued_bytes)
+    @property
+    def room(self) -> int:
+        """Bytes that may still be queued; below 0 after an item that crossed the limit."""
+        return self._max_bytes - self.queued_bytes
 
     @property
     def has_output(self) -> bool:
@@ -118,14 +113,13 @@ class SessionOutbox:
 
     def writable(self) -> list[int]:
         """Take the streams that have room again: all at half a buffer, one whose own queue is empty at once."""
-        waiting, streams = self._waiting, self._streams
+        waiting = self._waiting
         has_room = self.queued_bytes * 2 <= self._max_bytes
-        ready = [i for i in waiting if i not in streams or self._has_room(streams[i], has_room)]
+        ready = [stream_id for stream_id in waiting if has_room or not self._has_queued(stream_id)]
         for stream_id in ready:
             del waiting[stream_id]
         return ready
 
-    def _has_room(self, stream: ProcedureStream, has_room: bool) -> bool:
-        assert stream.machine is not None
-        queued = stream.machine.queued_bytes
-        return not queued or (has_room and queued * 2 <= _MAX_STREAM_BYTES)
+    def _has_queued(self, stream_id: int) -> bool:
+        stream = self._streams.get(stream_id)
+        return stream is not None and stream.machine is not None and bool(stream.machine.queued_bytes)

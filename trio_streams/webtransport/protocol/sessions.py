@@ -180,17 +180,22 @@ class Sessions:
             self.touch(entry.machine)
 
     def refuse(self, session_id: int, answer: Answer, now: float) -> None:
-        """Say no.
+        """Say no. A client that takes not even a status is reset instead.
 
         Raises:
-          LocalProtocolError: it was answered, or the answer is no refusal.
+          LocalProtocolError: it was answered, or the answer is no refusal, or has fields that are too much for the client.
         """
         if answer.is_accepted:
             raise LocalProtocolError(f"status {answer.status} refuses no session", field="status", size=answer.status)
-        if (entry := self._answer(session_id, answer, is_ended=True)) is not None:
-            entry.is_sending = False
-            entry.machine.refuse(answer.status, now)
-            self.touch(entry.machine)
+        try:
+            if (entry := self._answer(session_id, answer, is_ended=True)) is not None:
+                entry.is_sending = False
+                entry.machine.refuse(answer.status, now)
+                self.touch(entry.machine)
+        except LocalProtocolError as error:
+            if error.field != "MAX_FIELD_SECTION_SIZE" or answer.headers:
+                raise
+            self.close(session_id, 0, "", now)
 
     # -- ending ------------------------------------------------------------------------------------------------------------
 
