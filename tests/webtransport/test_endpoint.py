@@ -259,6 +259,9 @@ async def test_what_tasks_write_in_a_row_of_ticks_has_one_flush(autojump_clock: 
     async with open_site() as site, site.open_client() as (driven, _):
         await trio.sleep(1)
         sent = len(site.network.sent)
+        assert driven.attachment is not None
+        for _ in range(10):
+            driven.attachment.kick()
         for _ in range(5):
             driven.write(driven.quic.open_stream(), b"x")
             await trio.lowlevel.checkpoint()

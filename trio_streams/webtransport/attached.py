@@ -45,6 +45,7 @@ class Roster:
         """Have a connection flushed when it has settled; one that is marked keeps its place."""
         if not attached.is_detached:
             attached.was_kicked = True
+            attached.kicks += 1
             self.dirty[attached] = None
             self._wake()
 
@@ -67,6 +68,7 @@ class Attached(Timer):
     Attributes:
       clock: the latest time that it was told. A deadline that is almost due is handled early, and time does not go back then.
       was_kicked: whether it was marked since the endpoint last looked.
+      kicks: how often it was marked since the last flush.
       unsettled_ticks: how often the endpoint has looked since the last flush; at the first time it sets `flush_by`.
       quiet_ticks: how often in a row it had not been marked again.
       flush_by: when a marked connection is flushed even if it is marked again and again.
@@ -82,6 +84,7 @@ class Attached(Timer):
         "give_up_at",
         "is_detached",
         "is_half_open",
+        "kicks",
         "name",
         "quiet_ticks",
         "refused_items",
@@ -101,6 +104,7 @@ class Attached(Timer):
         self.is_detached: bool = False
         self.refused_items: int = 0
         self.was_kicked: bool = False
+        self.kicks: int = 0
         self.unsettled_ticks: int = 0
         self.quiet_ticks: int = 0
         self.flush_by: float = 0.0

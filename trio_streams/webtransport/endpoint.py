@@ -38,7 +38,8 @@ __all__ = ["Endpoint", "EndpointConfig", "EndpointStatistics", "open_endpoint"]
 _LOG: Final = logging.getLogger("trio_streams")
 
 _GRANULARITY: Final = 0.0005
-_QUIET_TICKS: Final = 2  # a task that sends and awaits something else in turn is not done
+_QUIET_TICKS: Final = 2  # tasks run in no certain order, so one that sends in each tick may seem to have missed one
+_FEW_KICKS: Final = 4  # one question or answer makes no more, and waits for one tick only
 _MAX_UNSETTLED_TICKS: Final = 16
 _MAX_UNSETTLED_SECONDS: Final = 0.001
 _STUCK_TIMEOUT: Final = 0.1
@@ -266,7 +267,7 @@ class Endpoint:
     def _flush(self, attached: Attached, now: float) -> None:
         driven = attached.driven
         clock = attached.advance(now)
-        attached.unsettled_ticks = 0
+        attached.unsettled_ticks = attached.kicks = 0
         try:
             datagrams = driven.datagrams_to_send(clock)
             driven.dispatch()
@@ -357,7 +358,7 @@ def _is_settled(attached: Attached, now: float) -> bool:
     attached.unsettled_ticks += 1
     attached.quiet_ticks = 0 if attached.was_kicked else attached.quiet_ticks + 1
     attached.was_kicked = False
-    is_quiet = attached.quiet_ticks >= _QUIET_TICKS
+    is_quiet = attached.quiet_ticks >= (_QUIET_TICKS if attached.kicks > _FEW_KICKS else 1)
     return is_quiet or attached.unsettled_ticks > _MAX_UNSETTLED_TICKS or now >= attached.flush_by
 
 
