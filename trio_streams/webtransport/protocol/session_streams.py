@@ -389,4 +389,5 @@ class SessionStreams:
             del self.table[stream_id]
             self._quic.release(stream_id)
             stream.session.finish_stream(stream_id)
-            self._touch(stream.session)
+            if stream.is_counted:
+                self._touch(stream.session)
