@@ -24,5 +24,5 @@ class Parking:
         await self._lot.park()
 
     def _wake(self) -> None:
-        if self._lot is not None:
+        if self._lot:  # one that is empty has nobody
             self._lot.unpark_all()

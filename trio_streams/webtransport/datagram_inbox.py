@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Self
 
 import trio
 
+from trio_streams.streams.pace import Pace
 from trio_streams.streams.parking import Parking
 from trio_streams.webtransport.errors import SessionClosed
 from trio_streams.webtransport.protocol.datagrams import DatagramQueue
@@ -29,7 +30,7 @@ class DatagramInbox(Parking, AsyncIterator[bytes]):
       received_items: that arrived.
     """
 
-    __slots__ = ("_is_clean", "_over", "_queue", "received_items", "sent_items")
+    __slots__ = ("_is_clean", "_over", "_pace", "_queue", "received_items", "sent_items")
 
     def __init__(self, config: WebTransportConfig) -> None:
         super().__init__()
@@ -39,6 +40,7 @@ class DatagramInbox(Parking, AsyncIterator[bytes]):
             max_age=config.max_received_datagram_age,
         )
         self._is_clean = False
+        self._pace = Pace()
         self._over: OverCause | None = None
         self.sent_items: int = 0
         self.received_items: int = 0
@@ -65,12 +67,13 @@ class DatagramInbox(Parking, AsyncIterator[bytes]):
         self._wake()
 
     async def take(self) -> bytes:
-        """Take the oldest one. Cancellation: atomic."""
-        await trio.lowlevel.checkpoint()
+        """Take the oldest one. The schedule point is amortised, so that echoes leave together. Cancellation: atomic."""
+        await self._pace.step()
         while (payload := self._queue.take(trio.current_time())) is None:
             if self._over is not None:
                 raise self._over()
             await self._park()
+            self._pace.restart()
         return payload
 
     def __aiter__(self) -> Self:

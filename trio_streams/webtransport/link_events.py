@@ -79,17 +79,17 @@ class LinkEvents(Parking):
         A peer that closes a session resets its streams, too, and which of the two arrives first is chance. So resets without
         a code of an application are told last, and streams hear of the close instead.
         """
-        sinks = self._sinks
+        sinks, handlers = self._sinks, self._HANDLERS
         last: list[events.StreamReset | events.StreamStopped] = []
         for event in self.machine.events():
-            if isinstance(event, events.StreamReceived):
+            if type(event) is events.StreamReceived:
                 sink = sinks.get(event.stream_id)
                 if sink is not None:
                     sink.on_received(event.run, event.is_ended)
-            elif isinstance(event, events.StreamReset | events.StreamStopped) and event.code is None:
+            elif (type(event) is events.StreamReset or type(event) is events.StreamStopped) and event.code is None:
                 last.append(event)
             else:
-                self._HANDLERS[type(event)](self, event)
+                handlers[type(event)](self, event)
         for reset in last:
             self._HANDLERS[type(reset)](self, reset)
         self._wake()

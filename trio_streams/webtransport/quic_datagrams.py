@@ -65,7 +65,7 @@ class DatagramQueue:
         """Take the next one to be sent; then it is another group's turn."""
         group = next(iter(self._groups))
         data = self._pop(group)
-        if group in self._groups:
+        if len(self._groups) > 1 and group in self._groups:
             self._groups.move_to_end(group)
         return data
 

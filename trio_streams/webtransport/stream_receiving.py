@@ -258,7 +258,7 @@ class ReceiveHalf(Half, trio.abc.ReceiveStream):
         self._unreported_bytes = 0
 
     def _wake_readers(self) -> None:
-        if self._readers is not None:
+        if self._readers:
             self._readers.unpark_all()
 
     def _close_receiving(self) -> None:

@@ -231,7 +231,7 @@ class SendHalf(Half, trio.abc.SendStream):
             self.write_seconds += trio.current_time() - began
 
     def _wake_writers(self) -> None:
-        if self._writers is not None:
+        if self._writers:
             self._writers.unpark_all()
 
     def _close_sending(self) -> None:

@@ -62,7 +62,8 @@ class ConnectionMachine:
         """Take what has happened, in order."""
         inbound, streams = self._inbound, self._streams
         queue, table = inbound.queue, streams.table
-        yield from self._take()
+        if queue or inbound.has_news:
+            yield from self._take()
         for event in self._quic.events():
             # What comes by the thousand goes through as it came: the bytes of a session's stream.
             if type(event) is StreamReceived and (stream := table.get(event.stream_id)) is not None:
@@ -76,7 +77,8 @@ class ConnectionMachine:
             if queue or inbound.has_news:
                 yield from self._take()
         inbound.finish()
-        yield from self._take()
+        if queue or inbound.has_news:
+            yield from self._take()
 
     def datagrams_to_send(self, now: float) -> list[tuple[bytes, Address]]:
         """What is to be sent at once, and to where. It makes events, too: what was full has room."""
@@ -406,7 +408,7 @@ class ConnectionMachine:
         self._inbound.serve(self._now)
         while queue:
             yield queue.popleft()
-            if not queue:
+            if not queue and self._inbound.has_news:
                 self._inbound.serve(self._now)
 
     def _sessions(self, session_id: int) -> Sessions:

@@ -39,15 +39,16 @@ def encode_datagram(session_id: int, payload: bytes, *, max_datagram_bytes: int)
       LocalProtocolError: it is too large. Nothing cuts datagrams, and one that is too large for aioquic would hold up
         all behind it.
     """
-    limit = max_payload_bytes(session_id, max_datagram_bytes)
-    if len(payload) > limit:
+    header = encode_varint(session_id >> 2)
+    if len(header) + len(payload) > max_datagram_bytes:
+        limit = max_payload_bytes(session_id, max_datagram_bytes)
         raise LocalProtocolError(
             f"a datagram of {len(payload)} bytes passes max_datagram_size of {limit}",
             field="max_datagram_size",
             size=len(payload),
             limit=limit,
         )
-    return encode_varint(session_id >> 2) + payload
+    return header + payload
 
 
 def decode_datagram(data: bytes) -> tuple[int, bytes]:

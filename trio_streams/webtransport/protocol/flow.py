@@ -191,9 +191,9 @@ class SessionFlow:
         """
         self._receive(int(is_unidirectional), 1, "streams")
 
-    def count_finished(self, *, is_unidirectional: bool) -> None:
-        """A stream that the peer opened is over."""
-        self._consume(int(is_unidirectional), 1)
+    def count_finished(self, *, is_unidirectional: bool) -> bool:
+        """A stream that the peer opened is over; whether a grant is due."""
+        return self._consume(int(is_unidirectional), 1)
 
     def count_received(self, size: int) -> None:
         """Bytes arrived on a stream, behind its header; a reset stream counts up to its final size.
@@ -203,9 +203,9 @@ class SessionFlow:
         """
         self._receive(2, size, "bytes")
 
-    def count_consumed(self, size: int) -> None:
-        """Bytes were taken, or are nobody's: those of a stream that was reset or stopped."""
-        self._consume(2, size)
+    def count_consumed(self, size: int) -> bool:
+        """Bytes were taken, or are nobody's: those of a stream that was reset or stopped; whether a grant is due."""
+        return self._consume(2, size)
 
     def _receive(self, which: int, amount: int, name: str) -> None:
         if not self._is_on or not amount:
@@ -222,9 +222,10 @@ class SessionFlow:
                 limit=error.limit,
             ) from error
 
-    def _consume(self, which: int, amount: int) -> None:
+    def _consume(self, which: int, amount: int) -> bool:
         if self._is_on and self._granted[which].consume(0, amount):
             self._due[which] = True
+        return self._due[which]
 
     # -- what to tell it ---------------------------------------------------------------------------------------
 

@@ -183,6 +183,11 @@ class Http3:
         """Whether a stream is HTTP/3's: a request that is not released, a control or a QPACK stream."""
         return stream_id in self._messages or stream_id in self._peer_streams or stream_id in self._own_streams.values()
 
+    @property
+    def has_news(self) -> bool:
+        """Whether `events` has something."""
+        return bool(self._receiving.events)
+
     def events(self) -> Iterator[Http3Event]:
         """Take what has happened, in order."""
         events = self._receiving.events

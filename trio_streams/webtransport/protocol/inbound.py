@@ -132,8 +132,9 @@ class Inbound:
             return
         try:
             self._handlers[type(event)](event)
-            for told in self.http3.events():
-                self._handlers[type(told)](told)
+            if self.http3.has_news:
+                for told in self.http3.events():
+                    self._handlers[type(told)](told)
         except Http3Error as error:
             self.fail(error)
 

@@ -291,13 +291,17 @@ class SessionMachine:
             return False
         return True
 
-    def finish_stream(self, stream_id: int) -> None:
-        """Both halves of a stream are over, and nobody holds it; unknown ones are nobody's fault."""
+    def finish_stream(self, stream_id: int) -> bool:
+        """Both halves of a stream are over, and nobody holds it; unknown ones are nobody's fault.
+
+        Returns:
+          Whether `to_send` has a grant for that.
+        """
         if stream_id not in self._streams:
-            return
+            return False
         del self._streams[stream_id]
-        if bool(stream_id & 1) is self._is_client:
-            self._flow.count_finished(is_unidirectional=bool(stream_id & 2))
+        is_ours = bool(stream_id & 1) is not self._is_client
+        return not is_ours and self._flow.count_finished(is_unidirectional=bool(stream_id & 2))
 
     @property
     def sendable_bytes(self) -> int:
@@ -328,9 +332,9 @@ class SessionMachine:
         except Http3Error as error:
             self._fail(error)
 
-    def count_consumed(self, size: int) -> None:
-        """Bytes were taken from a stream, or dropped with it."""
-        self._flow.count_consumed(size)
+    def count_consumed(self, size: int) -> bool:
+        """Bytes were taken from a stream, or dropped with it; whether `to_send` has a grant for that."""
+        return self._flow.count_consumed(size)
 
     # -- inside ---------------------------------------------------------------------------------------------------
 

@@ -231,8 +231,8 @@ class SessionStreams:
         self._quic.consumed(stream_id, size)
         if stream.is_counted and not stream.is_refusing:
             stream.consumed_bytes += size
-            stream.session.count_consumed(size)
-            self._touch(stream.session)
+            if stream.session.count_consumed(size):
+                self._touch(stream.session)
 
     def release(self, stream_id: int, code: int) -> None:
         """The application is done with a stream.
@@ -353,8 +353,8 @@ class SessionStreams:
         unread = stream.received_bytes - stream.consumed_bytes
         if stream.is_counted and unread:
             stream.consumed_bytes += unread
-            stream.session.count_consumed(unread)
-            self._touch(stream.session)
+            if stream.session.count_consumed(unread):
+                self._touch(stream.session)
 
     def _give(self, stream_id: int, stream: SessionStream, data: bytes | bytearray | memoryview) -> int:
         try:
@@ -380,13 +380,14 @@ class SessionStreams:
             self._undelivered[session.session_id] -= 1
         if stream.is_counted:
             sent = max(0, self._quic.sent_bytes(stream_id) - stream.header_sent_bytes)
-            session.count_unsent(stream.sent_bytes - sent)
-            stream.sent_bytes = sent
-            self._touch(session)
+            if sent < stream.sent_bytes:
+                session.count_unsent(stream.sent_bytes - sent)
+                stream.sent_bytes = sent
+                self._touch(session)
 
     def _finish(self, stream_id: int, stream: SessionStream) -> None:
         if stream.is_released and not (stream.is_sending or stream.is_receiving):
             del self.table[stream_id]
             self._quic.release(stream_id)
-            stream.session.finish_stream(stream_id)
-            self._touch(stream.session)
+            if stream.session.finish_stream(stream_id):
+                self._touch(stream.session)

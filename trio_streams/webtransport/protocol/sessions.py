@@ -117,8 +117,10 @@ class Sessions:
     def get_open(self, session_id: int) -> SessionMachine | None:
         """A session whose streams and datagrams go to the application."""
         entry = self._table.get(session_id)
-        if entry is not None and entry.machine.state in {SessionState.OPEN, SessionState.DRAINING}:
-            return entry.machine
+        if entry is not None:
+            machine = entry.machine
+            if machine.state is SessionState.OPEN or machine.state is SessionState.DRAINING:
+                return machine
         return None
 
     def is_expected(self, session_id: int) -> bool:
