@@ -283,6 +283,28 @@ def test_a_place_is_given_back_when_a_stream_is_over_and_released() -> None:
     assert allowed[-1] == happened.StreamsAllowed(0, 4)
 
 
+def test_places_come_back_together_and_never_too_late() -> None:
+    """A few places of many wait for more, but a peer that comes to its limit gets them."""
+    pair = _pair(QuicLimits(max_unidirectional_streams=8))
+    quic = pair.client.quic
+
+    def open_and_end() -> int:
+        stream_id = quic.open_stream(unidirectional=True)
+        quic.end(stream_id)
+        return stream_id
+
+    first, *_ = [open_and_end() for _ in range(4)]
+    pair.run_for(5)
+    pair.server.quic.release(first)
+    pair.run_for(5)
+    assert quic.streams_available(unidirectional=True) == 4
+    for _ in range(4):
+        open_and_end()
+    assert quic.streams_available(unidirectional=True) == 0
+    pair.run_for(5)
+    assert quic.streams_available(unidirectional=True) == 1
+
+
 def test_many_streams_come_and_go_and_leave_nothing() -> None:
     """Five hundred echoes, a hundred at a time, and then neither side nor aioquic remembers a stream."""
     pair = _pair(QuicLimits(max_bidirectional_streams=100))

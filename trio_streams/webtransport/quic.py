@@ -147,10 +147,8 @@ class Quic(QuicStreams):
             connection.datagrams.drop_older_than(now - self._limits.max_datagram_age)
         self._drop_what_no_longer_fits()
         self._feed()
-        self._give_places()
         datagrams = connection.datagrams_to_send(now)
-        self._note_closed()
-        if self._give_places():  # the peer may open others, and waits for that if nothing else is to be sent
+        if self._note_closed():  # the peer may open others, and waits for that if nothing else is to be sent
             datagrams += connection.datagrams_to_send(now)
         self._note_writable()
         return datagrams

@@ -25,11 +25,7 @@ class QuicStreams(QuicSending):
     def __init__(self, connection: TunedConnection, limits: QuicLimits) -> None:
         super().__init__(connection, limits)
         self._consumed_bytes = 0
-        self._owed_places = [0, 0]  # bidirectional and unidirectional streams of the peer that are over
-        self._stream_limits = (
-            (connection._bidirectional, limits.max_bidirectional_streams),  # noqa: SLF001 - ours, of the file below
-            (connection._unidirectional, limits.max_unidirectional_streams),  # noqa: SLF001
-        )
+        self._stream_limits = connection._bidirectional, connection._unidirectional  # noqa: SLF001 - ours, of the file below
         self._runs: dict[int, Run] = {}
 
     @property
@@ -155,11 +151,16 @@ class QuicStreams(QuicSending):
     def _forget(self, stream_id: int) -> None:
         del self._streams[stream_id]
         if not self._connection.is_ours(stream_id):
-            self._owed_places[stream_id >> 1 & 1] += 1
+            self._connection.grant_stream_place(stream_id)
 
-    def _note_closed(self) -> None:
-        """Forget what is over."""
+    def _note_closed(self) -> bool:
+        """Forget what is over; whether that gives the peer places that it is to hear of at once.
+
+        aioquic tells of them when they are more than the peer has left; a flush for less would find nothing to send.
+        """
         closed = self._connection.table.closed
+        if not closed:
+            return False
         for stream_id in closed:
             halves = self._streams.get(stream_id)
             if halves is not None:
@@ -167,21 +168,7 @@ class QuicStreams(QuicSending):
                 if halves.is_released:
                     self._forget(stream_id)
         closed.clear()
-
-    def _give_places(self) -> bool:
-        """Let the peer open as many streams as are over, by the rule of `_give_back`; whether that gives it any.
-
-        A frame for each stream that is over would cost more than the stream.
-        """
-        has_news = False
-        for kind, owed in enumerate(self._owed_places):
-            if owed:
-                limit, window = self._stream_limits[kind]
-                if owed * 2 >= window or (limit.value - limit.used) * 4 < window:
-                    limit.grant(owed)
-                    self._owed_places[kind] = 0
-                    has_news = True
-        return has_news
+        return any(limit.value - limit.sent > limit.sent - limit.used for limit in self._stream_limits)
 
     def _halves(self, stream_id: int) -> StreamHalves:
         halves = self._streams.get(stream_id)
