@@ -95,7 +95,7 @@ class QuicDriven:
                 self.attachment.remove_connection_id(connection_id)
             case happened.StreamDataReceived(stream_id, run, is_ended):
                 self.take_data(stream_id, b"".join(run), is_ended)
-            case happened.Writable(stream_id):
+            case happened.Writable(stream_id) if stream_id in self._to_send:  # it may have gone on since
                 self._write(stream_id)
             case happened.ConnectionTerminated():
                 self.terminated = event

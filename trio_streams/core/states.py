@@ -29,8 +29,6 @@ class HalfState(enum.Enum):
     CLOSED = "closed"
     ERRORED = "errored"
 
-    __hash__ = object.__hash__  # members are unique, and the hash of their names costs a call in each look-up
-
 
 class Trigger(enum.Enum):
     """What can happen to a half."""
@@ -39,8 +37,6 @@ class Trigger(enum.Enum):
     DRAINED = "drained"  # the last item and the end have left this half's buffer
     RESET = "reset"  # the sender abandons it: unread items are dropped
     STOP = "stop"  # the receiver refuses more
-
-    __hash__ = object.__hash__  # as above
 
 
 class StreamState(enum.Enum):

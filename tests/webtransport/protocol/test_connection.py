@@ -342,6 +342,20 @@ def test_closing_the_connection_is_one_event_for_all(pair: MachinePair) -> None:
         pair.client.machine.connect_session(REQUEST, pair.now)
 
 
+def test_a_stream_that_is_reset_as_if_its_session_had_ended(pair: MachinePair) -> None:
+    """Where nobody says that the session is over, the reset is told behind all else, without a code of the application."""
+    session_id = pair.connect()
+    client = pair.client.machine
+    stream_id = client.open_stream(session_id, is_unidirectional=False)
+    client.send(stream_id, b"x")
+    pair.run_for(0.2)
+    client._quic.reset(stream_id, Http3Code.H3_CONNECT_ERROR)
+    pair.run_for(0.2)
+    (told,) = pair.server.find(events.StreamReset)
+    assert (told.stream_id, told.code) == (stream_id, None)
+    assert client.session(session_id) is not None
+
+
 def test_plain_requests_go_beside_sessions(pair: MachinePair) -> None:
     """Head, content and trailers of a request and of its answer arrive, interim heads first, beside a session."""
     pair.connect()

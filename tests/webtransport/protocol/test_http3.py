@@ -49,6 +49,7 @@ def test_settings_say_what_is_allowed() -> None:
     """Ours, QPACK's, the size of fields, and one that nobody knows; control comes first on its stream."""
     side = Side(is_client=False, config=Http3Config(qpack_blocked_streams=3), settings={0x33: 1})
     side.http3.start()
+    assert not side.http3.has_news
     wire = bytes(side.quic.sent[3])
     assert wire[0] == 0
     sent = parse_settings(wire[3:])

@@ -57,6 +57,18 @@ def test_a_client_hears_the_answer_to_its_request() -> None:
     assert row.tell(delivered) == []
 
 
+def test_a_session_whose_credit_is_due_is_heard() -> None:
+    """Bytes that were read make a grant, which the session says on its CONNECT stream."""
+    row = FakeMachine(limits=COUNTED)
+    session_id = row.session()
+    stream_id = row.arrive(BIDI + encode_varint(session_id) + bytes(900))
+    before = len(row.quic.sent[session_id])
+    row.inbound.streams.consumed(row.inbound.streams.table[stream_id], stream_id, 900)
+    assert row.inbound.has_news
+    row.take()
+    assert (row.inbound.has_news, len(row.quic.sent[session_id]) > before) == (False, True)
+
+
 def test_a_client_hears_how_a_request_failed() -> None:
     """Reset, stopped, or malformed."""
     row, stream_id = _client()

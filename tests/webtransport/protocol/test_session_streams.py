@@ -188,6 +188,18 @@ def test_consuming_gives_the_sessions_credit_back() -> None:
     assert row.unread_bytes == 0
 
 
+def test_a_session_is_looked_at_when_a_grant_is_due() -> None:
+    """While most of its window is left, a byte that was read is nothing to tell."""
+    row = Row()
+    row.adopt(4, bytes(80))
+    row.adopt(8)
+    row.streams.consumed(row.streams.table[4], 4, 70)
+    row.session.to_send()
+    row.touched.clear()
+    row.streams.consumed(row.streams.table[4], 4, 1)
+    assert row.touched == []
+
+
 def test_what_comes_on_a_stopped_half_counts_and_is_taken() -> None:
     """Up to its final size, when the half is over."""
     row = Row()

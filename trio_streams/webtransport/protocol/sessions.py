@@ -116,12 +116,9 @@ class Sessions:
 
     def get_open(self, session_id: int) -> SessionMachine | None:
         """A session whose streams and datagrams go to the application."""
-        entry = self._table.get(session_id)
-        if entry is not None:
-            machine = entry.machine
-            if machine.state is SessionState.OPEN or machine.state is SessionState.DRAINING:
-                return machine
-        return None
+        machine = self.get(session_id)
+        is_open = machine is not None and (machine.state is SessionState.OPEN or machine.state is SessionState.DRAINING)
+        return machine if is_open else None
 
     def is_expected(self, session_id: int) -> bool:
         """Whether there may yet be such a session: it waits for an answer, or its CONNECT was overtaken."""
