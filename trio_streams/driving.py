@@ -92,7 +92,7 @@ class Driver(Serving):
         self._is_paused = False
         self._may_receive = True
         self._receive_scope: trio.CancelScope | None = None
-        self.connection = Connection(
+        self.connection: Connection = Connection(
             self._machine,
             peer=carrier.peer,
             config=config,

@@ -33,7 +33,7 @@ class BurstPacer(QuicPacketPacer):
         """Learn how fast to send; the bucket holds what that lets through in two milliseconds, or aioquic's few packets."""
         super().update_rate(congestion_window, smoothed_rtt)
         assert self.packet_time is not None
-        self.bucket_max = max(self.bucket_max, min(_BURST_SECONDS, _MAX_BURST_PACKETS * self.packet_time))
+        self.bucket_max: float = max(self.bucket_max, min(_BURST_SECONDS, _MAX_BURST_PACKETS * self.packet_time))
 
     def next_send_time(self, now: float) -> float | None:  # type: ignore[override]  # aioquic's annotation forgets None
         """When the next burst may leave; None for now."""
