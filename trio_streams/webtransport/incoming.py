@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Self, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 import trio
 
-from trio_streams.streams.pace import Pace
 from trio_streams.streams.parking import Parking
-from trio_streams.webtransport.errors import SessionClosed
+from trio_streams.webtransport.arrivals import Arrivals
 from trio_streams.webtransport.stream_half import OverCause
 from trio_streams.webtransport.streams import WebTransportReceiveStream, WebTransportStream
 
@@ -23,21 +21,18 @@ StreamIn: TypeAlias = WebTransportStream | WebTransportReceiveStream
 StreamT = TypeVar("StreamT", WebTransportStream, WebTransportReceiveStream)
 
 
-class Incoming(Parking, AsyncIterator[StreamIn]):
+class Incoming(Arrivals[StreamIn]):
     """The peer's streams in the order in which they came; QUIC's limits of streams are their bound.
 
     A stream that nobody has taken is not released, whatever the peer does to it: else a peer could open and reset streams
     without end. When the session is over, those that are here can still be taken.
     """
 
-    __slots__ = ("_is_clean", "_over", "_pace", "_waiting")
+    __slots__ = ("_waiting",)
 
     def __init__(self) -> None:
         super().__init__()
         self._waiting: deque[StreamIn] = deque()
-        self._pace = Pace()
-        self._is_clean = False
-        self._over: OverCause | None = None
 
     def __len__(self) -> int:
         """How many wait."""
@@ -46,11 +41,6 @@ class Incoming(Parking, AsyncIterator[StreamIn]):
     def push(self, stream: StreamIn) -> None:
         """Put a stream at the end."""
         self._waiting.append(stream)
-        self._wake()
-
-    def finish(self, over: OverCause, *, is_clean: bool) -> None:
-        """No more will come; whether that is no error for a loop."""
-        self._over, self._is_clean = over, is_clean
         self._wake()
 
     def clear(self) -> list[StreamIn]:
@@ -78,24 +68,6 @@ class Incoming(Parking, AsyncIterator[StreamIn]):
                     stream.note_taken()
                     return stream
             await self._wait_more()
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> StreamIn:
-        """Take the first one; a clean end of the session finishes the loop. Cancellation: atomic."""
-        try:
-            return await self.take()
-        except (SessionClosed, trio.ClosedResourceError):
-            if self._is_clean:
-                raise StopAsyncIteration from None
-            raise
-
-    async def _wait_more(self) -> None:
-        if self._over is not None:
-            raise self._over()
-        await self._park()
-        self._pace.restart()
 
 
 class Opening(Parking):
