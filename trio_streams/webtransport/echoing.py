@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING
 
+import trio
+
 from trio_streams.errors import ConnectionLost, LocalProtocolError, StreamReset, StreamStopped
-from trio_streams.nursery import open_bare_nursery
 from trio_streams.webtransport.copying import copy_stream_data, echo_stream
 from trio_streams.webtransport.streams import WebTransportReceiveStream, WebTransportStream
 
@@ -27,8 +28,8 @@ async def echo_session(session: WebTransportSession) -> None:
 
     Cancellation: as leaving the session's block: streams under way are reset.
     """
-    with contextlib.suppress(ConnectionLost):
-        async with open_bare_nursery() as nursery:
+    try:
+        async with trio.open_nursery() as nursery:
             nursery.start_soon(_echo_datagrams, session)
             async for stream in session.incoming_streams():
                 if isinstance(stream, WebTransportStream):
@@ -36,6 +37,8 @@ async def echo_session(session: WebTransportSession) -> None:
                 else:
                     nursery.start_soon(_echo_on_another, session, stream)
             nursery.cancel_scope.cancel()
+    except* ConnectionLost:  # any number of the tasks may learn it at once
+        pass
 
 
 async def _echo(stream: WebTransportStream) -> None:
