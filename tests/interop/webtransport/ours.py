@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from functools import partial
+from types import TracebackType
 from typing import Final
 
 import trio
@@ -34,17 +34,24 @@ READ_BYTES: Final = 65_536
 FILLING: Final = b"!" * READ_BYTES
 
 
-@contextmanager
-def _translated() -> Iterator[None]:
-    """Our errors, in the peers' words."""
-    try:
-        yield
-    except WebTransportStreamReset as exc:
-        raise WasReset(exc.application_code) from exc
-    except WebTransportStreamStopped as exc:
-        raise WasStopped(exc.application_code) from exc
-    except (ConnectionLost, trio.ClosedResourceError, trio.EndOfChannel) as exc:
-        raise SessionOver from exc
+class _Translation:
+    """Our errors, in the peers' words. Not a generator's manager: each would cost as much as what it is around."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if isinstance(exc, WebTransportStreamReset):
+            raise WasReset(exc.application_code) from exc
+        if isinstance(exc, WebTransportStreamStopped):
+            raise WasStopped(exc.application_code) from exc
+        if isinstance(exc, ConnectionLost | trio.ClosedResourceError | trio.EndOfChannel):
+            raise SessionOver from exc
+
+
+_TRANSLATED: Final = _Translation()
 
 
 class PeerStream:
@@ -64,17 +71,16 @@ class PeerStream:
         return self._stream
 
     async def read(self) -> bytes:
-        with _translated():
+        with _TRANSLATED:
             return await self._receiving.receive_some(READ_BYTES)
 
     async def write(self, data: bytes) -> None:
-        with _translated():
+        with _TRANSLATED:
             await self._sending.send_all(data)
 
     async def end(self) -> None:
-        with _translated():
+        with _TRANSLATED:  # no checkpoint: the peers' have none here either
             self._sending.end()
-        await trio.lowlevel.checkpoint()
 
     async def reset(self, code: int) -> None:
         self._sending.reset(code)
@@ -101,27 +107,27 @@ class PeerSession:
         self.protocol = session.protocol
 
     async def open_bidirectional(self) -> PeerStream:
-        with _translated():
+        with _TRANSLATED:
             return PeerStream(await self._session.create_bidirectional_stream())
 
     async def open_unidirectional(self) -> PeerStream:
-        with _translated():
+        with _TRANSLATED:
             return PeerStream(await self._session.create_unidirectional_stream())
 
     async def accept_bidirectional(self) -> PeerStream:
-        with _translated():
+        with _TRANSLATED:
             return PeerStream(await self._session.accept_bidirectional_stream())
 
     async def accept_unidirectional(self) -> PeerStream:
-        with _translated():
+        with _TRANSLATED:
             return PeerStream(await self._session.accept_unidirectional_stream())
 
     async def send_datagram(self, data: bytes) -> None:
-        with _translated():
+        with _TRANSLATED:
             self._session.send_datagram(data)
 
     async def receive_datagram(self) -> bytes:
-        with _translated():
+        with _TRANSLATED:
             return await self._session.receive_datagram()
 
     async def close(self, code: int, reason: str) -> None:
