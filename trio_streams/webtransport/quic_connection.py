@@ -282,14 +282,6 @@ class TunedConnection(SizedConnection):
         room = min(self._max_datagram_size - header, _MAX_TWO_BYTE_LENGTH)
         return max(0, min(room, peer - _FRAME_HEADER_BYTES - 1))
 
-    def can_send(self, stream_id: int) -> bool:
-        """Whether a stream has a half that is ours."""
-        return self._stream_can_send(stream_id)
-
-    def can_receive(self, stream_id: int) -> bool:
-        """Whether a stream has a half that is the peer's."""
-        return self._stream_can_receive(stream_id)
-
     def is_ours(self, stream_id: int) -> bool:
         """Whether we open streams with this id."""
         return (stream_id % 2 == 0) == self._is_client
