@@ -24,6 +24,8 @@ __all__ = ["TRANSITIONS", "HalfState", "StreamState", "Trigger", "advance", "pro
 class HalfState(enum.Enum):
     """The state of one direction of a stream."""
 
+    __hash__ = object.__hash__  # an enum's own hashes the name in Python, and states are looked up all the time
+
     OPEN = "open"
     CLOSING = "closing"
     CLOSED = "closed"
@@ -32,6 +34,8 @@ class HalfState(enum.Enum):
 
 class Trigger(enum.Enum):
     """What can happen to a half."""
+
+    __hash__ = object.__hash__
 
     END = "end"  # the sender has no more items; those under way still count
     DRAINED = "drained"  # the last item and the end have left this half's buffer

@@ -88,8 +88,12 @@ class StreamBuffer:
         """
         chunks = self._chunks
         wanted = self._size_bytes if max_bytes is None else max_bytes
+        if wanted >= self._size_bytes:
+            all_parts = list(chunks)
+            self.clear()
+            return _joined(all_parts)
         parts: list[bytes | bytearray | memoryview] = []
-        while chunks and wanted:
+        while wanted:
             chunk = chunks[0]
             size = len(chunk)
             if size > wanted:
@@ -103,7 +107,7 @@ class StreamBuffer:
             wanted -= size
             self._size_bytes -= size
             self.returned_bytes -= min(size, self.returned_bytes)
-        return parts[0] if len(parts) == 1 and isinstance(parts[0], bytes) else b"".join(parts)
+        return _joined(parts)
 
     def put_back(self, data: bytes) -> None:
         """Put at the front what was taken: it may pass `max_bytes`, since whoever took it has held it all the while."""
@@ -122,3 +126,8 @@ class StreamBuffer:
         self._chunks.clear()
         self.returned_bytes = 0
         return size
+
+
+def _joined(parts: list[bytes | bytearray | memoryview]) -> bytes:
+    first = parts[0] if len(parts) == 1 else None
+    return first if isinstance(first, bytes) else b"".join(parts)

@@ -20,6 +20,7 @@ import trio
 from trio_streams.codes import Code
 from trio_streams.core.states import FINISHED, HalfState, Trigger, advance
 from trio_streams.errors import RemoteProtocolError
+from trio_streams.streams.seat import Seat
 from trio_streams.webtransport.errors import WebTransportStreamReset
 from trio_streams.webtransport.protocol.error_codes import to_http3
 from trio_streams.webtransport.stream_buffer import StreamBuffer
@@ -62,7 +63,7 @@ class ReceiveHalf(Half, trio.abc.ReceiveStream):
     _buffer: StreamBuffer
     _is_dropped: bool
     _is_receiving: bool
-    _readers: trio.lowlevel.ParkingLot | None
+    _reader: Seat | None
     _receive_over: OverCause | None
     _reset_code: tuple[int | None, ...]
     _unreported_bytes: int
@@ -73,7 +74,7 @@ class ReceiveHalf(Half, trio.abc.ReceiveStream):
         self._buffer = StreamBuffer(window_bytes)
         self._is_dropped = False
         self._is_receiving = False
-        self._readers = None
+        self._reader = None
         self._receive_over = None
         self._receive_state = state
         self._reset_code = ()  # with one element, None too, once the peer has reset its half
@@ -106,8 +107,8 @@ class ReceiveHalf(Half, trio.abc.ReceiveStream):
         self._check_not_receiving()
         self._is_receiving = True
         try:
-            await trio.lowlevel.checkpoint()
-            return await self._take(wanted)
+            await self._wait_readable()
+            return self._take(wanted)
         finally:
             self._is_receiving = False
 
@@ -132,11 +133,13 @@ class ReceiveHalf(Half, trio.abc.ReceiveStream):
         chunks: list[bytes] = []
         size = 0
         try:
-            await trio.lowlevel.checkpoint()
-            while chunk := await self._take(_READ_BYTES):
+            await self._wait_readable()
+            while chunk := self._take(_READ_BYTES):
                 chunks.append(chunk)
                 size += len(chunk)
                 self._check_size(size, max_size)
+                while self._is_dry:
+                    await self._wait_arrived()
             return b"".join(chunks)
         except BaseException:
             self._put_back(b"".join(chunks))
@@ -172,7 +175,7 @@ class ReceiveHalf(Half, trio.abc.ReceiveStream):
         self._drop()
         self._link.machine.stop(self.stream_id, code)
         self._link.kick()
-        self._wake_readers()
+        self._wake_reader()
         self._settle()
 
     @property
@@ -191,25 +194,35 @@ class ReceiveHalf(Half, trio.abc.ReceiveStream):
         if self._is_receiving:
             raise trio.BusyResourceError(f"another task is receiving on stream {self.stream_id}")
 
-    async def _take(self, wanted: int) -> bytes:
-        while True:
-            returned = self._buffer.returned_bytes
-            data = self._buffer.take(wanted)
-            if data:
-                self._note_taken(len(data), returned - self._buffer.returned_bytes)
-                return data
-            if self._receive_over is not None:
-                raise self._fail(self._receive_over)
-            if self._receive_state is not HalfState.OPEN:
-                return b""
+    @property
+    def _is_dry(self) -> bool:
+        """Whether nothing is here, and something may come."""
+        return self._receive_state is HalfState.OPEN and not self._buffer
+
+    async def _wait_readable(self) -> None:
+        """Wait until there is something to take or to say; a checkpoint, and no second one where waiting is one."""
+        if not self._is_dry:
+            await trio.lowlevel.checkpoint()
+        while self._is_dry:
             await self._wait_arrived()
 
+    def _take(self, wanted: int) -> bytes:
+        """What is here, or how the half is over."""
+        buffer = self._buffer
+        returned = buffer.returned_bytes
+        data = buffer.take(wanted)
+        if data:
+            self._note_taken(len(data), returned - buffer.returned_bytes)
+        elif self._receive_over is not None:
+            raise self._fail(self._receive_over)
+        return data
+
     async def _wait_arrived(self) -> None:
-        if self._readers is None:
-            self._readers = trio.lowlevel.ParkingLot()
+        if self._reader is None:
+            self._reader = Seat()
         began = trio.current_time()
         try:
-            await self._readers.park()
+            await self._reader.wait()
         finally:
             self.read_seconds += trio.current_time() - began
 
@@ -220,7 +233,7 @@ class ReceiveHalf(Half, trio.abc.ReceiveStream):
         is_empty = not self._buffer
         if is_empty or self._unreported_bytes * 4 >= self._buffer.max_bytes:
             self._report()
-        if is_empty:
+        if is_empty and self._receive_state is not HalfState.OPEN:
             self._finish_draining()
 
     def _report(self) -> None:
@@ -257,9 +270,9 @@ class ReceiveHalf(Half, trio.abc.ReceiveStream):
         self._buffer.clear()
         self._unreported_bytes = 0
 
-    def _wake_readers(self) -> None:
-        if self._readers:
-            self._readers.unpark_all()
+    def _wake_reader(self) -> None:
+        if self._reader is not None:
+            self._reader.wake()
 
     def _close_receiving(self) -> None:
         """The whole stream is closed here: that is what users of it hear from now on."""
@@ -273,7 +286,7 @@ class ReceiveHalf(Half, trio.abc.ReceiveStream):
             self._receive_state = HalfState.ERRORED
             self._receive_over = over
             self._cancel_owner(over)
-            self._wake_readers()
+            self._wake_reader()
 
     # -- what the link reports --------------------------------------------------------------------------------
 
@@ -286,7 +299,7 @@ class ReceiveHalf(Half, trio.abc.ReceiveStream):
             self._receive_state = HalfState.CLOSING
             if not self._buffer:
                 self._finish_draining()
-        self._wake_readers()
+        self._wake_reader()
 
     def on_reset(self, code: int | None) -> None:
         """The peer abandoned its half: what was not taken is dropped, unless no application said so.
@@ -305,7 +318,7 @@ class ReceiveHalf(Half, trio.abc.ReceiveStream):
             self._receive_state = HalfState.ERRORED
             self._receive_over = over
             self._cancel_owner(over)
-            self._wake_readers()
+            self._wake_reader()
         self._settle()
 
     def replay(self, sink: StreamSink) -> None:

@@ -15,6 +15,7 @@ from typing import TypeAlias
 import trio
 
 from trio_streams.core.states import FINISHED, HalfState, Trigger, advance
+from trio_streams.streams.seat import Seat
 from trio_streams.webtransport.errors import WebTransportStreamStopped
 from trio_streams.webtransport.protocol.error_codes import to_http3
 from trio_streams.webtransport.stream_half import Half, OverCause
@@ -36,7 +37,7 @@ class SendHalf(Half, trio.abc.SendStream):
     _is_sending: bool
     _priority: int
     _send_over: OverCause | None
-    _writers: trio.lowlevel.ParkingLot | None
+    _writer: Seat | None
 
     def _begin_sending(self, state: HalfState, priority: int) -> None:
         self.bytes_sent = 0
@@ -46,7 +47,7 @@ class SendHalf(Half, trio.abc.SendStream):
         self._priority = priority
         self._send_state = state
         self._send_over = None
-        self._writers = None
+        self._writer = None
 
     # -- for users --------------------------------------------------------------------------------------------
 
@@ -107,7 +108,8 @@ class SendHalf(Half, trio.abc.SendStream):
         self._check_free()
         self._is_sending = True
         try:
-            await trio.lowlevel.checkpoint()
+            if self._send_over is not None or not self._is_full:
+                await trio.lowlevel.checkpoint()
             self._check_sendable()
             while self._is_full:
                 await self._wait_changed()
@@ -137,8 +139,9 @@ class SendHalf(Half, trio.abc.SendStream):
 
         Cancellation: atomic; nothing has changed.
         """
-        await trio.lowlevel.checkpoint()
-        while self._send_state not in FINISHED and self._link.machine.unsent_bytes(self.stream_id):
+        if not self._has_unsent:
+            await trio.lowlevel.checkpoint()
+        while self._has_unsent:
             await self._link.wait_changed()
         if self._send_state is HalfState.ERRORED and self._send_over is not None:
             raise self._fail(self._send_over)
@@ -151,7 +154,7 @@ class SendHalf(Half, trio.abc.SendStream):
         self._send_over = self._closed_here("ended")
         self._link.machine.end(self.stream_id)
         self._link.kick()
-        self._wake_writers()
+        self._wake_writer()
 
     async def send_eof(self) -> None:
         """End our half in order; see `end`. Always a checkpoint.
@@ -190,7 +193,7 @@ class SendHalf(Half, trio.abc.SendStream):
         self._send_over = self._closed_here("reset")
         self._link.machine.reset(self.stream_id, code)
         self._link.kick()
-        self._wake_writers()
+        self._wake_writer()
         self._settle()
 
     @property
@@ -212,6 +215,10 @@ class SendHalf(Half, trio.abc.SendStream):
 
     # -- inside -----------------------------------------------------------------------------------------------
 
+    @property
+    def _has_unsent(self) -> bool:
+        return self._send_state not in FINISHED and bool(self._link.machine.unsent_bytes(self.stream_id))
+
     def _check_free(self) -> None:
         if self._is_sending:
             raise trio.BusyResourceError(f"another task is sending on stream {self.stream_id}")
@@ -222,17 +229,17 @@ class SendHalf(Half, trio.abc.SendStream):
             raise self._fail(over)
 
     async def _wait_changed(self) -> None:
-        if self._writers is None:
-            self._writers = trio.lowlevel.ParkingLot()
+        if self._writer is None:
+            self._writer = Seat()
         began = trio.current_time()
         try:
-            await self._writers.park()
+            await self._writer.wait()
         finally:
             self.write_seconds += trio.current_time() - began
 
-    def _wake_writers(self) -> None:
-        if self._writers:
-            self._writers.unpark_all()
+    def _wake_writer(self) -> None:
+        if self._writer is not None:
+            self._writer.wake()
 
     def _close_sending(self) -> None:
         """The whole stream is closed here: that is what users of it hear from now on."""
@@ -249,14 +256,14 @@ class SendHalf(Half, trio.abc.SendStream):
         if not self._is_closed:
             self._send_over = over
         self._send_state = state
-        self._wake_writers()
+        self._wake_writer()
 
     # -- what the link reports --------------------------------------------------------------------------------
 
     def on_writable(self) -> None:
         """There is room again."""
         self._is_full = False
-        self._wake_writers()
+        self._wake_writer()
 
     def on_delivered(self) -> None:
         """The peer has all of our half, and its end."""

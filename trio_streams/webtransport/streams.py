@@ -59,7 +59,7 @@ _SENDING: Final = (
     "_is_sending",
     "_priority",
     "_send_over",
-    "_writers",
+    "_writer",
     "bytes_sent",
     "write_seconds",
 )
@@ -67,7 +67,7 @@ _RECEIVING: Final = (
     "_buffer",
     "_is_dropped",
     "_is_receiving",
-    "_readers",
+    "_reader",
     "_receive_over",
     "_reset_code",
     "_unreported_bytes",

@@ -64,9 +64,9 @@ def test_a_session_whose_credit_is_due_is_heard() -> None:
     stream_id = row.arrive(BIDI + encode_varint(session_id) + bytes(900))
     before = len(row.quic.sent[session_id])
     row.inbound.streams.consumed(row.inbound.streams.table[stream_id], stream_id, 900)
-    assert row.inbound.has_news
+    assert row.inbound.touched
     row.take()
-    assert (row.inbound.has_news, len(row.quic.sent[session_id]) > before) == (False, True)
+    assert (row.inbound.touched, len(row.quic.sent[session_id]) > before) == ({}, True)
 
 
 def test_a_client_hears_how_a_request_failed() -> None:
@@ -141,7 +141,8 @@ def test_going_away_before_the_settings() -> None:
     unready.go_away(0.0, 0.1)
     assert unready.next_deadline() is None
     unready.take(quic_events.Handshaken("h3", False), 0.0)
-    assert not unready.has_news
+    unready.serve(0.0)
+    assert not unready.queue
 
 
 def test_settings_that_come_first_need_no_deadline() -> None:
@@ -198,7 +199,7 @@ def test_streams_are_allowed_to_those_who_wanted_some() -> None:
 
 
 def test_halves_of_a_sessions_stream_are_told() -> None:
-    """Discarded bytes, a late reset, a delivery; and a reset that looks like the session's end waits to the last."""
+    """Discarded bytes, a late reset; and a reset that looks like the session's end waits to the last."""
     row = FakeMachine()
     session_id = row.session()
     stream_id, other = row.stream(session_id, b"x"), row.stream(session_id)
@@ -210,9 +211,6 @@ def test_halves_of_a_sessions_stream_are_told() -> None:
     row.tell(quic_events.ResetSent(stream_id))
     row.inbound.streams.release(stream_id, 0)
     assert stream_id in row.quic.released
-    row.inbound.streams.end(other)
-    delivered = quic_events.Delivered(other)
-    assert row.tell(delivered) == [delivered]
     assert row.tell(quic_events.StreamReset(other, Http3Code.WT_SESSION_GONE, 3)) == []
     row.inbound.finish()
     assert row.take() == [events.StreamReset(other, None)]

@@ -267,7 +267,7 @@ def test_a_reset_gives_back_what_was_never_sent() -> None:
 
 
 def test_an_end_is_undelivered_until_the_peer_has_it() -> None:
-    """It is told even of a stream that was released, and the stream goes when both halves are over."""
+    """Also of a stream that was released, which goes when both halves are over."""
     row = Row(is_counted=False)
     stream_id = row.open()
     row.streams.end(stream_id)
@@ -276,9 +276,7 @@ def test_an_end_is_undelivered_until_the_peer_has_it() -> None:
     assert row.quic.stops == {stream_id: to_http3(0)}
     assert row.quic.resets == {}
     assert row.streams.undelivered(0) == 1
-    delivered = quic_events.Delivered(stream_id)
-    row.streams.on_delivered(delivered)
-    assert row.told() == [delivered]
+    row.streams.on_delivered(stream_id, row.streams.table[stream_id])
     assert row.streams.undelivered(0) == 0
     assert row.quic.released == {}
     row.streams.on_discarded(quic_events.Discarded(stream_id, 0, is_ended=True))
@@ -293,7 +291,7 @@ def test_a_unidirectional_stream_of_ours_goes_when_it_is_delivered() -> None:
     ours = row.open(is_unidirectional=True)
     row.streams.end(ours)
     row.streams.release(ours, 0)
-    row.streams.on_delivered(quic_events.Delivered(ours))
+    row.streams.on_delivered(ours, row.streams.table[ours])
     row.adopt(2, b"x", is_ended=True)
     row.streams.release(2, 0)
     assert row.quic.released == {ours: 0, 2: 0}
@@ -305,9 +303,10 @@ def test_a_half_that_is_over_is_over_once() -> None:
     row = Row()
     stream_id = row.open()
     row.streams.end(stream_id)
-    row.streams.on_delivered(quic_events.Delivered(stream_id))
+    row.streams.on_delivered(stream_id, row.streams.table[stream_id])
     row.streams.reset(stream_id, 1)
     row.streams.receive_stop(stream_id, 1)
+    row.streams.on_delivered(stream_id, row.streams.table[stream_id])
     assert row.streams.undelivered(0) == 0
 
 

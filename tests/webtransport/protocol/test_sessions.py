@@ -68,7 +68,7 @@ def test_an_answer_is_one_that_fits() -> None:
     with pytest.raises(LocalProtocolError, match="nobody waits"):
         sessions.accept(session_id, Answer(status=200), row.now)
     assert (session_id in sessions, 400 in sessions, sessions.get(400)) == (True, False, None)
-    assert sessions.has_news
+    assert row.inbound.touched
 
 
 def test_a_refused_session_waits_for_the_clients_end() -> None:

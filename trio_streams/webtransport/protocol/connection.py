@@ -18,7 +18,7 @@ from typing import Final
 from trio_streams.core.errors import LocalProtocolError
 from trio_streams.webtransport.protocol.datagrams import encode_datagram, max_payload_bytes
 from trio_streams.webtransport.protocol.error_codes import Http3Code
-from trio_streams.webtransport.protocol.events import Event, StreamReceived
+from trio_streams.webtransport.protocol.events import Delivered, Event, StreamReceived
 from trio_streams.webtransport.protocol.inbound import Inbound
 from trio_streams.webtransport.protocol.limits import WebTransportLimits
 from trio_streams.webtransport.protocol.port import Address, DrivenQuic
@@ -61,23 +61,26 @@ class ConnectionMachine:
     def events(self) -> Iterator[Event]:
         """Take what has happened, in order."""
         inbound, streams = self._inbound, self._streams
-        queue, table = inbound.queue, streams.table
-        if queue or inbound.has_news:
+        queue, table, touched = inbound.queue, streams.table, inbound.touched
+        if queue or touched:
             yield from self._take()
         for event in self._quic.events():
-            # What comes by the thousand goes through as it came: the bytes of a session's stream.
+            # What comes by the thousand goes through as it came: the bytes of a session's stream, and that ours are there.
             if type(event) is StreamReceived and (stream := table.get(event.stream_id)) is not None:
                 if stream.is_counted:
                     streams.count_received(stream, event.run)
                 if event.is_ended:
                     streams.receive_end(event.stream_id, stream)
                 yield event
+            elif type(event) is Delivered and (stream := table.get(event.stream_id)) is not None:
+                streams.on_delivered(event.stream_id, stream)
+                yield event
             else:
                 inbound.take(event, self._now)
-            if queue or inbound.has_news:
+            if queue or touched:
                 yield from self._take()
         inbound.finish()
-        if queue or inbound.has_news:
+        if queue or touched:
             yield from self._take()
 
     def datagrams_to_send(self, now: float) -> list[tuple[bytes, Address]]:
@@ -326,10 +329,10 @@ class ConnectionMachine:
           code: the application's, for both; a plain request's are reset and stopped with H3_REQUEST_CANCELLED, or what
             HTTP/3 asks for.
         """
-        if stream_id in self._requests:
-            self._requests.release(stream_id)
-        else:
+        if stream_id in self._streams.table:
             self._streams.release(stream_id, code)
+        elif stream_id in self._requests:
+            self._requests.release(stream_id)
 
     def set_priority(self, stream_id: int, priority: int) -> None:
         """Let a session's stream go before those of the session that have a lower priority."""
@@ -408,7 +411,7 @@ class ConnectionMachine:
         self._inbound.serve(self._now)
         while queue:
             yield queue.popleft()
-            if not queue and self._inbound.has_news:
+            if not queue and self._inbound.touched:
                 self._inbound.serve(self._now)
 
     def _sessions(self, session_id: int) -> Sessions:

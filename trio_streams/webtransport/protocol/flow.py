@@ -51,14 +51,15 @@ class Allowance:
         Raises:
           LocalProtocolError: there is less left; nothing was used.
         """
-        if amount > self.left:
+        used = self.used + amount
+        if used > self.limit:
             raise LocalProtocolError(
-                f"{self.used + amount} {self._name} pass the session's limit of {self.limit}",
+                f"{used} {self._name} pass the session's limit of {self.limit}",
                 field=self._name,
-                size=self.used + amount,
+                size=used,
                 limit=self.limit,
             )
-        self.used += amount
+        self.used = used
 
     def raise_limit(self, limit: int) -> bool:
         """Take a grant.

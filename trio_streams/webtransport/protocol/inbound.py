@@ -47,6 +47,7 @@ class Inbound:
 
     Attributes:
       queue: events that nobody has taken yet.
+      touched: sessions that may have something to say: `serve` has something to do.
       sessions: None until the peer's settings are here.
       settings: what they mean.
       fault: what the peer did wrong to end the connection.
@@ -67,6 +68,7 @@ class Inbound:
             max_requests=limits.max_waiting_sessions, max_bytes=limits.session.max_waiting_capsule_bytes
         )
         self.queue: deque[events.Event] = deque()
+        self.touched: dict[int, None] = {}
         own = local_settings(is_client=is_client, max_sessions=limits.max_sessions, limits=limits.session.limits)
         self.http3: Http3 = Http3(quic, is_client=is_client, settings=own, config=limits.http3)
         self.streams: SessionStreams = SessionStreams(quic, self.queue, self.touch)
@@ -112,14 +114,9 @@ class Inbound:
         """Whether no session is there, or waits."""
         return not self._waiting and (self.sessions is None or self.sessions.is_empty)
 
-    @property
-    def has_news(self) -> bool:
-        """Whether `serve` has something to do."""
-        return self.sessions is not None and self.sessions.has_news
-
     def serve(self, now: float) -> None:
         """Hear what sessions have to say, and let them say it to the peer."""
-        if self.sessions is not None and self.sessions.has_news:
+        if self.touched and self.sessions is not None:
             self.sessions.serve(now)
 
     def take(self, event: quic_events.Event, now: float) -> None:
@@ -223,6 +220,7 @@ class Inbound:
             is_client=self._is_client,
             limits=self._limits,
             queue=self.queue,
+            touched=self.touched,
         )
         self.sessions.is_going_away = self._is_going_away
         self.queue.append(events.Ready(settings))
@@ -313,9 +311,7 @@ class Inbound:
             self.streams.on_discarded(event)
 
     def _on_delivered(self, event: quic_events.Delivered) -> None:
-        if event.stream_id in self.streams.table:
-            self.streams.on_delivered(event)
-        elif event.stream_id in self.requests:
+        if event.stream_id in self.requests:  # those of sessions' streams do not come here
             self.queue.append(event)
 
     def _on_reset_sent(self, event: quic_events.ResetSent) -> None:

@@ -106,17 +106,17 @@ class StreamRouter:
         if stream_id in self._held:
             self._receive_early(stream_id, run, is_ended=is_ended)
             return None
-        unnamed = self._unnamed.get(stream_id)
-        if unnamed is None:
-            unnamed = self._unnamed[stream_id] = self._make(stream_id, now)
+        unnamed = self._unnamed.get(stream_id) or self._make(stream_id, now)
         arrival = self._read(stream_id, unnamed, run, is_ended=is_ended)
         if arrival is not None:
-            del self._unnamed[stream_id]
+            self._unnamed.pop(stream_id, None)
             self._quic.consumed(stream_id, arrival.header_bytes)
             return arrival
         if is_ended:
             self._dismiss_unnamed(stream_id, Http3Code.H3_NO_ERROR)  # it says nothing, and that is no fault
-        elif len(self._unnamed) > self._limits.max_unnamed_streams:
+            return None
+        self._unnamed[stream_id] = unnamed
+        if len(self._unnamed) > self._limits.max_unnamed_streams:
             self._dismiss_unnamed(stream_id, Http3Code.H3_EXCESSIVE_LOAD)
         return None
 

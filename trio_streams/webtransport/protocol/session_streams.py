@@ -167,20 +167,14 @@ class SessionStreams:
         stream = self.table.get(stream_id)
         if stream is None:
             return 0
-        if not stream.is_counted:
-            return self._give(stream_id, stream, data)
-        session = stream.session
-        with memoryview(data) as flat:
-            size = flat.nbytes
-            limit = session.sendable_bytes
-            taken = self._give(stream_id, stream, data if size <= limit else flat.cast("B")[:limit])
-        stream.sent_bytes += taken
-        session.count_sent(taken)
-        if taken == limit < size:
-            session.want_data()
-            self._starved.setdefault(session.session_id, {})[stream_id] = None
-            self._touch(session)
-        return taken
+        try:
+            if stream.is_counted:
+                return self._send_counted(stream_id, stream, data)
+            return self._quic.send(stream_id, data)
+        except LocalProtocolError:
+            if not stream.may_send:
+                raise
+            return 0  # the peer has stopped it, and that is about to be told
 
     def end(self, stream_id: int) -> None:
         """End our half.
@@ -248,7 +242,8 @@ class SessionStreams:
         if stream.is_sending and not stream.is_ended:
             self._reset(stream_id, stream, wire_code)
         if stream.has_peer_half and not stream.is_refusing:
-            self._quic.stop(stream_id, wire_code)
+            if stream.is_sending or stream.is_receiving:  # else it is released below, which drops what is unread, too
+                self._quic.stop(stream_id, wire_code)
             self._refuse(stream)
         self._finish(stream_id, stream)
 
@@ -287,7 +282,7 @@ class SessionStreams:
     def receive_stop(self, stream_id: int, code: int) -> None:
         """The peer refuses more of our half."""
         stream = self.table[stream_id]
-        self._sending_over(stream_id, stream)
+        self._sending_abandoned(stream_id, stream)
         if not stream.is_released:
             self._queue.append(events.StreamStopped(stream_id, from_http3(code)))
         self._finish(stream_id, stream)
@@ -300,17 +295,15 @@ class SessionStreams:
         if event.is_ended:
             self.receive_end(event.stream_id, stream)
 
-    def on_delivered(self, event: quic_events.Delivered) -> None:
+    def on_delivered(self, stream_id: int, stream: SessionStream) -> None:
         """The peer has all of our half."""
-        stream = self.table[event.stream_id]
-        self._sending_over(event.stream_id, stream)
-        self._queue.append(event)
-        self._finish(event.stream_id, stream)
+        self._sending_over(stream)
+        self._finish(stream_id, stream)
 
     def on_reset_sent(self, stream_id: int) -> None:
         """A reset that waited for the header has left."""
         stream = self.table[stream_id]
-        self._sending_over(stream_id, stream)
+        self._sending_abandoned(stream_id, stream)
         self._finish(stream_id, stream)
 
     def on_data_allowed(self, session_id: int) -> None:
@@ -356,34 +349,46 @@ class SessionStreams:
             if stream.session.count_consumed(unread):
                 self._touch(stream.session)
 
-    def _give(self, stream_id: int, stream: SessionStream, data: bytes | bytearray | memoryview) -> int:
-        try:
-            return self._quic.send(stream_id, data)
-        except LocalProtocolError:
-            if not stream.may_send:
-                raise
-            return 0  # the peer has stopped it, and that is about to be told
+    def _send_counted(self, stream_id: int, stream: SessionStream, data: bytes | bytearray | memoryview) -> int:
+        session = stream.session
+        limit = session.sendable_bytes
+        size = memoryview(data).nbytes
+        if size <= limit:
+            taken = self._quic.send(stream_id, data)
+        else:
+            with memoryview(data) as flat:
+                taken = self._quic.send(stream_id, flat.cast("B")[:limit])
+        stream.sent_bytes += taken
+        session.count_sent(taken)
+        if taken == limit < size:
+            session.want_data()
+            self._starved.setdefault(session.session_id, {})[stream_id] = None
+            self._touch(session)
+        return taken
 
     def _reset(self, stream_id: int, stream: SessionStream, wire_code: int) -> None:
         stream.is_reset = True
         is_over = self._quic.reset(stream_id, wire_code, after_bytes=stream.header_sent_bytes)
         if is_over:
-            self._sending_over(stream_id, stream)
+            self._sending_abandoned(stream_id, stream)
 
-    def _sending_over(self, stream_id: int, stream: SessionStream) -> None:
-        """Our half is over: what was never sent does not count."""
+    def _sending_over(self, stream: SessionStream) -> None:
         if not stream.is_sending:
             return
         stream.is_sending = False
-        session = stream.session
-        if stream.is_ended and session.session_id in self._undelivered:
-            self._undelivered[session.session_id] -= 1
+        session_id = stream.session.session_id
+        if stream.is_ended and session_id in self._undelivered:
+            self._undelivered[session_id] -= 1
+
+    def _sending_abandoned(self, stream_id: int, stream: SessionStream) -> None:
+        """Our half was reset or stopped: what was never sent does not count."""
+        self._sending_over(stream)
         if stream.is_counted:
             sent = max(0, self._quic.sent_bytes(stream_id) - stream.header_sent_bytes)
             if sent < stream.sent_bytes:
-                session.count_unsent(stream.sent_bytes - sent)
+                stream.session.count_unsent(stream.sent_bytes - sent)
                 stream.sent_bytes = sent
-                self._touch(session)
+                self._touch(stream.session)
 
     def _finish(self, stream_id: int, stream: SessionStream) -> None:
         if stream.is_released and not (stream.is_sending or stream.is_receiving):

@@ -66,6 +66,7 @@ class Sessions:
       is_client: which side this is.
       limits: how many sessions, and of each.
       queue: where events go.
+      touched: where sessions are noted that may have something to say.
     """
 
     def __init__(
@@ -79,6 +80,7 @@ class Sessions:
         is_client: bool,
         limits: WebTransportLimits,
         queue: deque[events.Event],
+        touched: dict[int, None],
     ) -> None:
         self._quic = quic
         self._http3 = http3
@@ -90,7 +92,7 @@ class Sessions:
         self._queue = queue
         self._table: dict[int, _Entry] = {}
         self._gone: OrderedDict[int, None] = OrderedDict()
-        self._touched: dict[int, None] = {}
+        self._touched = touched
         self._ending: dict[int, float] = {}  # until when the peer may take what is left, and end the stream, too
         self.is_going_away: bool = False
 
@@ -100,11 +102,6 @@ class Sessions:
     def is_empty(self) -> bool:
         """Whether no session is open, asked for, or waits for its peer's end."""
         return not self._table
-
-    @property
-    def has_news(self) -> bool:
-        """Whether `serve` has something to do."""
-        return bool(self._touched)
 
     def __contains__(self, session_id: int) -> bool:
         return session_id in self._table
@@ -300,7 +297,8 @@ class Sessions:
     def serve(self, now: float) -> None:
         """Hear what sessions have to say, and let their CONNECT streams take what they owe the peer."""
         while self._touched:
-            touched, self._touched = self._touched, {}
+            touched = list(self._touched)
+            self._touched.clear()
             for session_id in touched:
                 self._serve(session_id, now)
 

@@ -8,6 +8,7 @@ Spec: draft-ietf-webtrans-http3 §4.2, §4.3; RFC 9114 §6.2.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final
 
 import attrs
@@ -20,6 +21,7 @@ __all__ = ["Passed", "SessionNamed", "StreamHeaderReader", "check_session_id", "
 
 _UNIDIRECTIONAL: Final = 0x54
 _BIDIRECTIONAL: Final = 0x41
+_KEPT_HEADERS: Final = 1_024  # the streams of a session all begin alike
 
 
 @attrs.frozen
@@ -62,6 +64,7 @@ def check_session_id(session_id: int) -> None:
         )
 
 
+@lru_cache(maxsize=_KEPT_HEADERS)
 def encode_stream_header(session_id: int, *, is_unidirectional: bool) -> bytes:
     """The first bytes of a stream that belongs to a session.
 
