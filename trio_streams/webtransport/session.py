@@ -93,6 +93,7 @@ class WebTransportSession:
         "_closed",
         "_datagrams",
         "_drained",
+        "_forget",
         "_incoming",
         "_over",
         "_sink",
@@ -118,6 +119,7 @@ class WebTransportSession:
         self.cancel_scope: trio.CancelScope = trio.CancelScope()
         self.nursery: trio.Nursery | None = None
         self._streams: dict[int, StreamType] = {}
+        self._forget = _forgetting(self._streams)
         self._streams_opened = 0
         self._streams_accepted = 0
         self._incoming = Incoming()
@@ -409,9 +411,6 @@ class WebTransportSession:
         self._streams[stream.stream_id] = stream
         self.link.add_stream_sink(stream.stream_id, stream)
 
-    def _forget(self, stream_id: int) -> None:
-        self._streams.pop(stream_id, None)
-
     def _finish(self, close: SessionClose, over: OverCause) -> None:
         if self._over is not None:
             return
@@ -433,6 +432,15 @@ class WebTransportSession:
             self._sink = None
         self._drained.set()
         self._closed.set()
+
+
+def _forgetting(streams: dict[int, StreamType]) -> Callable[[int], None]:
+    """What takes a stream out of a session's table. Each stream has it, and none holds its session by it."""
+
+    def forget(stream_id: int) -> None:
+        streams.pop(stream_id, None)
+
+    return forget
 
 
 def _closed_here() -> Exception:

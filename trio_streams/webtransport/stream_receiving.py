@@ -138,7 +138,7 @@ class ReceiveHalf(Half, trio.abc.ReceiveStream):
                 chunks.append(chunk)
                 size += len(chunk)
                 self._check_size(size, max_size)
-                while self._is_dry:
+                if self._is_dry:
                     await self._wait_arrived()
             return b"".join(chunks)
         except BaseException:
@@ -201,10 +201,10 @@ class ReceiveHalf(Half, trio.abc.ReceiveStream):
 
     async def _wait_readable(self) -> None:
         """Wait until there is something to take or to say; a checkpoint, and no second one where waiting is one."""
-        if not self._is_dry:
-            await trio.lowlevel.checkpoint()
-        while self._is_dry:
+        if self._is_dry:
             await self._wait_arrived()
+        else:
+            await trio.lowlevel.checkpoint()
 
     def _take(self, wanted: int) -> bytes:
         """What is here, or how the half is over."""
@@ -213,16 +213,24 @@ class ReceiveHalf(Half, trio.abc.ReceiveStream):
         data = buffer.take(wanted)
         if data:
             self._note_taken(len(data), returned - buffer.returned_bytes)
-        elif self._receive_over is not None:
-            raise self._fail(self._receive_over)
+        elif (over := self._receive_cause) is not None:
+            raise self._fail(over)
         return data
+
+    @property
+    def _receive_cause(self) -> OverCause | None:
+        """Why nothing more can be read; None where that is the end."""
+        if self._receive_over is None and self._is_closed:
+            return self._closed_here("closed")
+        return self._receive_over
 
     async def _wait_arrived(self) -> None:
         if self._reader is None:
             self._reader = Seat()
         began = trio.current_time()
         try:
-            await self._reader.wait()
+            while self._is_dry:
+                await self._reader.wait()
         finally:
             self.read_seconds += trio.current_time() - began
 
@@ -278,7 +286,7 @@ class ReceiveHalf(Half, trio.abc.ReceiveStream):
         """The whole stream is closed here: that is what users of it hear from now on."""
         self.stop()
         self._drop()
-        self._receive_over = self._closed_here("closed")
+        self._receive_over = None
 
     def _end_receiving(self, over: OverCause) -> None:
         """Somebody else has ended the peer's half before its end; what had arrived can still be taken."""
@@ -324,7 +332,7 @@ class ReceiveHalf(Half, trio.abc.ReceiveStream):
     def replay(self, sink: StreamSink) -> None:
         """Tell somebody else, who has the stream from now on, what arrived and was not read."""
         data = self._buffer.take()
-        is_ended = self._receive_over is None and self._receive_state is not HalfState.OPEN
+        is_ended = self._receive_cause is None and self._receive_state is not HalfState.OPEN
         if data or is_ended:
             sink.on_received([data] if data else [], is_ended)
         for code in self._reset_code:

@@ -113,7 +113,7 @@ class SendHalf(Half, trio.abc.SendStream):
         self._check_free()
         self._is_sending = True
         try:
-            if self._send_over is not None or not self._is_full:
+            if self._send_state is not HalfState.OPEN or not self._is_full:
                 await trio.lowlevel.checkpoint()
             self._check_sendable()
             while self._is_full:
@@ -148,15 +148,14 @@ class SendHalf(Half, trio.abc.SendStream):
             await trio.lowlevel.checkpoint()
         while self._has_unsent:
             await self._link.wait_changed()
-        if self._send_state is HalfState.ERRORED and self._send_over is not None:
-            raise self._fail(self._send_over)
+        if self._send_state is HalfState.ERRORED:
+            raise self._fail(self._send_cause)
 
     def end(self) -> None:
         """End our half in order, behind what was written. Idempotent; no effect on a half that is over."""
         if self._send_state is not HalfState.OPEN:
             return
         self._send_state = HalfState.CLOSING
-        self._send_over = self._closed_here("ended")
         self._link.machine.end(self.stream_id)
         self._link.kick()
         self._wake_writer()
@@ -228,10 +227,14 @@ class SendHalf(Half, trio.abc.SendStream):
         if self._is_sending:
             raise trio.BusyResourceError(f"another task is sending on stream {self.stream_id}")
 
+    @property
+    def _send_cause(self) -> OverCause:
+        """Why nothing more can be sent; made when somebody asks, for most streams end and nobody does."""
+        return self._send_over or self._closed_here("closed" if self._is_closed else "ended")
+
     def _check_sendable(self) -> None:
-        over = self._send_over
-        if over is not None:
-            raise self._fail(over)
+        if self._send_state is not HalfState.OPEN:
+            raise self._fail(self._send_cause)
 
     async def _wait_changed(self) -> None:
         if self._writer is None:
@@ -249,7 +252,7 @@ class SendHalf(Half, trio.abc.SendStream):
     def _close_sending(self) -> None:
         """The whole stream is closed here: that is what users of it hear from now on."""
         self.end()
-        self._send_over = self._closed_here("closed")
+        self._send_over = None
 
     def _end_sending(self, over: OverCause) -> None:
         """Somebody else has ended our half."""
