@@ -50,8 +50,6 @@ class Roster:
     def mark(self, attached: Attached) -> None:
         """Have a connection flushed when it has settled; one that is marked keeps its place."""
         if not attached.is_detached:
-            attached.was_kicked = True
-            attached.kicks += 1
             self.dirty[attached] = None
             self._wake()
 
@@ -122,7 +120,10 @@ class Attached(Timer):
 
     def kick(self) -> None:
         """Ask for a flush: once, however often it is asked for, when nobody has asked again for a scheduler tick or two."""
-        self._roster.mark(self)
+        self.was_kicked = True
+        self.kicks += 1
+        if self not in self._roster.dirty:
+            self._roster.mark(self)
 
     def settle(self) -> None:
         """Nobody is waited for: what is marked is flushed at the next turn, unless it is marked again before."""

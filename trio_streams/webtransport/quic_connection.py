@@ -381,7 +381,8 @@ class TunedConnection(SizedConnection):
     def _on_stream_delivery(self, delivery: QuicDeliveryState, stream: QuicStream) -> None:
         """Runs after the stock handler of the same frame."""
         self.acknowledged.add(_stream_id(stream))
-        self.wake(stream)
+        if delivery is not QuicDeliveryState.ACKED or stream.is_finished:
+            self.wake(stream)
 
     def _handle_max_stream_data_frame(self, context: QuicReceiveContext, frame_type: int, buf: Buffer) -> None:
         start = buf.tell()

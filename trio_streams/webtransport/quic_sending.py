@@ -172,10 +172,10 @@ class QuicSending:
         return halves
 
     def _sendable(self, stream_id: int, what: str) -> StreamHalves:
-        halves = self._known(stream_id)
-        if halves.takes_bytes:
+        halves = self._streams.get(stream_id)
+        if halves is not None and halves.takes_bytes and not halves.is_released:
             return halves
-        state = halves.why_over
+        state = self._known(stream_id).why_over
         raise LocalProtocolError(f"can't {what} stream {stream_id}: it {state}", field="stream_id", size=stream_id)
 
     @property

@@ -69,7 +69,7 @@ class StreamHalves:
         self._connection = connection
         self._window_bytes = window_bytes
         stream_id = stream.stream_id or 0
-        self._credit = ReceiveCredit(stream_id, stream.max_stream_data_local)
+        self._credit: ReceiveCredit | None = None
         self._chunks: deque[bytes | memoryview] = deque()
         is_bidirectional = not stream_id & 2
         is_ours = connection.is_ours(stream_id)
@@ -100,12 +100,13 @@ class StreamHalves:
     def consume(self, size: int) -> None:
         """Note that the reader took bytes, and raise the limit if that is half a window."""
         self.consumed_bytes += size
-        limit = self.consumed_bytes + self._window_bytes
-        credit = self._credit
-        if (limit - credit.max_stream_data_local) * 2 < self._window_bytes or self.stream.receiver.is_finished:
+        stream, limit = self.stream, self.consumed_bytes + self._window_bytes
+        if (limit - stream.max_stream_data_local) * 2 < self._window_bytes or stream.receiver.is_finished:
             return
-        credit.max_stream_data_local = self.stream.max_stream_data_local = limit
-        self._connection.table.owed[credit] = None
+        if self._credit is None:
+            self._credit = ReceiveCredit(stream.stream_id or 0, stream.max_stream_data_local)
+        self._credit.max_stream_data_local = stream.max_stream_data_local = limit
+        self._connection.table.owed[self._credit] = None
 
     def settle(self) -> int:
         """Count all that was sent as consumed, read or not; the stream's own limit stays where it is.
@@ -120,7 +121,8 @@ class StreamHalves:
 
     def stop_granting(self) -> None:
         """Owe the peer no limit any more."""
-        self._connection.table.owed.pop(self._credit, None)
+        if self._credit is not None:
+            self._connection.table.owed.pop(self._credit, None)
 
     # Sending.
 
@@ -170,7 +172,8 @@ class StreamHalves:
     @property
     def is_ready(self) -> bool:
         """Whether something waits that the peer's limit for the stream lets through."""
-        return bool(self._chunks) and self._credit_bytes > 0
+        stream = self.stream
+        return self.waiting_bytes > 0 and stream.max_stream_data_remote > stream.sender._buffer_stop  # noqa: SLF001
 
     @property
     def _credit_bytes(self) -> int:

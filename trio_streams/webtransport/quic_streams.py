@@ -181,7 +181,8 @@ class QuicStreams(QuicSending):
         halves = self._halves(stream_id)
         if event.end_stream:
             halves.stop_granting()
-            self._connection.wake(halves.stream)
+            if halves.is_finished:
+                self._connection.wake(halves.stream)
         if halves.is_refusing:
             self._consumed_bytes += halves.settle()
             self._discarded(halves, is_ended=event.end_stream)
