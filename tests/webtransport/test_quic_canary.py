@@ -63,8 +63,6 @@ METHODS: Final = {
     "_handle_max_stream_data_frame": ["self", "context", "frame_type", "buf"],
     "_on_max_stream_data_delivery": ["self", "delivery", "stream"],
     "_parse_transport_parameters": ["self", "data", "from_session_ticket"],
-    "_stream_can_receive": ["self", "stream_id"],
-    "_stream_can_send": ["self", "stream_id"],
     "_write_reset_stream_frame": ["self", "builder", "stream"],
     "_write_stop_sending_frame": ["self", "builder", "stream"],
     "_write_stream_frame": ["self", "builder", "space", "stream", "max_offset"],
@@ -159,6 +157,7 @@ def test_a_stream_has_the_offsets_that_are_read() -> None:
     assert stream.receiver.starting_offset() == stream.receiver.highest_offset == 0, _moved("the receiver's offsets")
     limits = stream.max_stream_data_local, stream.max_stream_data_local_sent, stream.max_stream_data_remote
     assert limits == (10, 10, 20), _moved("a stream's limits")
+    assert (len(stream.sender._pending), stream.sender._pending_eof) == (1, False), _moved("what is to be sent")
     flags = stream.sender.buffer_is_empty, stream.sender.reset_pending, stream.receiver.stop_pending
     assert flags == (False, False, False), _moved("a stream's flags")
 

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 from trio_streams.webtransport.driven import Driven
 from trio_streams.webtransport.timers import Timer
 
 __all__ = ["Attached", "Roster"]
+
+_QUIET_TICKS: Final = 2  # tasks run in no certain order, so one that sends in each tick may seem to have missed one
+_FEW_KICKS: Final = 4
+_MAX_UNSETTLED_TICKS: Final = 16
+_MAX_UNSETTLED_SECONDS: Final = 0.001
 
 
 class Roster:
@@ -44,8 +50,6 @@ class Roster:
     def mark(self, attached: Attached) -> None:
         """Have a connection flushed when it has settled; one that is marked keeps its place."""
         if not attached.is_detached:
-            attached.was_kicked = True
-            attached.kicks += 1
             self.dirty[attached] = None
             self._wake()
 
@@ -116,7 +120,30 @@ class Attached(Timer):
 
     def kick(self) -> None:
         """Ask for a flush: once, however often it is asked for, when nobody has asked again for a scheduler tick or two."""
-        self._roster.mark(self)
+        self.was_kicked = True
+        self.kicks += 1
+        if self not in self._roster.dirty:
+            self._roster.mark(self)
+
+    def settle(self) -> None:
+        """Nobody is waited for: what is marked is flushed at the next turn, unless it is marked again before."""
+        self.was_kicked = False
+        self.quiet_ticks = _QUIET_TICKS
+
+    def is_settled(self, now: float) -> bool:
+        """Whether nobody has anything to add for the time being, or had long enough for it; to be asked once a tick."""
+        if self.unsettled_ticks == 0:
+            self.flush_by = now + _MAX_UNSETTLED_SECONDS
+        self.unsettled_ticks += 1
+        self.quiet_ticks = 0 if self.was_kicked else self.quiet_ticks + 1
+        self.was_kicked = False
+        is_quiet = self.quiet_ticks >= (1 if self.has_few_kicks else _QUIET_TICKS)
+        return is_quiet or self.unsettled_ticks > _MAX_UNSETTLED_TICKS or now >= self.flush_by
+
+    @property
+    def has_few_kicks(self) -> bool:
+        """Whether it was marked no more often since the last flush than one question or answer does it."""
+        return self.kicks <= _FEW_KICKS
 
     def add_connection_id(self, connection_id: bytes) -> None:
         """Let datagrams to an id reach this connection. An id that leads to another one stays there."""

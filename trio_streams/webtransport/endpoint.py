@@ -1,13 +1,14 @@
 """All connections of one UDP socket: who gets a datagram, when each sends, and that one's fault is no other's.
 
-Two tasks serve any number of connections. One receives: it takes what is here without a schedule point in between, gives each
-datagram to its connection, and lets each connection that got one dispatch once. A connection that asks for a flush then has its
-answer ready, and is flushed at once. The others are flushed when the tasks that were woken have had their tick, so that what they
-say and the acknowledgements leave together: a flush that sends nothing costs as much as one that does.
+Three tasks serve any number of connections. The first one receives: it takes what is here without a schedule point in between,
+gives each datagram to its connection, and lets each connection that got one dispatch once. A connection that asks for a flush then
+has its answer ready, and is flushed at once. The others are flushed when the tasks that were woken have had their tick, so that
+what they say and the acknowledgements leave together: a flush that sends nothing costs as much as one that does.
 
-The other task sends what users' tasks ask for: in every scheduler tick that left connections marked it flushes each of them once,
-in the order in which they were marked, and it sleeps until the nearest deadline. How much one connection may send in its turn is
-the business of its pacing. Neither task waits for anything but the socket, and what a connection raises ends that connection.
+The second one sends what users' tasks ask for: in every scheduler tick that left connections marked it flushes each of them once,
+in the order in which they were marked. How much one connection may send in its turn is the business of its pacing. The third one
+keeps the deadlines. None of them waits for anything but the socket and the clock, and what a connection raises ends that
+connection.
 
 Timers that are less than half a millisecond away are due: the kernel could not wake us for them anyway. A connection that is
 told a time a little ahead is not told an earlier one later.
@@ -38,10 +39,6 @@ __all__ = ["Endpoint", "EndpointConfig", "EndpointStatistics", "open_endpoint"]
 _LOG: Final = logging.getLogger("trio_streams")
 
 _GRANULARITY: Final = 0.0005
-_QUIET_TICKS: Final = 2  # tasks run in no certain order, so one that sends in each tick may seem to have missed one
-_FEW_KICKS: Final = 4  # one question or answer makes no more, and waits for one tick only
-_MAX_UNSETTLED_TICKS: Final = 16
-_MAX_UNSETTLED_SECONDS: Final = 0.001
 _STUCK_TIMEOUT: Final = 0.1
 """Seconds after which what the kernel does not take is lost: timers must not wait for it, and it would be stale."""
 
@@ -69,7 +66,7 @@ class Endpoint:
         self._seen = EndpointStatistics()
         self._unsent: list[tuple[bytes, Address]] = []
         self._sleeper: trio.lowlevel.Task | None = None
-        self._sleep = trio.CancelScope()
+        self._alarm = trio.CancelScope()
         self._is_settling = False
         self._drained: trio.Event | None = None
 
@@ -121,13 +118,21 @@ class Endpoint:
             if self._roster.dirty:
                 self._turn()
             if quiet:
-                await trio.lowlevel.cancel_shielded_checkpoint()  # the tasks that were woken run in this tick
-                await trio.lowlevel.checkpoint()
-                for attached in quiet:
-                    attached.kick()
+                await self._let_answer(quiet)
                 self._turn()
             self._is_settling = False
-            self._let_sleeper_know()
+            if self._unsent or self._roster.dirty:
+                self._wake()  # the task that sends has the rest
+
+    async def _let_answer(self, quiet: list[Attached]) -> None:
+        """Let the tasks that were woken run, then have their connections flushed."""
+        await trio.lowlevel.cancel_shielded_checkpoint()
+        if not all(attached.was_kicked for attached in quiet):  # tasks of one tick run in any order
+            await trio.lowlevel.checkpoint()
+        for attached in quiet:
+            attached.kick()
+            if attached.has_few_kicks:
+                attached.settle()
 
     def _take(self, batch: list[tuple[bytes, Address]]) -> list[Attached]:
         """Give datagrams to their connections; those of them that did not ask for a flush."""
@@ -185,7 +190,7 @@ class Endpoint:
     # Sending.
 
     async def send_loop(self) -> None:
-        """Flush connections and keep their deadlines, until it is cancelled; `open_endpoint` runs it.
+        """Flush connections, until it is cancelled; `open_endpoint` runs it.
 
         Cancellation: at once; datagrams that the kernel had no room for are lost.
         """
@@ -204,7 +209,7 @@ class Endpoint:
             self._unsent.clear()
 
     async def _wait_turn(self) -> None:
-        """Wait for the next tick, a kick, or a deadline."""
+        """Wait for the next tick, or a kick."""
         if self._roster.dirty:
             await trio.lowlevel.checkpoint()
             return
@@ -215,10 +220,8 @@ class Endpoint:
             self._sleeper = None
             return trio.lowlevel.Abort.SUCCEEDED
 
-        self._sleep = trio.CancelScope(deadline=self._timers.next_deadline())
-        with self._sleep:
-            self._sleeper = trio.lowlevel.current_task()
-            await trio.lowlevel.wait_task_rescheduled(abort)
+        self._sleeper = trio.lowlevel.current_task()
+        await trio.lowlevel.wait_task_rescheduled(abort)
 
     def _wake(self) -> None:
         if self._sleeper is not None:
@@ -229,12 +232,16 @@ class Endpoint:
         if not self._is_settling:  # the task that receives is about to have a turn
             self._wake()
 
-    def _let_sleeper_know(self) -> None:
-        """After a turn of the task that receives: the other one has the rest, and the deadlines."""
-        if self._unsent or self._roster.dirty:
-            self._wake()
-        elif self._timers.next_deadline() < self._sleep.deadline:
-            self._sleep.deadline = self._timers.next_deadline()
+    async def timer_loop(self) -> None:
+        """Keep the deadlines of connections, until it is cancelled; `open_endpoint` runs it.
+
+        Cancellation: at once.
+        """
+        while True:
+            self._alarm = trio.CancelScope(deadline=self._timers.next_deadline())
+            with self._alarm:
+                await trio.sleep_forever()
+            self._turn()
 
     def _turn(self) -> None:
         """Handle what is due, and flush each connection that is marked and settled, as far as the kernel has room."""
@@ -247,11 +254,14 @@ class Endpoint:
         for attached in list(dirty):
             if self._unsent:
                 break
-            if attached in dirty and _is_settled(attached, now):
+            if attached in dirty and attached.is_settled(now):
                 del dirty[attached]
                 self._flush(attached, now)
         if self._socket.take_refusal():
             self._note_refusal()
+        nearest = self._timers.next_deadline()
+        if nearest < self._alarm.deadline:  # noqa: PLR1730 - setting it costs Trio something each time
+            self._alarm.deadline = nearest
 
     def _handle_deadline(self, attached: Attached, now: float) -> None:
         if attached.is_half_open and now >= attached.give_up_at:
@@ -262,7 +272,7 @@ class Endpoint:
         self._guard(attached, lambda: driven.handle_deadline(attached.advance(now)))
         self._guard(attached, driven.dispatch)
         attached.kick()
-        attached.was_kicked, attached.quiet_ticks = False, _QUIET_TICKS  # what is due has waited enough
+        attached.settle()  # what is due has waited enough
 
     def _flush(self, attached: Attached, now: float) -> None:
         driven = attached.driven
@@ -270,13 +280,17 @@ class Endpoint:
         attached.unsettled_ticks = attached.kicks = 0
         try:
             datagrams = driven.datagrams_to_send(clock)
+        except Exception as exc:  # noqa: BLE001 - the fence: whatever it is, it is this connection's
+            self._fail(attached, exc)
+            return
+        if datagrams:  # before all else: meanwhile the peer can work
+            self._send(datagrams)
+        try:
             driven.dispatch()
             is_over, deadline = driven.is_over, driven.next_deadline()
         except Exception as exc:  # noqa: BLE001 - the fence: whatever it is, it is this connection's
             self._fail(attached, exc)
             return
-        if datagrams:
-            self._send(datagrams)
         if is_over:
             self._detach(attached)
         elif not attached.is_detached:
@@ -351,17 +365,6 @@ class Endpoint:
         self._socket.close()
 
 
-def _is_settled(attached: Attached, now: float) -> bool:
-    """Whether nobody has anything to add to a marked connection for the time being, or had long enough for it."""
-    if attached.unsettled_ticks == 0:
-        attached.flush_by = now + _MAX_UNSETTLED_SECONDS
-    attached.unsettled_ticks += 1
-    attached.quiet_ticks = 0 if attached.was_kicked else attached.quiet_ticks + 1
-    attached.was_kicked = False
-    is_quiet = attached.quiet_ticks >= (_QUIET_TICKS if attached.kicks > _FEW_KICKS else 1)
-    return is_quiet or attached.unsettled_ticks > _MAX_UNSETTLED_TICKS or now >= attached.flush_by
-
-
 def _name(addr: Address) -> str:
     host, port = addr[0], addr[1]
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
@@ -389,6 +392,7 @@ async def open_endpoint(
     async def run_loops() -> None:
         with loops:
             async with trio.open_nursery() as nursery:
+                nursery.start_soon(endpoint.timer_loop)
                 nursery.start_soon(endpoint.send_loop)
                 await endpoint.receive_loop()
 

@@ -7,8 +7,8 @@ This file is the one that knows aioquic's private names (1.7.x), with `quic_size
   last become a `GrantedLimit`, which ignores that. For MAX_STREAM_DATA stock walks `_streams.values()` in each packet:
   `StreamTable` answers with the few `ReceiveCredit`s that owe the peer a frame, and they look like streams that
   received nothing.
-- *Service.* Stock walks `_streams_queue` in each packet and stores a new list. As a property it keeps those that have work, and
-  whatever gives a stream work puts it back: a write, a reset, a stop, a loss, or its end.
+- *Service.* Stock walks all of `_streams_queue` in each packet and stores a new list. As a property it has those that have work,
+  a walk ends with the packet, and whatever gives a stream work puts it back: a write, a reset, a stop, a loss, or its end.
 - *Delivery.* Frames of streams carry a second handler, which learns of losses, acknowledgements and ends.
 - *The end.* A peer that closes has said its last, which is told at once.
 - *Datagrams.* The queue of those that wait is bounded, fair, and knows their age (`quic_datagrams`).
@@ -17,7 +17,7 @@ This file is the one that knows aioquic's private names (1.7.x), with `quic_size
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, ClassVar, Final
 
 from aioquic._buffer import Buffer
@@ -39,6 +39,8 @@ _SHORT_HEADER_BYTES: Final = 3  # flags, and a packet number of two bytes; the c
 _AEAD_TAG_BYTES: Final = 16
 _FRAME_HEADER_BYTES: Final = 3  # the type, and a length below 16,384
 _MAX_TWO_BYTE_LENGTH: Final = 16_383
+_LEAST_FRAME_BYTES: Final = 32
+"""A packet with less room is full: every frame of a stream but its data is shorter, so none has to be given up half-way."""
 
 
 class GrantedLimit(Limit):
@@ -110,27 +112,59 @@ class StreamTable(dict[int, QuicStream]):
 
 
 class ServiceQueue:
-    """Streams with work, in the order of service; aioquic takes it for a list."""
+    """Streams with work, in the order of service; aioquic takes it for a list.
 
-    __slots__ = ("_streams",)
+    For each packet aioquic walks the list once to write frames and once to store what is left of it. The first walk ends where
+    the packet is full, and there is no second one: `settle` looks at those that were visited.
 
-    def __init__(self, streams: Iterable[QuicStream] = ()) -> None:
-        self._streams = dict.fromkeys(streams)
+    Args:
+      has_work: whether a stream stays in.
+
+    Attributes:
+      is_full: whether the walk that is under way shall end.
+    """
+
+    __slots__ = ("_has_work", "_streams", "_visited", "is_full")
+
+    def __init__(self, has_work: Callable[[QuicStream], bool]) -> None:
+        self._has_work = has_work
+        self._streams: dict[QuicStream, None] = {}
+        self._visited: list[QuicStream] | None = None
+        self.is_full: bool = False
 
     def __iter__(self) -> Iterator[QuicStream]:
-        return iter(list(self._streams))
+        if self._visited is not None:
+            return iter(())
+        self._visited = []
+        self.is_full = False
+        return self._walk(self._visited)
+
+    def _walk(self, visited: list[QuicStream]) -> Iterator[QuicStream]:
+        for stream in self._streams:
+            visited.append(stream)
+            yield stream
+            if self.is_full:
+                return
 
     def __len__(self) -> int:
         return len(self._streams)
+
+    def settle(self) -> None:
+        """End a walk: those that it visited stay, in their places, if they have work."""
+        for stream in self._visited or ():
+            if not self._has_work(stream):
+                del self._streams[stream]
+        self._visited = None
 
     def append(self, stream: QuicStream) -> None:
         """Add a stream at the end; one that is in keeps its place."""
         self._streams[stream] = None
 
     def extend(self, streams: Iterable[QuicStream]) -> None:
-        """Add streams at the end, in an order that does not depend on where they are in memory."""
+        """Move streams that were served to the end, in an order that does not depend on where they are in memory."""
         for stream in sorted(streams, key=_stream_id):
-            self._streams[stream] = None
+            if self._streams.pop(stream, self) is None:
+                self._streams[stream] = None
 
 
 def _stream_id(stream: QuicStream) -> int:
@@ -164,6 +198,7 @@ class TunedConnection(SizedConnection):
         original_destination_connection_id: bytes | None = None,
         retry_source_connection_id: bytes | None = None,
     ) -> None:
+        self._service = ServiceQueue(self._needs_service)
         super().__init__(
             configuration,
             limits.max_packet_bytes,
@@ -247,14 +282,6 @@ class TunedConnection(SizedConnection):
         room = min(self._max_datagram_size - header, _MAX_TWO_BYTE_LENGTH)
         return max(0, min(room, peer - _FRAME_HEADER_BYTES - 1))
 
-    def can_send(self, stream_id: int) -> bool:
-        """Whether a stream has a half that is ours."""
-        return self._stream_can_send(stream_id)
-
-    def can_receive(self, stream_id: int) -> bool:
-        """Whether a stream has a half that is the peer's."""
-        return self._stream_can_receive(stream_id)
-
     def is_ours(self, stream_id: int) -> bool:
         """Whether we open streams with this id."""
         return (stream_id % 2 == 0) == self._is_client
@@ -268,7 +295,7 @@ class TunedConnection(SizedConnection):
 
     def wake(self, stream: QuicStream) -> None:
         """Look at a stream at the next flush if it has work."""
-        if stream.stream_id in self.table and _has_work(stream):
+        if self._needs_service(stream):
             self._service.append(stream)
 
     def grant_stream_place(self, stream_id: int) -> None:
@@ -293,8 +320,11 @@ class TunedConnection(SizedConnection):
         return self._service
 
     @_streams_queue.setter
-    def _streams_queue(self, streams: Iterable[QuicStream]) -> None:
-        self._service = ServiceQueue(stream for stream in streams if _has_work(stream))
+    def _streams_queue(self, streams: object) -> None:
+        self._service.settle()
+
+    def _needs_service(self, stream: QuicStream) -> bool:
+        return stream.stream_id in self.table and _has_work(stream)
 
     def _close_begin(self, is_initiator: bool, now: float) -> None:
         super()._close_begin(is_initiator, now)
@@ -323,8 +353,16 @@ class TunedConnection(SizedConnection):
     def _write_stream_frame(
         self, builder: QuicPacketBuilder, space: QuicPacketSpace, stream: QuicStream, max_offset: int
     ) -> int:
+        packet = builder._packet  # noqa: SLF001 - handlers have no other way in
+        assert packet is not None
+        written_items = len(packet.delivery_handlers)
         used = super()._write_stream_frame(builder, space, stream, max_offset)
-        self._watch(builder, stream)
+        if len(packet.delivery_handlers) > written_items:
+            packet.delivery_handlers.append((self._on_stream_delivery, (stream,)))
+            sender = stream.sender
+            if not (len(sender._pending) or sender._pending_eof):  # noqa: SLF001 - else aioquic looks once more to see it
+                sender.buffer_is_empty = True
+        self._service.is_full = builder.remaining_flight_space < _LEAST_FRAME_BYTES
         return used
 
     def _write_reset_stream_frame(self, builder: QuicPacketBuilder, stream: QuicStream) -> None:
@@ -343,7 +381,8 @@ class TunedConnection(SizedConnection):
     def _on_stream_delivery(self, delivery: QuicDeliveryState, stream: QuicStream) -> None:
         """Runs after the stock handler of the same frame."""
         self.acknowledged.add(_stream_id(stream))
-        self.wake(stream)
+        if delivery is not QuicDeliveryState.ACKED or stream.is_finished:
+            self.wake(stream)
 
     def _handle_max_stream_data_frame(self, context: QuicReceiveContext, frame_type: int, buf: Buffer) -> None:
         start = buf.tell()

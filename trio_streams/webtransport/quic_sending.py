@@ -78,15 +78,20 @@ class QuicSending:
           LocalProtocolError: our half was ended, reset or stopped, or the stream is not known.
         """
         halves = self._sendable(stream_id, "send on")
-        with memoryview(data) as flat:
-            size = flat.nbytes
+        if type(data) is bytes:
+            size = len(data)
             taken = min(self._room(halves), size)
-            # A slice of a large object would keep all of it.
-            kept = data if isinstance(data, bytes) and taken == size else bytes(flat.cast("B")[:taken])
+            kept = data
+        else:
+            with memoryview(data) as flat:
+                size = flat.nbytes
+                taken = min(self._room(halves), size)
+                kept = bytes(flat.cast("B")[:taken])
         if taken < size:
             self._starve(stream_id)
+            kept = kept[:taken]  # a copy: a view of a large object would keep all of it
         if taken:
-            halves.push(memoryview(kept))
+            halves.push(kept)
             self._waiting_bytes += taken
             self._schedule(stream_id, halves)
         return taken
@@ -94,7 +99,7 @@ class QuicSending:
     def send_room(self, stream_id: int) -> int:
         """How many bytes `send` would take now; 0 where our half is over."""
         halves = self._known(stream_id)
-        return self._room(halves) if self._over(stream_id, halves) is None else 0
+        return self._room(halves) if halves.takes_bytes else 0
 
     def want_room(self, stream_id: int) -> None:
         """Let `Writable` come once there is room, as if `send` had not taken all it was given.
@@ -126,7 +131,7 @@ class QuicSending:
           Whether our half is over; if not, `ResetSent` comes, or `StopReceived`.
         """
         halves = self._known(stream_id)
-        if not self._connection.can_send(stream_id):
+        if not halves.has_own_half:
             raise LocalProtocolError(f"can't reset stream {stream_id}: it has no half of ours", field="stream_id")
         if halves.is_reset or halves.late_reset is not None or halves.is_finished:
             return halves.late_reset is None
@@ -134,6 +139,7 @@ class QuicSending:
         if halves.acknowledged_bytes < promised:
             self._waiting_bytes -= halves.truncate(promised)
             halves.late_reset = promised, code
+            halves.takes_bytes = False
             self._late_resets.add(stream_id)
             self._starved.discard(stream_id)
             return False
@@ -166,21 +172,11 @@ class QuicSending:
         return halves
 
     def _sendable(self, stream_id: int, what: str) -> StreamHalves:
-        halves = self._known(stream_id)
-        state = self._over(stream_id, halves)
-        if state is None:
+        halves = self._streams.get(stream_id)
+        if halves is not None and halves.takes_bytes and not halves.is_released:
             return halves
+        state = self._known(stream_id).why_over
         raise LocalProtocolError(f"can't {what} stream {stream_id}: it {state}", field="stream_id", size=stream_id)
-
-    def _over(self, stream_id: int, halves: StreamHalves) -> str | None:
-        """Why nothing more can be sent."""
-        if not self._connection.can_send(stream_id):
-            return "has no half of ours"
-        if halves.is_stopped:
-            return "was stopped"
-        if halves.is_reset or halves.late_reset is not None:
-            return "was reset"
-        return "was ended" if halves.is_ended else None
 
     @property
     def _unsent_bytes(self) -> int:
@@ -188,8 +184,11 @@ class QuicSending:
 
     def _share(self) -> int:
         """What one stream may have waiting: never more than what is left for all (Choudhury and Hahne, 1998)."""
-        left = self._limits.max_connection_send_buffer_bytes - self._unsent_bytes
-        return min(self._limits.max_send_buffer_bytes, max(_LEAST_SHARE_BYTES, left))
+        limits = self._limits
+        left = limits.max_connection_send_buffer_bytes - self._unsent_bytes
+        if left >= limits.max_send_buffer_bytes:
+            return limits.max_send_buffer_bytes
+        return min(limits.max_send_buffer_bytes, max(_LEAST_SHARE_BYTES, left))
 
     def _room(self, halves: StreamHalves) -> int:
         return max(0, self._share() - halves.unsent_bytes)

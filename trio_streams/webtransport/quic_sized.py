@@ -34,9 +34,15 @@ _BLACK_HOLE_TIMEOUTS: Final = 3
 
 _ROUNDING_SECONDS: Final = 1e-6
 
-_LOGGER: Final = logging.getLogger("trio_streams.quic.machine")
-_LOGGER.setLevel(logging.CRITICAL + 1)
-_SILENT: Final = QuicConnectionAdapter(_LOGGER, {"id": ""})
+
+class _Silence(QuicConnectionAdapter):
+    """A logger that is not even asked for its level."""
+
+    def log(self, level: int, msg: object, *args: object, **kwargs: object) -> None:
+        """Log nothing."""
+
+
+_SILENT: Final = _Silence(logging.getLogger("trio_streams.quic.machine"), {"id": ""})
 
 
 class SizedConnection(QuicConnection):

@@ -23,6 +23,8 @@ class StreamHalves:
       window_bytes: how much the peer may be ahead of the reader.
 
     Attributes:
+      has_own_half, has_peer_half: what kind of stream it is.
+      takes_bytes: whether our half is there, and was neither ended nor reset nor stopped; `why_over` says which.
       waiting_bytes: given to `push`, and not yet to aioquic.
       consumed_bytes: of the peer's half, by whoever reads or dropped unread.
       priority: higher is fed first, in a group.
@@ -45,6 +47,8 @@ class StreamHalves:
         "_window_bytes",
         "consumed_bytes",
         "group",
+        "has_own_half",
+        "has_peer_half",
         "is_closed",
         "is_delivered",
         "is_ended",
@@ -56,6 +60,7 @@ class StreamHalves:
         "late_reset",
         "priority",
         "stream",
+        "takes_bytes",
         "waiting_bytes",
     )
 
@@ -63,8 +68,14 @@ class StreamHalves:
         self.stream: QuicStream = stream
         self._connection = connection
         self._window_bytes = window_bytes
-        self._credit = ReceiveCredit(stream.stream_id or 0, stream.max_stream_data_local)
-        self._chunks: deque[memoryview] = deque()
+        stream_id = stream.stream_id or 0
+        self._credit: ReceiveCredit | None = None
+        self._chunks: deque[bytes | memoryview] = deque()
+        is_bidirectional = not stream_id & 2
+        is_ours = connection.is_ours(stream_id)
+        self.has_own_half: bool = is_bidirectional or is_ours
+        self.has_peer_half: bool = is_bidirectional or not is_ours
+        self.takes_bytes: bool = self.has_own_half
         self.waiting_bytes: int = 0
         self.consumed_bytes: int = 0
         self.priority: int = 0
@@ -89,12 +100,13 @@ class StreamHalves:
     def consume(self, size: int) -> None:
         """Note that the reader took bytes, and raise the limit if that is half a window."""
         self.consumed_bytes += size
-        limit = self.consumed_bytes + self._window_bytes
-        credit = self._credit
-        if (limit - credit.max_stream_data_local) * 2 < self._window_bytes or self.stream.receiver.is_finished:
+        stream, limit = self.stream, self.consumed_bytes + self._window_bytes
+        if (limit - stream.max_stream_data_local) * 2 < self._window_bytes or stream.receiver.is_finished:
             return
-        credit.max_stream_data_local = self.stream.max_stream_data_local = limit
-        self._connection.table.owed[credit] = None
+        if self._credit is None:
+            self._credit = ReceiveCredit(stream.stream_id or 0, stream.max_stream_data_local)
+        self._credit.max_stream_data_local = stream.max_stream_data_local = limit
+        self._connection.table.owed[self._credit] = None
 
     def settle(self) -> int:
         """Count all that was sent as consumed, read or not; the stream's own limit stays where it is.
@@ -109,16 +121,27 @@ class StreamHalves:
 
     def stop_granting(self) -> None:
         """Owe the peer no limit any more."""
-        self._connection.table.owed.pop(self._credit, None)
+        if self._credit is not None:
+            self._connection.table.owed.pop(self._credit, None)
 
     # Sending.
+
+    @property
+    def why_over(self) -> str:
+        """Why our half takes no bytes, in words."""
+        if not self.has_own_half:
+            return "has no half of ours"
+        if self.is_stopped:
+            return "was stopped"
+        return "was reset" if self.is_reset or self.late_reset is not None else "was ended"
 
     @property
     def unsent_bytes(self) -> int:
         """What was never sent, here and at aioquic."""
         if self.is_reset:
             return 0
-        return self.waiting_bytes + self.fed_bytes
+        sender = self.stream.sender
+        return self.waiting_bytes + sender._buffer_stop - sender.highest_offset  # noqa: SLF001
 
     @property
     def fed_bytes(self) -> int:
@@ -149,20 +172,22 @@ class StreamHalves:
     @property
     def is_ready(self) -> bool:
         """Whether something waits that the peer's limit for the stream lets through."""
-        return bool(self._chunks) and self._credit_bytes > 0
+        stream = self.stream
+        return self.waiting_bytes > 0 and stream.max_stream_data_remote > stream.sender._buffer_stop  # noqa: SLF001
 
     @property
     def _credit_bytes(self) -> int:
         return self.stream.max_stream_data_remote - self.stream.sender._buffer_stop  # noqa: SLF001
 
-    def push(self, data: memoryview) -> None:
-        """Let bytes wait; they must not change any more."""
+    def push(self, data: bytes) -> None:
+        """Let bytes wait."""
         self._chunks.append(data)
         self.waiting_bytes += len(data)
 
     def end(self) -> None:
         """End our half after what waits."""
         self.is_ended = True
+        self.takes_bytes = False
         if not self._chunks:
             self._write(b"")
 
@@ -173,16 +198,27 @@ class StreamHalves:
           How many bytes, at most `max_bytes`.
         """
         size = min(self.waiting_bytes, self._credit_bytes, max_bytes)
-        left = size
-        while left > 0:
+        if size <= 0:
+            return 0
+        self.waiting_bytes -= size
+        chunks = self._chunks
+        if not self.waiting_bytes:
+            data = b"".join(chunks) if len(chunks) > 1 else bytes(chunks[0])
+            chunks.clear()
+            self._write(data)
+        else:
+            self._feed_some(size)
+        return size
+
+    def _feed_some(self, size: int) -> None:
+        while size > 0:
             chunk = self._chunks.popleft()
-            if len(chunk) > left:
-                self._chunks.appendleft(chunk[left:])
-                chunk = chunk[:left]
-            left -= len(chunk)
-            self.waiting_bytes -= len(chunk)
+            if len(chunk) > size:
+                view = memoryview(chunk)
+                self._chunks.appendleft(view[size:])
+                chunk = view[:size]
+            size -= len(chunk)
             self._write(bytes(chunk))
-        return max(size, 0)
 
     def _write(self, data: bytes) -> None:
         self.stream.sender.write(data, end_stream=self.is_ended and not self._chunks)
@@ -201,7 +237,7 @@ class StreamHalves:
             chunk = self._chunks.pop()
             self.waiting_bytes -= len(chunk)
             if self.waiting_bytes < keep:
-                self.push(chunk[: keep - self.waiting_bytes])
+                self.push(bytes(chunk[: keep - self.waiting_bytes]))
         return before - self.waiting_bytes
 
     def abandon(self) -> int:
@@ -211,6 +247,7 @@ class StreamHalves:
           How many bytes aioquic had of it.
         """
         self.is_reset = True
+        self.takes_bytes = False
         self.late_reset = None
         self._chunks.clear()
         self.waiting_bytes = 0

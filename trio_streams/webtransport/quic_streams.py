@@ -68,7 +68,7 @@ class QuicStreams(QuicSending):
           code: why, in the application's terms.
         """
         halves = self._known(stream_id)
-        if not self._connection.can_receive(stream_id):
+        if not halves.has_peer_half:
             raise LocalProtocolError(f"can't stop stream {stream_id}: the peer has no half of it", field="stream_id")
         self._stop_unfinished(stream_id, halves, code)
         self._refuse(stream_id, halves)
@@ -87,7 +87,7 @@ class QuicStreams(QuicSending):
         halves = self._known(stream_id)
         halves.is_released = True
         self._starved.discard(stream_id)
-        if self._connection.can_receive(stream_id):
+        if halves.has_peer_half:
             self._stop_unfinished(stream_id, halves, code)
         self._refuse(stream_id, halves)
         if halves.is_closed:
@@ -114,7 +114,7 @@ class QuicStreams(QuicSending):
                 limit=halves.unread_bytes,
             )
         halves.consume(size)
-        self._give_back(size)
+        self._consumed_bytes += size
 
     def unread_bytes(self, stream_id: int) -> int:
         """What arrived in order on a stream and was not consumed."""
@@ -129,20 +129,19 @@ class QuicStreams(QuicSending):
 
     def _refuse(self, stream_id: int, halves: StreamHalves) -> None:
         halves.is_refusing = True
-        self._give_back(halves.settle())
+        self._consumed_bytes += halves.settle()
         run = self._runs.pop(stream_id, None)
         if run is not None:
             if run.is_ended:  # nobody will hear of the end but by this
                 self._discarded(halves, is_ended=True)
             run.chunks, run.is_ended = [], False
 
-    def _give_back(self, size: int) -> None:
-        """Credit the connection. Half a window at once, and at any time while less than a quarter is left.
+    def _credit_connection(self) -> None:
+        """Give back what was consumed: half a window at once, and at any time while less than a quarter is left.
 
         Consumption is out of order here: streams that nobody reads may hold more than half of the window for ever, and then
         the first rule alone would never let the others go on.
         """
-        self._consumed_bytes += size
         limit, window = self._connection.data_limit, self._limits.connection_window_bytes
         growth = self._consumed_bytes + window - limit.value
         if growth * 2 >= window or (growth > 0 and (limit.value - limit.used) * 4 < window):
@@ -182,9 +181,10 @@ class QuicStreams(QuicSending):
         halves = self._halves(stream_id)
         if event.end_stream:
             halves.stop_granting()
-            self._connection.wake(halves.stream)
+            if halves.is_finished:
+                self._connection.wake(halves.stream)
         if halves.is_refusing:
-            self._give_back(halves.settle())
+            self._consumed_bytes += halves.settle()
             self._discarded(halves, is_ended=event.end_stream)
             return
         run = self._runs.get(stream_id)
@@ -200,7 +200,7 @@ class QuicStreams(QuicSending):
         self._connection.wake(halves.stream)
         was_refusing = halves.is_refusing
         halves.is_refusing = True
-        self._give_back(halves.settle())
+        self._consumed_bytes += halves.settle()
         if was_refusing:
             self._discarded(halves, is_ended=True)
             return

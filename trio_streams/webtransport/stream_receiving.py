@@ -201,7 +201,7 @@ class ReceiveHalf(Half, trio.abc.ReceiveStream):
 
     def _until_readable(self) -> Awaitable[None]:
         """Waits until there is something to take or to say: a checkpoint, and no second one where waiting is one."""
-        return self._wait_arrived() if self._is_dry else trio.lowlevel.checkpoint()
+        return self._wait_arrived() if self._is_dry else trio.lowlevel.checkpoint()  # noqa: ASYNC105 - the caller does
 
     def _take(self, wanted: int) -> bytes:
         """What is here, or how the half is over."""

@@ -69,10 +69,15 @@ class SendHalf(Half, trio.abc.SendStream):
         self._check_free()
         self._is_sending = True
         try:
-            await trio.lowlevel.checkpoint()
-            self._check_sendable()
-            # Bytes go as they are: the machine keeps them without a copy.
-            taken = self._send_some(data) if isinstance(data, bytes) else 0
+            await trio.lowlevel.checkpoint_if_cancelled()
+            taken = 0
+            try:
+                self._check_sendable()
+                # Bytes go as they are: the machine keeps them without a copy.
+                taken = self._send_some(data) if isinstance(data, bytes) else 0
+            finally:
+                # After it, so that what was given can leave while others have their turn.
+                await trio.lowlevel.cancel_shielded_checkpoint()
             if taken < len(data) or not isinstance(data, bytes):
                 with memoryview(data) as view, view.cast("B") as rest:
                     await self._send_rest(rest, taken)
@@ -81,10 +86,10 @@ class SendHalf(Half, trio.abc.SendStream):
 
     async def _send_rest(self, data: memoryview, taken: int) -> None:
         while taken < len(data):
+            self._check_sendable()
             taken += self._send_some(data[taken:])
             if taken < len(data):
                 await self._wait_changed()
-                self._check_sendable()
 
     def _send_some(self, data: Data) -> int:
         # Who finds it full waits for the low mark, and so does who comes later: else bytes would go in one by one.
