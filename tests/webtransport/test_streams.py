@@ -70,6 +70,21 @@ async def test_a_read_yields_once(reading: str, is_late: bool, autojump_clock: M
         assert steps.count == 1
 
 
+@pytest.mark.parametrize("kind", [bytes, bytearray])
+async def test_the_last_bytes_and_the_end_leave_together(
+    kind: Callable[[bytes], bytes | bytearray], autojump_clock: MockClock
+) -> None:
+    """What is written with `end_stream` takes one packet, whoever has his turn while the call yields."""
+    async with open_pair() as pair, session_pair(pair) as (client, _):
+        for _ in range(10):
+            stream = await client.create_unidirectional_stream()
+            await trio.sleep(1)  # its header has left, and is acknowledged
+            before = pair.datagram_count
+            await stream.write(kind(b"all of it"), end_stream=True)
+            await wait_all_tasks_blocked()
+            assert pair.datagram_count == before + 1
+
+
 async def test_read_all_stops_a_stream_that_is_too_long(autojump_clock: MockClock) -> None:
     """Past `max_size` the call raises with field, size and limit, and the writer hears MESSAGE_TOO_LARGE."""
     async with talk() as both:

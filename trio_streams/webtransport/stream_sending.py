@@ -66,6 +66,9 @@ class SendHalf(Half, trio.abc.SendStream):
 
         Cancellation: a prefix of the data was taken and will be delivered; `bytes_sent` counts it.
         """
+        await self._send(data, is_last=False)
+
+    async def _send(self, data: Data, *, is_last: bool) -> None:
         self._check_free()
         self._is_sending = True
         try:
@@ -74,13 +77,18 @@ class SendHalf(Half, trio.abc.SendStream):
             try:
                 self._check_sendable()
                 # Bytes go as they are: the machine keeps them without a copy.
-                taken = self._send_some(data) if isinstance(data, bytes) else 0
+                if isinstance(data, bytes):
+                    taken = self._send_some(data)
+                    if is_last and taken == len(data):
+                        self.end()
             finally:
                 # After it, so that what was given can leave while others have their turn.
                 await trio.lowlevel.cancel_shielded_checkpoint()
             if taken < len(data) or not isinstance(data, bytes):
                 with memoryview(data) as view, view.cast("B") as rest:
                     await self._send_rest(rest, taken)
+            if is_last:
+                self.end()
         finally:
             self._is_sending = False
 
@@ -131,9 +139,7 @@ class SendHalf(Half, trio.abc.SendStream):
 
         Cancellation: as `send_all`; a cancelled call does not end the half.
         """
-        await self.send_all(data)
-        if end_stream:
-            self.end()
+        await self._send(data, is_last=end_stream)
 
     async def flush(self) -> None:
         """Wait until all that was written has left for the peer at least once.
