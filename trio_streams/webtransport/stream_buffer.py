@@ -87,6 +87,8 @@ class StreamBuffer:
           As many as are there, up to `max_bytes`; empty if there are none.
         """
         chunks = self._chunks
+        if not chunks:
+            return b""
         wanted = self._size_bytes if max_bytes is None else max_bytes
         if wanted >= self._size_bytes:
             whole = _joined(chunks)
