@@ -101,7 +101,7 @@ def test_a_servers_stream_that_names_no_session_of_ours_is_refused() -> None:
     early = FakeMachine(is_client=True, settings=None)
     other = early.arrive(UNI + b"\x08", is_unidirectional=True)
     assert row.quic.stops[stream_id] == early.quic.stops[other] == Http3Code.WT_SESSION_GONE
-    assert early.tell(quic_events.DatagramReceived(b"\x02x")) == []
+    assert early.tell(quic_events.DatagramsReceived([b"\x02x"])) == []
     assert early.inbound.router.early_bytes == 0
 
 
@@ -293,7 +293,7 @@ def test_sessions_of_a_client_hear_all_that_comes_on_connect() -> None:
 def test_faults_are_the_last_that_is_looked_at() -> None:
     """The connection is closed with the code of the first one."""
     row = FakeMachine()
-    row.tell(quic_events.DatagramReceived(b""))
+    row.tell(quic_events.DatagramsReceived([b""]))
     assert row.quic.closed is not None
     assert row.quic.closed[0] == Http3Code.H3_DATAGRAM_ERROR
     session_id = row.arrive(CONNECT)
@@ -356,10 +356,10 @@ def test_what_is_nobodys_yet_is_the_routers() -> None:
     assert row.inbound.router.unnamed_streams == 1
     row.tell(quic_events.StreamReset(unnamed, 0, 1))
     assert row.inbound.router.unnamed_streams == 0
-    assert row.tell(quic_events.DatagramReceived(b"\x20x")) == []
+    assert row.tell(quic_events.DatagramsReceived([b"\x20x"])) == []
     assert row.inbound.router.early_bytes == 1
-    told = row.tell(quic_events.DatagramReceived(encode_varint(session_id >> 2) + b"y"))
-    assert told == [events.DatagramReceived(session_id, b"y")]
+    told = row.tell(quic_events.DatagramsReceived([encode_varint(session_id >> 2) + b"y"]))
+    assert told == [events.DatagramsReceived(session_id, [b"y"])]
     stream_id = row.stream(session_id)
     row.take()
     assert row.tell(quic_events.StopReceived(stream_id, to_http3(4))) == [events.StreamStopped(stream_id, 4)]

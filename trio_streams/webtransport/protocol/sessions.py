@@ -113,9 +113,11 @@ class Sessions:
 
     def get_open(self, session_id: int) -> SessionMachine | None:
         """A session whose streams and datagrams go to the application."""
-        machine = self.get(session_id)
-        is_open = machine is not None and (machine.state is SessionState.OPEN or machine.state is SessionState.DRAINING)
-        return machine if is_open else None
+        entry = self._table.get(session_id)
+        if entry is None:
+            return None
+        state = entry.machine.state
+        return entry.machine if state is SessionState.OPEN or state is SessionState.DRAINING else None
 
     def is_expected(self, session_id: int) -> bool:
         """Whether there may yet be such a session: it waits for an answer, or its CONNECT was overtaken."""
@@ -397,7 +399,8 @@ class Sessions:
         arrivals, datagrams = self._router.claim(session_id)
         for arrival in arrivals:
             self._streams.adopt(machine, arrival)
-        self._queue.extend(events.DatagramReceived(session_id, payload) for payload in datagrams)
+        if datagrams:
+            self._queue.append(events.DatagramsReceived(session_id, datagrams))
 
     def _serve(self, session_id: int, now: float) -> None:
         entry = self._table.get(session_id)
