@@ -101,6 +101,12 @@ class _SessionPort:
             self._session.link.machine.consumed(stream_id, size)
             self.has_freed = True
 
+    def take_touch(self) -> bool:
+        """Whether a flush is to be asked for, beside what the mux has."""
+        was_touched = self.is_touched or self.has_freed
+        self.is_touched = self.has_freed = False
+        return was_touched
+
     def release(self, stream_id: int) -> None:
         if self._ids.pop(stream_id, False) is None:
             link = self._session.link
@@ -234,7 +240,8 @@ class _SessionDriver(Serving):
             self._session.close(mux.failure.code, str(mux.failure))
             self._lose(mux.failure)
             return
-        self._kick()
+        if mux.has_output or self._port.take_touch():
+            self._session.link.kick()
         deadline = mux.next_deadline()
         # One that has moved away is looked at again when it has passed, so that a busy connection pays nothing for it.
         if deadline is not None and self._clock_scope is not None and deadline < self._clock_scope.deadline:
@@ -242,9 +249,8 @@ class _SessionDriver(Serving):
         self._wake()
 
     def _kick(self) -> None:
-        """Ask for a flush if there is something to leave with it: a flush in vain costs as much as one that sends."""
-        port = self._port
-        if self.mux.has_output or port.is_touched or port.has_freed:
+        """What users do, for each item: ask for a flush if it makes something leave, since one in vain costs as much."""
+        if self.mux.take_news() or self._port.take_touch():
             self._session.link.kick()
 
     def note_acknowledged(self) -> None:
@@ -257,7 +263,7 @@ class _SessionDriver(Serving):
         mux = self.mux
         mux.flush()
         self.connection.bytes_sent = mux.bytes_sent
-        self._port.is_touched = self._port.has_freed = False
+        self._port.take_touch()  # this flush it is
         self.follow()
 
     def ask_for_flush(self) -> None:
