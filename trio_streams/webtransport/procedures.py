@@ -260,11 +260,12 @@ class _SessionDriver(Serving):
     def on_flush(self) -> None:
         """Tell of what was not told yet, and hand on what has come together since the last one."""
         self.connection.dispatch()
-        mux = self.mux
-        mux.flush()
-        self.connection.bytes_sent = mux.bytes_sent
         self._port.take_touch()  # this flush it is
-        self.follow()
+        if self.mux.has_output:
+            self.mux.flush()
+            self.connection.bytes_sent = self.mux.bytes_sent
+            self._port.take_touch()
+            self.follow()
 
     def ask_for_flush(self) -> None:
         """Have `on_flush` called soon."""
