@@ -95,6 +95,6 @@ async def test_a_client_that_never_reads_delays_nothing(tmp_path: Path) -> None:
         await trio.sleep(0.5)  # until the kernel's buffers are full
         assert finished == []
         start = trio.current_time()
-    assert trio.current_time() - start < 0.2 + 0.5
+    assert trio.current_time() - start < 10  # promised is `close_timeout`, and a loaded machine is slow; a stalled write would have 30
     assert finished == ["flood"]
     await trio.aclose_forcefully(stream)

@@ -70,7 +70,7 @@ async def test_a_certificate_that_is_refused(
     async with listening(partial(_accept, server(), errors)) as port:
         with pytest.raises(RemoteProtocolError, match=text) as caught:
             await connect_tls("127.0.0.1", port, config=IMPATIENT, ssl_context=client())
-        with trio.fail_after(5):
+        with trio.fail_after(30):
             while not errors:
                 await trio.lowlevel.checkpoint()
     assert caught.value.code is Code.UNAUTHENTICATED
@@ -196,7 +196,7 @@ async def test_our_contexts_agree_on_our_protocol_and_check_clients(tmp_path: Pa
         with pytest.raises(RemoteProtocolError, match="it refused our certificate: certificate required") as caught:
             await carrier.receive()
         await carrier.aclose()
-        with trio.fail_after(5):
+        with trio.fail_after(30):
             while not errors:
                 await trio.lowlevel.checkpoint()
     assert caught.value.code is Code.UNAUTHENTICATED
@@ -287,7 +287,7 @@ async def test_a_goodbye_is_bounded() -> None:
             await client.send(b"x" * 8_000_000)
         start = trio.current_time()
         await client.aclose()
-        assert trio.current_time() - start < 2
+        assert trio.current_time() - start < 20
         with pytest.raises(trio.ClosedResourceError):
             await client.send(b"x")
 
