@@ -216,9 +216,7 @@ async def test_a_flood_of_standard_error_stops_nobody() -> None:
 
 async def test_a_receive_that_is_cancelled_in_the_end_loses_no_status(tmp_path: Path) -> None:
     """Whoever asks again after a cancelled receive still learns how the child ended."""
-    script = (
-        "import os, sys, time\nos.close(0)\nos.close(1)\nwhile not os.path.exists(sys.argv[1]): time.sleep(0.01)\nos._exit(5)"
-    )
+    script = "import os, sys, time; os.close(0); os.close(1)\nwhile not os.path.exists(sys.argv[1]): time.sleep(0.01)\nos._exit(5)"
     command = [sys.executable, "-S", "-c", script, str(tmp_path / "end")]
     async with open_process(command, config=ConnectionConfig(close_timeout=60), preface=b"") as carrier:
         await trio.testing.wait_all_tasks_blocked(0.15)

@@ -102,7 +102,8 @@ async def test_a_client_that_never_reads_stops_the_producer_and_delays_nothing(h
         assert b'"hello"' in await ask(port, "/")
         assert site.finished == []
         start = trio.current_time()
-    assert trio.current_time() - start < 10  # promised is `close_timeout`, and a loaded machine is slow; a stalled write would have 30
+    # Promised is `close_timeout`; a loaded machine is slow, and a write that stalls would have 30 s.
+    assert trio.current_time() - start < 10
     assert site.finished == ["flood"]
     await stream.aclose()
 
