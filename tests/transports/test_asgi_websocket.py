@@ -264,7 +264,7 @@ async def test_a_handler_that_returns_closes(caplog: pytest.LogCaptureFixture) -
         done.set()
 
     async with trio.open_nursery() as nursery:
-        url = await _host(nursery, greet)
+        url = await _host(nursery, greet, ExchangeConfig(close_timeout=30))
         client = await connect_websocket(url, config=ConnectionConfig())
         for _ in range(30):  # more than hypercorn queues for us
             await client.send(b"x" * 10_000)
