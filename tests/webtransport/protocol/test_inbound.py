@@ -15,6 +15,7 @@ from trio_streams.webtransport.protocol import events
 from trio_streams.webtransport.protocol.error_codes import Http3Code, to_http3
 from trio_streams.webtransport.protocol.inbound import Inbound
 from trio_streams.webtransport.protocol.limits import WebTransportLimits
+from trio_streams.webtransport.protocol.priority import Priority
 from trio_streams.webtransport.protocol.session import SessionConfig
 from trio_streams.webtransport.protocol.settings import SessionLimits, local_settings
 from trio_streams.webtransport.protocol.varint import encode_varint
@@ -260,7 +261,7 @@ def test_a_priority_update_is_heard() -> None:
     row = FakeMachine()
     asked = row.arrive(GET)
     row.more(2, frame(0xF0700, encode_varint(asked) + b"u=0"))
-    assert row.quic.priorities[asked] == (0, 0, False)
+    assert row.quic.priorities[asked] == (Priority(0).rank(asked), 0, False)
 
 
 def test_sessions_of_a_client_hear_all_that_comes_on_connect() -> None:
