@@ -96,9 +96,9 @@ class StreamBuffer:
         chunks = self._chunks
         wanted = self._size_bytes if max_bytes is None else max_bytes
         if wanted >= self._size_bytes:
-            all_parts = list(chunks)
+            whole = _joined(chunks)
             self.clear()
-            return _joined(all_parts)
+            return whole
         parts: list[bytes | bytearray | memoryview] = []
         while wanted:
             chunk = chunks[0]
@@ -135,6 +135,6 @@ class StreamBuffer:
         return size
 
 
-def _joined(parts: list[bytes | bytearray | memoryview]) -> bytes:
+def _joined(parts: Sequence[bytes | bytearray | memoryview]) -> bytes:
     first = parts[0] if len(parts) == 1 else None
     return first if isinstance(first, bytes) else b"".join(parts)
