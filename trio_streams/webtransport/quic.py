@@ -151,7 +151,7 @@ class Quic(QuicStreams):
         if self._limits.max_datagram_age is not None:
             connection.datagrams.drop_older_than(now - self._limits.max_datagram_age)
         self._drop_what_no_longer_fits()
-        self._credit_connection()
+        connection.data_limit.grant(self._due_credit())
         self._feed()
         datagrams = connection.datagrams_to_send(now)
         if self._note_closed():  # the peer may open others, and waits for that if nothing else is to be sent

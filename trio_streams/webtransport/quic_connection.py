@@ -63,6 +63,11 @@ class GrantedLimit(Limit):
         """Let the peer use more."""
         self._granted += amount
 
+    @property
+    def is_due(self) -> bool:
+        """Whether a limit on a number of streams is written into the next packet: it grants more than the peer has left."""
+        return self._granted - self.sent > self.sent - self.used
+
 
 class ReceiveCredit:
     """The limit of one stream, in the clothes of a stream that has received nothing: so aioquic writes it and leaves it.
@@ -152,8 +157,9 @@ class ServiceQueue:
         self._visited = None
 
     def append(self, stream: QuicStream) -> None:
-        """Add a stream at the end; one that is in keeps its place."""
-        self._streams[stream] = None
+        """Add a stream at the end if it has work; one that is in keeps its place."""
+        if self._has_work(stream):
+            self._streams[stream] = None
 
     def extend(self, streams: Iterable[QuicStream]) -> None:
         """Move streams that were served to the end, in an order that does not depend on where they are in memory."""
@@ -249,6 +255,12 @@ class TunedConnection(DatagramConnection):
         return self._max_datagram_size
 
     @property
+    def has_frames(self) -> bool:
+        """Whether streams, their limits, or limits on their numbers have something to write."""
+        kinds = self._bidirectional, self._unidirectional
+        return bool(self._service or self.table.owed) or any(limit.is_due for limit in kinds)
+
+    @property
     def sent_data_bytes(self) -> int:
         """What all streams sent, each byte counted once."""
         return self._remote_max_data_used
@@ -276,8 +288,7 @@ class TunedConnection(DatagramConnection):
 
     def wake(self, stream: QuicStream) -> None:
         """Look at a stream at the next flush if it has work."""
-        if self._needs_service(stream):
-            self._service.append(stream)
+        self._service.append(stream)
 
     def grant_stream_place(self, stream_id: int) -> None:
         """Let the peer open another stream of a kind."""

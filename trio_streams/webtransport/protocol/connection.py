@@ -104,6 +104,11 @@ class ConnectionMachine:
             self._inbound.handle_deadline(now)
 
     @property
+    def wants_flush(self) -> bool:
+        """Whether the next flush has something to say beside acknowledgements and datagrams."""
+        return bool(self._inbound.touched) or self._quic.wants_flush
+
+    @property
     def is_ready(self) -> bool:
         """Whether the handshake is complete and the peer's settings are here."""
         return self._inbound.settings is not None and self._inbound.is_started
