@@ -294,7 +294,9 @@ def test_sessions_of_a_client_hear_all_that_comes_on_connect() -> None:
 def test_faults_are_the_last_that_is_looked_at() -> None:
     """The connection is closed with the code of the first one."""
     row = FakeMachine()
-    row.tell(quic_events.DatagramsReceived([b""]))
+    session = row.session()
+    told = row.tell(quic_events.DatagramsReceived([encode_varint(session >> 2) + b"before", b"", b"\x20behind"]))
+    assert told == [events.DatagramsReceived(session, [b"before"])]
     assert row.quic.closed is not None
     assert row.quic.closed[0] == Http3Code.H3_DATAGRAM_ERROR
     session_id = row.arrive(CONNECT)

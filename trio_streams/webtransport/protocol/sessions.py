@@ -35,6 +35,7 @@ from trio_streams.webtransport.protocol.settings import PeerSettings
 __all__ = ["Sessions"]
 
 _TOO_MANY = Answer(status=429)
+_OPEN = SessionState.OPEN, SessionState.DRAINING
 
 
 @attrs.define(eq=False)
@@ -114,10 +115,7 @@ class Sessions:
     def get_open(self, session_id: int) -> SessionMachine | None:
         """A session whose streams and datagrams go to the application."""
         entry = self._table.get(session_id)
-        if entry is None:
-            return None
-        state = entry.machine.state
-        return entry.machine if state is SessionState.OPEN or state is SessionState.DRAINING else None
+        return entry.machine if entry is not None and entry.machine.state in _OPEN else None
 
     def is_expected(self, session_id: int) -> bool:
         """Whether there may yet be such a session: it waits for an answer, or its CONNECT was overtaken."""
