@@ -37,6 +37,39 @@ async def write_and_close(stream: WebTransportStream | WebTransportSendStream, d
     await stream.write(data, end_stream=True)
 
 
+class Steps(trio.abc.Instrument):
+    """Counts how often a task goes on."""
+
+    def __init__(self, task: trio.lowlevel.Task) -> None:
+        self._task = task
+        self.count = 0
+
+    def before_task_step(self, task: trio.lowlevel.Task) -> None:
+        self.count += task is self._task
+
+
+@pytest.mark.parametrize("reading", ["receive_some", "read_all"])
+@pytest.mark.parametrize("is_late", [False, True])
+async def test_a_read_yields_once(reading: str, is_late: bool, autojump_clock: MockClock) -> None:
+    """Whether it finds its bytes or waits for them: waiting is a checkpoint, and a second one would only be late."""
+    async with talk() as both, trio.open_nursery() as nursery:
+
+        async def write() -> None:
+            await trio.sleep(1 if is_late else 0)
+            await both.here.write(b"question", end_stream=True)
+
+        nursery.start_soon(write)
+        if not is_late:
+            await trio.sleep(1)
+        steps = Steps(trio.lowlevel.current_task())
+        trio.lowlevel.add_instrument(steps)
+        try:
+            assert await getattr(both.there, reading)() == b"question"
+        finally:
+            trio.lowlevel.remove_instrument(steps)
+        assert steps.count == 1
+
+
 async def test_read_all_stops_a_stream_that_is_too_long(autojump_clock: MockClock) -> None:
     """Past `max_size` the call raises with field, size and limit, and the writer hears MESSAGE_TOO_LARGE."""
     async with talk() as both:
