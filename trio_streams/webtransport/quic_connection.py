@@ -257,8 +257,7 @@ class TunedConnection(DatagramConnection):
     @property
     def has_frames(self) -> bool:
         """Whether streams, their limits, or limits on their numbers have something to write."""
-        kinds = self._bidirectional, self._unidirectional
-        return bool(self._service or self.table.owed) or any(limit.is_due for limit in kinds)
+        return bool(self._service or self.table.owed) or self._bidirectional.is_due or self._unidirectional.is_due
 
     @property
     def sent_data_bytes(self) -> int:
