@@ -21,6 +21,7 @@ from tests.cli_site import PATIENCE, ROOT, finish, lines_of, needs_signals, star
 from trio_streams.cli import main
 from trio_streams.cli import output as output_module
 from trio_streams.cli.output import LineTooLongError, Output, OutputClosedError, read_chunks, read_lines
+from trio_streams.urls.connecting import SCHEMES
 
 APP: Final = """
 from collections.abc import AsyncIterable, AsyncIterator
@@ -411,3 +412,11 @@ def test_no_command_is_wrong_use(capfd: pytest.CaptureFixture[str]) -> None:
         main(["--version"])
     assert ended.value.code == 0
     assert capfd.readouterr().out.strip()
+
+
+def test_the_help_names_every_scheme(capfd: pytest.CaptureFixture[str]) -> None:
+    """A command that takes a URL says which ones there are."""
+    with pytest.raises(SystemExit):
+        main(["call", "--help"])
+    told = " ".join(capfd.readouterr().out.split())
+    assert [scheme for scheme in SCHEMES if f"{scheme}:" not in told] == []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -18,9 +18,10 @@ import trio
 from tests.conformance.http.hosts import until
 from tests.transports.test_asgi_tls import CERTIFICATE, KEY
 from tests.webtransport.aioquic_client import AioquicClient, Answer, run_client
+from tests.webtransport.http3_client import ask_http3, connect_http3
 from trio_streams import Router, serve
 from trio_streams.durable import DurableConfig, serve_durable
-from trio_streams.errors import LocalProtocolError
+from trio_streams.errors import ConnectionLost, LocalProtocolError
 from trio_streams.service.access import AccessRecord, StreamRecord
 from trio_streams.service.drain import Drain
 from trio_streams.service.exchange import ExchangeConfig, ExchangeHandler
@@ -29,6 +30,7 @@ from trio_streams.transports.bytes import ListenError
 from trio_streams.transports.http_access import AccessRecord as HttpRecord
 from trio_streams.transports.http_client import HttpClient, HttpClientConfig, HttpResponse
 from trio_streams.urls.server import HostName
+from trio_streams.webtransport.link import Link
 from trio_streams.webtransport.over_http3 import OverHttp3
 
 app: Final = Router()
@@ -165,6 +167,39 @@ async def test_it_is_let_in_and_logged_as_elsewhere(files: tuple[str, str]) -> N
             (431, "3"),
             (200, "1.1"),
         ]
+
+
+async def _healthy_connections(link: Link) -> int:
+    async with ask_http3(link, "/healthz") as request:
+        answer = b"".join([chunk async for chunk in request])
+    return int(json.loads(answer.partition(b"\r\n\r\n")[2])["connections"])
+
+
+@pytest.mark.parametrize(
+    "rules", [ServerConfig(max_connections=2), ServerConfig(max_connections_per_host=2)], ids=["all", "one address"]
+)
+async def test_its_connections_count_among_all(rules: ServerConfig, files: tuple[str, str]) -> None:
+    """`/healthz` shows them, one more is refused over TCP and UDP alike, and what has ended makes room."""
+    async with serving(files, host="lean", http3=True, server=rules) as url:
+        tcp = await trio.open_tcp_stream("127.0.0.1", port_of(url))
+        async with connect_http3(port_of(url)) as link:
+            await until_async(lambda: _healthy_connections(link), 2)
+            with pytest.raises(ConnectionLost, match=r"ended with QUIC's code 0x2"):
+                async with connect_http3(port_of(url)):
+                    raise AssertionError("let in")
+            async with await trio.open_tcp_stream("127.0.0.1", port_of(url)) as refused:
+                assert await refused.receive_some() == b""
+            await tcp.aclose()
+            await until_async(lambda: _healthy_connections(link), 1)
+            async with connect_http3(port_of(url)) as another:
+                assert await _healthy_connections(another) == 2
+            await until_async(lambda: _healthy_connections(link), 1)
+
+
+async def until_async(ask: Callable[[], Awaitable[int]], expected: int) -> None:
+    """The other side of a socket hears of things when it does."""
+    while await ask() != expected:  # noqa: ASYNC110 - the kernel sets no event
+        await trio.sleep(0.005)
 
 
 async def test_a_drain_ends_both(files: tuple[str, str]) -> None:

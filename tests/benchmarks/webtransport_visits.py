@@ -112,31 +112,35 @@ async def streams(use: Use, size: float) -> dict[str, Any]:
 
 
 async def datagrams(use: Use, size: float) -> dict[str, Any]:
-    """Datagram echoes a second, with a few on their way at any time; those that get lost are given up."""
-    at_once = 64
+    """Datagram echoes a second, with a few on their way: whoever receives one sends the next.
+
+    What got lost is given up when nothing has come for a while, and then as many are sent again.
+    """
+    at_once, silence_seconds = 64, 0.1
 
     async def measure(session: Session) -> dict[str, Any]:
-        received, under_way, last = 0, 0, time.perf_counter()
+        received, seconds = 0, 0.0
 
-        async def receive() -> None:
-            nonlocal received, under_way, last
+        async def echo() -> None:
+            nonlocal received, seconds
+            began = time.perf_counter()
             while received < size:
                 await session.receive_datagram()
-                received, under_way, last = received + 1, under_way - 1, time.perf_counter()
+                received += 1
+                await session.send_datagram(MESSAGE)
+            seconds = time.perf_counter() - began
 
-        async def send() -> None:
-            nonlocal under_way
+        async def watch() -> None:
+            seen = 0
             while received < size:
-                if time.perf_counter() - last > 0.1:
-                    under_way = 0
-                while under_way < at_once:
-                    under_way += 1
-                    await session.send_datagram(MESSAGE)
-                await session.sleep(0)
+                if received == seen:
+                    for _ in range(at_once):
+                        await session.send_datagram(MESSAGE)
+                seen = received
+                await session.sleep(silence_seconds)
 
-        began = time.perf_counter()
-        await session.together(receive, send)
-        return {"rate": received / (time.perf_counter() - began)}
+        await session.together(echo, watch)
+        return {"rate": received / seconds}
 
     return await _in_session(use, "/echo", measure)
 

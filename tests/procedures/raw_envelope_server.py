@@ -37,12 +37,12 @@ class RawServer:
         self.changed = trio.Event()
         return [one if isinstance(one, bytes) else json.dumps(one).encode() for one in self.script(message)]
 
-    async def wait_heard(self, type_: str) -> Message:
-        """Wait for the first message of a type."""
+    async def wait_heard(self, type_: str, name: str | None = None) -> Message:
+        """Wait for the first message of a type, about any procedure or that one."""
         with trio.fail_after(30):
             while True:
                 for message in self.heard:
-                    if message["type"] == type_:
+                    if message["type"] == type_ and name in {None, message.get("procedure")}:
                         return message
                 await self.changed.wait()
 

@@ -24,7 +24,13 @@ from trio_streams.procedures.documents import (
     usd_document,
 )
 
-SERVERS = ("http://127.0.0.1:7002", "ws://127.0.0.1:7001", "tcp://127.0.0.1:7000", "unix:/run/app.sock")
+SERVERS = (
+    "http://127.0.0.1:7002",
+    "ws://127.0.0.1:7001",
+    "tcp://127.0.0.1:7000",
+    "unix:/run/app.sock",
+    "wt://127.0.0.1:7003",
+)
 
 
 class Level(enum.Enum):
@@ -149,8 +155,8 @@ def test_usd_is_openapi_and_more() -> None:
     OpenAPIV31SpecValidator(cast("Any", {key: value for key, value in document.items() if key != "usd"})).validate()
     extension = document["x-usd"]
     assert (document["usd"], document["openapi"]) == ("1.0.0", "3.1.0")
-    assert extension["protocols"] == ["http", "websocket", "tcp", "streams", "jsonrpc"]
-    assert [server["protocol"] for server in extension["servers"]] == ["websocket", "tcp"]
+    assert extension["protocols"] == ["http", "websocket", "tcp", "udp", "streams", "jsonrpc"]
+    assert [server["protocol"] for server in extension["servers"]] == ["websocket", "tcp", "udp"]
     endpoints = extension["streams"]["endpoints"]
     assert {name: endpoint["direction"] for name, endpoint in endpoints.items()} == {
         "chat": "bidirectional",
@@ -170,7 +176,8 @@ def test_usd_is_openapi_and_more() -> None:
 def test_asyncapi_has_a_message_for_each_direction() -> None:
     """References lead somewhere, and the application sends what it sends."""
     document = asyncapi_document(make_app(), servers=SERVERS)
-    assert sorted(document["servers"]) == ["http", "tcp2", "ws1"]
+    assert sorted(document["servers"]) == ["http", "tcp2", "ws1", "wt3"]
+    assert document["servers"]["wt3"] == {"host": "127.0.0.1:7003", "protocol": "webtransport"}
     assert document["channels"]["users._id_.feed"]["address"] == "users.{id}.feed"
     for operation in document["operations"].values():
         for reference in (operation["channel"], *operation["messages"]):

@@ -147,9 +147,9 @@ async def test_a_deadline_reaches_the_handler(tmp_path: Path) -> None:
     async with serving_raw("tcp") as server, connect(server.url, dialect="envelopes", config=CONFIG) as client:
         with trio.move_on_after(0.2):
             await client.call("slow")
+        await server.wait_heard("cancel")
         (asked,) = [one for one in server.heard if one["type"] == "request"]
         assert int(asked["metadata"]["x-deadline"]) > 1_600_000_000_000
-        await server.wait_heard("cancel")
 
 
 # -- a server of the original's wire ---------------------------------------------------------------------------------
@@ -207,9 +207,15 @@ async def test_cancelling_says_so_and_the_connection_goes_on(face: str) -> None:
         async with client.stream("endless", {"count": 2}) as items:
             assert await items.receive() == {"n": 0}
         assert (await server.wait_heard("cancel"))["id"] == "1"
-        with trio.move_on_after(0.05) as scope:
+        async with trio.open_nursery() as nursery:
+
+            async def give_up() -> None:
+                await server.wait_heard("request", "slow")
+                nursery.cancel_scope.cancel()
+
+            nursery.start_soon(give_up)
             await client.call("slow")
-        assert scope.cancelled_caught
+        assert nursery.cancel_scope.cancelled_caught
         assert await client.call("ping", 1) == {"pong": 1}
         assert [one["id"] for one in server.heard if one["type"] == "cancel"] == ["1", "3"]
 

@@ -75,7 +75,7 @@ class LogEntry:
 @contextlib.asynccontextmanager
 async def serving(router: Router, url: str) -> AsyncIterator[str]:
     """A server for the block: gives its bound URL."""
-    with trio.fail_after(5):
+    with trio.fail_after(30):
         async with trio.open_nursery() as nursery:
             [bound] = await nursery.start(serve, router, url)
             yield bound

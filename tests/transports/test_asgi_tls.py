@@ -95,6 +95,7 @@ async def test_a_client_that_never_reads_delays_nothing(tmp_path: Path) -> None:
         await trio.sleep(0.5)  # until the kernel's buffers are full
         assert finished == []
         start = trio.current_time()
-    assert trio.current_time() - start < 0.2 + 0.5
+    # Promised is `close_timeout`; a loaded machine is slow, and a write that stalls would have 30 s.
+    assert trio.current_time() - start < 10
     assert finished == ["flood"]
     await trio.aclose_forcefully(stream)

@@ -67,7 +67,7 @@ async def test_one_port_serves_both() -> None:
             async for n in items:
                 if n == 1_000:
                     break
-        with trio.fail_after(5):
+        with trio.fail_after(30):
             while not over:
                 await trio.lowlevel.checkpoint()
         nursery.cancel_scope.cancel()
@@ -198,7 +198,7 @@ async def test_a_client_that_never_reads_delays_nobody() -> None:
     async with trio.open_nursery() as nursery:
         url = await _host(nursery, flood)
         client = await connect_websocket(url, config=IMPATIENT)
-        with trio.fail_after(5):
+        with trio.fail_after(30):
             await done.wait()
         nursery.cancel_scope.cancel()
         with trio.CancelScope(shield=True) as scope:
@@ -226,7 +226,7 @@ async def test_cancelling_the_server_ends_its_websockets(is_flooded: bool) -> No
             await trio.testing.wait_all_tasks_blocked(0.02)
             start = trio.current_time()
             nursery.cancel_scope.cancel()
-        assert trio.current_time() - start < 2
+        assert trio.current_time() - start < 20
         clients.start_soon(client.aclose)
 
 
@@ -234,7 +234,7 @@ async def test_a_cancelled_server_says_goodbye() -> None:
     """The resets of a server that is cancelled still leave: no caller has to find out by itself, and none is waited for."""
     async with trio.open_nursery() as clients:
         async with trio.open_nursery() as nursery:
-            config = ConnectionConfig(close_timeout=5)
+            config = ConnectionConfig(close_timeout=60)
             (url,) = await nursery.start(partial(serve, app, "http://127.0.0.1:0", config=config))
             ready, told = trio.Event(), trio.Event()
 
@@ -250,8 +250,8 @@ async def test_a_cancelled_server_says_goodbye() -> None:
             await ready.wait()
             start = trio.current_time()
             nursery.cancel_scope.cancel()
-        assert trio.current_time() - start < 4
-        with trio.fail_after(4):
+        assert trio.current_time() - start < 20
+        with trio.fail_after(20):
             await told.wait()
 
 
@@ -264,7 +264,7 @@ async def test_a_handler_that_returns_closes(caplog: pytest.LogCaptureFixture) -
         done.set()
 
     async with trio.open_nursery() as nursery:
-        url = await _host(nursery, greet)
+        url = await _host(nursery, greet, ExchangeConfig(close_timeout=30))
         client = await connect_websocket(url, config=ConnectionConfig())
         for _ in range(30):  # more than hypercorn queues for us
             await client.send(b"x" * 10_000)

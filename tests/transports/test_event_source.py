@@ -210,6 +210,13 @@ async def test_a_reader_that_does_something_else_is_no_silence() -> None:
     assert len(site.requests) == 1
 
 
+async def _cancel_when(claim: Callable[[], bool], nursery: trio.Nursery) -> None:
+    while not claim():  # noqa: ASYNC110 - the kernel sets no event
+        await trio.sleep(0.005)
+    await wait_all_tasks_blocked(0.005)
+    nursery.cancel_scope.cancel()
+
+
 @pytest.mark.parametrize("state", ["connecting", "open", "waiting"])
 async def test_a_cancelled_receive_loses_nothing(state: str) -> None:
     """In each state: the next call goes on, and every event arrives once."""
@@ -231,9 +238,13 @@ async def test_a_cancelled_receive_loses_nothing(state: str) -> None:
     }[state]
     config = EventSourceConfig(retry_delay=0.3 if state == "waiting" else 0.001, jitter=0.0, idle_timeout=None)
     async with served(site) as url, open_event_source(url, config=config) as events:
-        with trio.move_on_after(0.1) as scope:
+        asked = 2 if state == "connecting" else 1
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(
+                _cancel_when, lambda: events.state.value == state and len(site.requests) == asked, nursery
+            )
             await events.receive()
-        assert scope.cancelled_caught
+        assert nursery.cancel_scope.cancelled_caught
         assert events.state.value == state
         more.set()
         assert await events.receive() == Event(b"a", id="1")
@@ -248,9 +259,10 @@ async def test_leaving_closes_the_connection() -> None:
         with pytest.raises(KeyError):
             async with open_event_source(url) as events:
                 raise KeyError
-        with trio.move_on_after(0.1) as scope:
+        with trio.CancelScope() as scope:
             async with open_event_source(url) as events:
                 await events.receive()
+                scope.deadline = trio.current_time() + 0.1
                 await events.receive()
         assert scope.cancelled_caught
         await site.wait_closed(3)
@@ -260,10 +272,11 @@ async def test_cancelling_while_it_opens() -> None:
     """A server that does not answer can be left; its connection is closed."""
     site = Site(held(b""))
     async with served(site) as url:
-        with trio.move_on_after(0.1) as scope:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_cancel_when, lambda: len(site.requests) == 1, nursery)
             async with open_event_source(url):
                 pass
-        assert scope.cancelled_caught
+        assert nursery.cancel_scope.cancelled_caught
         await site.wait_closed(1)
 
 

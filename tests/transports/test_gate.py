@@ -140,6 +140,21 @@ async def test_admission_reaches_all_that_is_started_below() -> None:
     assert ADMISSION.get() is None
 
 
+async def test_a_place_without_a_socket_is_given_back_once() -> None:
+    """A connection of QUIC takes one if there is one, in all and of its address."""
+    for limits in ((2, None), (None, 2)):
+        async with gated(*limits) as (gate, _, _):
+            first, second = gate.take_place("192.0.2.1"), gate.take_place("192.0.2.1")
+            assert first is not None
+            assert second is not None
+            assert (gate.connections, gate.take_place("192.0.2.1")) == (2, None)
+            first()
+            first()
+            assert gate.connections == 1
+            assert gate.take_place("192.0.2.1") is not None
+            assert gate.is_full("192.0.2.1")
+
+
 async def test_what_has_no_socket_counts_for_as_long_as_its_block() -> None:
     """A session on a connection of QUIC takes its place among the others, in all and of its address."""
     async with gated(2, None) as (gate, _, _):

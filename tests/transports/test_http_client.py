@@ -116,7 +116,7 @@ async def test_leaving_a_stream_early_closes_its_connection() -> None:
         url = f"http://127.0.0.1:{listeners[0].socket.getsockname()[1]}/"
         async with client.open_exchange("GET", url) as exchange:
             assert await anext(exchange) == b"first"
-        with trio.fail_after(5):
+        with trio.fail_after(30):
             await has_seen.wait()
         nursery.cancel_scope.cancel()
     assert saw == [b""]
@@ -215,6 +215,30 @@ async def test_a_url_that_can_not_be_sent_is_refused(url: str) -> None:
         with pytest.raises(LocalProtocolError, match="can't request") as info:
             await client.request("GET", url)
         assert info.value.field == "url"
+
+
+@pytest.mark.parametrize(
+    ("url", "field"), [("http://x:0/", "port"), ("https://x:99999/", "port"), (f"http://{'a' * 64}/", "host")]
+)
+async def test_a_place_that_is_nowhere_is_refused(url: str, field: str) -> None:
+    """Port 0 is not the default one, and what is no host's name is not looked up."""
+    async with HttpClient() as client:
+        for ask in (partial(client.request, "GET", url), partial(client.open_get, url)):
+            with pytest.raises(LocalProtocolError) as info:
+                await ask()
+            assert info.value.field == field
+
+
+async def test_a_body_that_fails_is_not_taken_for_a_bad_name() -> None:
+    """What encodes a body may fail as what encodes a name does."""
+
+    async def body() -> AsyncIterator[bytes]:
+        yield b"a"
+        yield "\ud800".encode()
+
+    async with canned(hold=True) as url, HttpClient() as client:
+        with pytest.raises(UnicodeEncodeError):
+            await client.request("POST", url, body=body())
 
 
 async def test_a_header_that_can_not_be_sent_is_refused() -> None:

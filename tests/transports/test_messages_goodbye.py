@@ -87,7 +87,7 @@ async def test_close_is_bounded_when_the_peer_is_silent() -> None:
     for talk in (b"", frame(Opcode.BINARY, b"blah") * 10):
         async with server_side() as (carrier, client):
             await client.send_all(talk)
-            with trio.fail_after(5):
+            with trio.fail_after(30):
                 await carrier.aclose()
             with pytest.raises(trio.ClosedResourceError):
                 await carrier.receive()
@@ -124,5 +124,5 @@ async def test_close_while_a_send_is_blocked() -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(send)
             await trio.testing.wait_all_tasks_blocked(0.02)
-            with trio.fail_after(5):
+            with trio.fail_after(30):
                 await carrier.aclose()

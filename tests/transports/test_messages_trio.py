@@ -144,7 +144,7 @@ async def test_pings_are_answered_while_the_driver_receives() -> None:
             nursery.start_soon(read)
             for _ in range(50):
                 await client.send(b"x")
-            with trio.fail_after(5):
+            with trio.fail_after(30):
                 await client._ws.ping()
             nursery.cancel_scope.cancel()
 
@@ -185,7 +185,7 @@ async def test_slow_malformed_and_missing_requests() -> None:
                 await right.aclose()
             else:
                 await right.send_all(data)
-            with pytest.raises(error, match=match) as caught, trio.fail_after(5):
+            with pytest.raises(error, match=match) as caught, trio.fail_after(30):
                 async with accept_trio_websocket(left, config=config):
                     raise AssertionError
             assert isinstance(caught.value, (ConnectionLost, RemoteProtocolError))

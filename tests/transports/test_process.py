@@ -188,10 +188,10 @@ async def test_a_stubborn_child_is_ended(word: str, status: int, is_cancelled: b
             if is_cancelled:
                 scope.cancel()
                 await trio.lowlevel.checkpoint()
-    assert trio.current_time() - start < 5
+    assert trio.current_time() - start < 30
     assert carriers[0].returncode == status
     if status == -15:  # it had no chance to pass the other one on
-        with trio.fail_after(5):
+        with trio.fail_after(30):
             while is_running_and_no_zombie(int(carriers[0].stderr_tail)):
                 await trio.lowlevel.checkpoint()
 
@@ -214,15 +214,16 @@ async def test_a_flood_of_standard_error_stops_nobody() -> None:
     assert len(carrier.stderr_tail) == 16_384
 
 
-async def test_a_receive_that_is_cancelled_in_the_end_loses_no_status() -> None:
+async def test_a_receive_that_is_cancelled_in_the_end_loses_no_status(tmp_path: Path) -> None:
     """Whoever asks again after a cancelled receive still learns how the child ended."""
-    script = "import os, time; os.close(0); os.close(1); time.sleep(0.3); os._exit(5)"
-    config = ConnectionConfig(close_timeout=5)
-    async with open_process([sys.executable, "-S", "-c", script], config=config, preface=b"") as carrier:
+    script = "import os, sys, time; os.close(0); os.close(1)\nwhile not os.path.exists(sys.argv[1]): time.sleep(0.01)\nos._exit(5)"
+    command = [sys.executable, "-S", "-c", script, str(tmp_path / "end")]
+    async with open_process(command, config=ConnectionConfig(close_timeout=60), preface=b"") as carrier:
         await trio.testing.wait_all_tasks_blocked(0.15)
         with trio.move_on_after(0.02) as scope:
             await carrier.receive()
         assert scope.cancelled_caught
+        (tmp_path / "end").touch()
         with pytest.raises(ConnectionLost, match="exit status 5"):
             await carrier.receive()
 

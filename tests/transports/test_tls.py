@@ -45,7 +45,7 @@ async def listening(serve_one: Callable[[trio.SocketStream], Awaitable[None]]) -
 
 async def _accept(context: ssl.SSLContext, errors: list[Exception], stream: trio.SocketStream) -> None:
     try:
-        carrier = await accept_tls(stream, context, config=HASTY)
+        carrier = await accept_tls(stream, context, config=IMPATIENT)
         await carrier.receive()
     except (RemoteProtocolError, ConnectionLost) as exc:
         errors.append(exc)
@@ -70,7 +70,7 @@ async def test_a_certificate_that_is_refused(
     async with listening(partial(_accept, server(), errors)) as port:
         with pytest.raises(RemoteProtocolError, match=text) as caught:
             await connect_tls("127.0.0.1", port, config=IMPATIENT, ssl_context=client())
-        with trio.fail_after(5):
+        with trio.fail_after(30):
             while not errors:
                 await trio.lowlevel.checkpoint()
     assert caught.value.code is Code.UNAUTHENTICATED
@@ -109,7 +109,7 @@ async def test_a_client_that_speaks_no_tls(data: bytes) -> None:
     async with open_socket_pair() as (ours, theirs):
         await theirs.send_all(data)
         with pytest.raises(RemoteProtocolError, match="the TLS connection to 127.0.0.1") as caught:
-            await accept_tls(ours, server_tls(), config=HASTY)
+            await accept_tls(ours, server_tls(), config=IMPATIENT)
     assert caught.value.field == "tls"
 
 
@@ -136,11 +136,11 @@ async def test_a_peer_that_leaves_during_the_handshake() -> None:
     async with open_socket_pair() as (ours, theirs):
         await theirs.aclose()
         with pytest.raises(ConnectionLost, match="left during the TLS handshake"):
-            await accept_tls(ours, server_tls(), config=HASTY)
+            await accept_tls(ours, server_tls(), config=IMPATIENT)
     async with open_socket_pair() as (ours, theirs):
         await theirs.aclose()
         with pytest.raises(ConnectionLost, match="left during the TLS handshake"):
-            await open_server_tls(ours, server_tls(), config=HASTY)
+            await open_server_tls(ours, server_tls(), config=IMPATIENT)
 
 
 async def test_a_websockets_stream_says_the_same() -> None:
@@ -148,7 +148,7 @@ async def test_a_websockets_stream_says_the_same() -> None:
     async with open_socket_pair() as (ours, theirs):
         await theirs.send_all(b"GET / HTTP/1.1\r\n\r\n")
         with pytest.raises(RemoteProtocolError, match="what it speaks is not TLS") as caught:
-            await open_server_tls(ours, server_tls(), config=HASTY)
+            await open_server_tls(ours, server_tls(), config=IMPATIENT)
     assert caught.value.field == "tls"
 
 
@@ -196,7 +196,7 @@ async def test_our_contexts_agree_on_our_protocol_and_check_clients(tmp_path: Pa
         with pytest.raises(RemoteProtocolError, match="it refused our certificate: certificate required") as caught:
             await carrier.receive()
         await carrier.aclose()
-        with trio.fail_after(5):
+        with trio.fail_after(30):
             while not errors:
                 await trio.lowlevel.checkpoint()
     assert caught.value.code is Code.UNAUTHENTICATED
@@ -287,7 +287,7 @@ async def test_a_goodbye_is_bounded() -> None:
             await client.send(b"x" * 8_000_000)
         start = trio.current_time()
         await client.aclose()
-        assert trio.current_time() - start < 2
+        assert trio.current_time() - start < 20
         with pytest.raises(trio.ClosedResourceError):
             await client.send(b"x")
 
@@ -298,7 +298,7 @@ async def test_a_cancelled_handshake_leaves_nothing_open(name: str) -> None:
     async with open_socket_pair() as (ours, theirs):
         with trio.move_on_after(0.01) as scope:
             if name == "accept":
-                await accept_tls(ours, server_tls(), config=HASTY.__class__())
+                await accept_tls(ours, server_tls(), config=ConnectionConfig())
             else:
                 port = theirs.socket.getsockname()[1]
                 with contextlib.suppress(ConnectionLost):

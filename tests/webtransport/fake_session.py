@@ -113,6 +113,9 @@ class FakeSession:
     def kick(self) -> None:
         """Nobody waits for it."""
 
+    def kick_if_wanted(self) -> None:
+        """Nobody waits for it."""
+
     def release_stream(self, stream_id: int) -> None:
         """The machine has nothing to forget."""
 

@@ -135,8 +135,8 @@ class MachineSide(Side):
                     self.write(stream_id, self.rest[stream_id])
             case events.Delivered(stream_id):
                 self.delivered.append(stream_id)
-            case events.DatagramReceived(session_id, payload):
-                self.session_datagrams.setdefault(session_id, []).append(payload)
+            case events.DatagramsReceived(session_id, run):
+                self.session_datagrams.setdefault(session_id, []).extend(run)
             case _:
                 pass
 

@@ -137,8 +137,8 @@ class Side:
                     self.writable.append(stream_id)
                     if stream_id in self._to_send:
                         self.write(stream_id, self._to_send[stream_id])
-                case happened.DatagramReceived(data):
-                    self.datagrams.append(data)
+                case happened.DatagramsReceived(run):
+                    self.datagrams += run
                 case _:
                     pass
 

@@ -170,11 +170,21 @@ async def test_a_server_that_does_not_answer_the_request_is_given_up() -> None:
         await ended.wait()
 
 
-@pytest.mark.parametrize("url", ["http://x/", "https:///x", "https://u@x/", "https://x/#top", "x", "https://x:port/"])
+@pytest.mark.parametrize(
+    "url", ["http://x/", "https:///x", "https://u@x/", "https://x/#top", "x", "https://x:port/", "https://x:0/"]
+)
 def test_a_url_is_https_with_a_host(url: str) -> None:
     """Anything else is refused by the call, before a block is entered."""
     with pytest.raises(ValueError, match=r"https|[Pp]ort"):
         connect(url)
+
+
+async def test_a_host_that_can_have_no_address_is_our_fault() -> None:
+    """A part of its name is longer than any name's."""
+    with pytest.raises(LocalProtocolError, match="a name is parts of 1 to 63 characters") as caught:
+        async with connect(f"https://{'a' * 64}.example/"):
+            raise AssertionError("connected")
+    assert (caught.value.field, caught.value.size) == ("host", 72)
 
 
 async def test_a_request_that_cannot_be_sent_is_our_fault() -> None:

@@ -66,6 +66,35 @@ async def test_items_that_are_sent_one_by_one_leave_together(autojump_clock: Moc
             assert connection.bytes_sent - before < 100 * 3 + 150
 
 
+async def test_a_call_asks_for_few_flushes(autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client does for its question and for what it took, a server for its answer and its end; not for what arrives or left."""
+
+    async def answer(stream: Raw) -> None:
+        await stream.send_last(await stream.receive())
+
+    async with serving(answer) as rig, run_session_connection(rig.ours, config=CONFIG) as connection:
+
+        async def call() -> None:
+            async with connection.open_stream("x") as stream:
+                await stream.send_last(b"question")
+                stream.end()
+                assert [item async for item in stream] == [b"question"]
+
+        await call()
+        asked = 0
+        kick = rig.pair.kick
+
+        def count() -> None:
+            nonlocal asked
+            asked += 1
+            kick()
+
+        monkeypatch.setattr(rig.pair, "kick", count)
+        for _ in range(100):
+            await call()
+        assert asked <= 500, asked
+
+
 async def test_both_sides_open_streams(autojump_clock: MockClock) -> None:
     """A server's handler may ask its client, which accepts streams as it does on any connection."""
 

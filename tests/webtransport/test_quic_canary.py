@@ -1,4 +1,4 @@
-"""aioquic's private names are where `quic_connection`, `quic_sized` and `quic_stream` expect them.
+"""aioquic's private names are where `quic_connection`, `quic_datagram_frames`, `quic_sized` and `quic_stream` expect them.
 
 If a test here fails, aioquic has moved: read its new source beside `trio_streams/webtransport/quic_connection.py` before its
 version is let up in pyproject.toml.
@@ -19,12 +19,14 @@ from aioquic.quic.stream import QuicStream
 
 from tests.webtransport.quic_pair import Pair
 from trio_streams.webtransport.quic_connection import TunedConnection
+from trio_streams.webtransport.quic_datagram_frames import DatagramConnection, WaitingDatagrams
 
 SOURCE: Final = inspect.getsource(stock.QuicConnection)
 
 ATTRIBUTES: Final = (
     "_close_event",
     "_close_pending",
+    "_configuration",
     "_cryptos",
     "_datagrams_pending",
     "_events",
@@ -60,9 +62,11 @@ METHODS: Final = {
     "_close_end": ["self"],
     "_flush_builder": ["self", "builder", "network_path", "peer_cid", "now"],
     "_get_or_create_stream_for_send": ["self", "stream_id"],
+    "_handle_datagram_frame": ["self", "context", "frame_type", "buf"],
     "_handle_max_stream_data_frame": ["self", "context", "frame_type", "buf"],
     "_on_max_stream_data_delivery": ["self", "delivery", "stream"],
     "_parse_transport_parameters": ["self", "data", "from_session_ticket"],
+    "_write_datagram_frame": ["self", "builder", "data", "frame_type"],
     "_write_reset_stream_frame": ["self", "builder", "stream"],
     "_write_stop_sending_frame": ["self", "builder", "stream"],
     "_write_stream_frame": ["self", "builder", "space", "stream", "max_offset"],
@@ -137,7 +141,7 @@ def test_a_method_is_there(name: str) -> None:
     assert method is not None, _moved(f"the method {name}")
     assert list(inspect.signature(method).parameters) == METHODS[name], _moved(f"the parameters of {name}")
     assert SOURCE.count(f"self.{name}") >= 1, _moved(f"the calls of {name}")
-    if name in vars(TunedConnection):
+    if name in vars(TunedConnection) or name in vars(DatagramConnection):
         assert list(inspect.signature(getattr(TunedConnection, name)).parameters) == METHODS[name]
 
 
@@ -175,7 +179,7 @@ def test_the_stand_ins_are_still_in_place_after_a_handshake() -> None:
     connection = pair.client.quic._connection
     assert connection._streams is connection.table, _moved("_streams")
     assert connection._local_max_data is connection.data_limit, _moved("_local_max_data")
-    assert vars(connection)["_datagrams_pending"] is connection.datagrams, _moved("_datagrams_pending")
+    assert isinstance(vars(connection)["_datagrams_pending"], WaitingDatagrams), _moved("_datagrams_pending")
     assert pair.client.quic._connection.allowed_streams == (1_024, 1_024), _moved("the limits on streams")
 
 

@@ -7,7 +7,8 @@ import pytest
 from tests.webtransport.quic_pair import Pair, unsteady
 from trio_streams.core.errors import LocalProtocolError
 from trio_streams.webtransport.quic_config import QuicLimits
-from trio_streams.webtransport.quic_datagrams import DatagramQueue
+from trio_streams.webtransport.quic_datagrams import ArrivedDatagrams, DatagramQueue
+from trio_streams.webtransport.quic_events import DatagramsReceived
 
 SMALL = QuicLimits(max_queued_datagrams=10, max_queued_datagram_bytes=5_000, max_datagram_age=0.5)
 
@@ -91,9 +92,49 @@ def test_a_queue_is_bounded_in_bytes() -> None:
         queue.push(bytes(size), 0.0)
     assert [len(data) for data in queue] == [30, 20, 5]
     assert (queue.queued_bytes, queue.dropped_items) == (55, 1)
-    assert len(queue.popleft()) == 30
+    assert [len(data) for data in queue.take_run(50)] == [30, 20]
+    queue.push(b"old", 0.0)
     queue.drop_older_than(1.0)
     assert (len(queue), queue.queued_bytes, queue.dropped_items) == (0, 0, 3)
+
+
+def test_datagrams_that_arrive_are_told_together() -> None:
+    """What came since the events were last taken is one event, in order, and those that others pushed out are not in it."""
+    pair = _pair()
+    for number in range(8):
+        pair.client.quic.send_datagram(b"%d" % number, pair.now)
+    pair.flush()
+    pair.run_for(0.1)
+    told = [event for event in pair.server.events if isinstance(event, DatagramsReceived)]
+    assert told == [DatagramsReceived([b"%d" % number for number in range(8)])]
+
+
+def test_what_arrived_is_bounded_in_bytes() -> None:
+    """The oldest make room, and one that is larger than all that may wait is dropped itself."""
+    arrived = ArrivedDatagrams(max_items=4, max_bytes=100)
+    arrived.push_run([bytes(60), bytes(30)])
+    arrived.push_run([bytes(20), bytes(101), bytes(5), b"", b"last"])
+    assert (len(arrived), arrived.dropped_items) == (3, 4)
+    assert arrived.take_run() == [bytes(5), b"", b"last"]
+    assert arrived.take_run() == []
+    arrived.push_run([b"%d" % number for number in range(9)])
+    assert (arrived.take_run(), arrived.dropped_items) == ([b"5", b"6", b"7", b"8"], 9)
+
+
+def test_the_largest_size_follows_the_packets() -> None:
+    """It is what the connection says at any moment: nothing before the handshake, and more once packets have grown."""
+    pair = Pair(QuicLimits(max_packet_bytes=1_452))
+    sides = pair.client.quic, pair.server.quic
+    seen = {quic.max_datagram_size for quic in sides}
+    while pair.now < 1_001 and pair.step(1_001):
+        assert [quic.max_datagram_size for quic in sides] == [quic._connection.max_datagram_bytes for quic in sides]
+        seen |= {quic.max_datagram_size for quic in sides}
+    after = pair.client.quic.max_datagram_size
+    assert after is not None
+    assert {None, after, after - (1_452 - 1_200)} == seen
+    pair.client.quic.send_datagram(bytes(after), pair.now)
+    pair.run_for(1)
+    assert pair.server.datagrams == [bytes(after)]
 
 
 def test_a_flood_lets_streams_through() -> None:

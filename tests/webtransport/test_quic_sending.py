@@ -200,7 +200,10 @@ def test_datagrams_of_groups_take_turns() -> None:
     queue.push(b"b", 0.0, group=2)
     assert (len(queue), queue.dropped_items) == (10, 41)
     assert queue[0] == b"a41"
-    assert [queue.popleft() for _ in range(4)] == [b"a41", b"b", b"a42", b"a43"]
+    assert queue.take_run(23, header_bytes=10) == [b"a41"]
+    assert queue.take_run(6) == [b"b", b"a42"]
+    assert queue.take_run(2) == []
+    assert queue.take_run(3) == [b"a43"]
     queue.push(b"c", 1.0, group=3)
     queue.drop_older_than(0.5)
     assert list(queue) == [b"c"]

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Final
 
+import pytest
 from aioquic.quic import events as stock
 from aioquic.quic.connection import QuicConnection
+from aioquic.quic.packet import QuicFrameType
+from aioquic.quic.packet_builder import QuicPacketBuilder
 
 from tests.webtransport.quic_pair import CLIENT, SERVER, Side, certificate
 from trio_streams.webtransport.quic import Quic
@@ -102,6 +106,94 @@ def test_datagrams_pass_both_ways() -> None:
     pair.run(0.1)
     assert pair.server.datagrams == [b"ping"]
     assert stock.DatagramFrameReceived(data=bytes(size)) in pair.events()
+
+
+def test_runs_of_datagrams_pass_both_ways() -> None:
+    """Datagrams of all lengths of length fields, many in a packet, arrive in their order, and streams beside them."""
+    pair = _WithStockClient()
+    sizes = (0, 1, 62, 63, 64, 65, 300, 300, 300, 63, 64, 900, 0, 0, 1_000, 5, 5, 5)
+    sent = [bytes([number]) * size for number, size in enumerate(sizes)]
+    stream_id = pair.client.get_next_available_stream_id()
+    pair.client.send_stream_data(stream_id, b"beside", end_stream=True)
+    for data in sent:
+        pair.server.quic.send_datagram(data, pair.now)
+        pair.client.send_datagram_frame(data)
+    pair.run(0.1)
+    assert pair.server.datagrams == sent
+    assert [event.data for event in pair.events() if isinstance(event, stock.DatagramFrameReceived)] == sent
+    assert bytes(pair.server.received[stream_id]) == b"beside"
+
+
+Write = Callable[[QuicPacketBuilder, bytes], None]
+
+
+def _write_long(builder: QuicPacketBuilder, data: bytes) -> None:
+    """A length of four bytes."""
+    builder.start_frame(QuicFrameType.DATAGRAM_WITH_LENGTH, 5 + len(data)).push_bytes(_length(len(data)) + data)
+
+
+def _write_plain(builder: QuicPacketBuilder, data: bytes) -> None:
+    """A length of one byte."""
+    frame = builder.start_frame(QuicFrameType.DATAGRAM_WITH_LENGTH, 2 + len(data))
+    frame.push_bytes(bytes([len(data)]) + data)
+
+
+def _write_last(builder: QuicPacketBuilder, data: bytes) -> None:
+    """No length: all that is left of the packet."""
+    builder.start_frame(QuicFrameType.DATAGRAM, builder.remaining_buffer_space).push_bytes(data)
+
+
+def _length(size: int) -> bytes:
+    return (0x8000_0000 | size).to_bytes(4)
+
+
+def _send_frames(pair: _WithStockClient, *frames: tuple[Write, bytes]) -> None:
+    """Let the client write frames of its own, one for each datagram."""
+    left = list(frames)
+
+    def write(builder: QuicPacketBuilder, data: bytes, frame_type: QuicFrameType) -> None:
+        how, payload = left.pop(0)
+        how(builder, payload)
+
+    pair.client._write_datagram_frame = write  # type: ignore[method-assign,assignment]
+    for _ in frames:
+        pair.client.send_datagram_frame(b"")
+
+
+def test_unusual_lengths_are_understood() -> None:
+    """A length that is longer than it has to be, and none at all, are as good as others, wherever they come in a packet."""
+    pair = _WithStockClient()
+    _send_frames(
+        pair,
+        (_write_long, b"first"),
+        (_write_plain, b"second"),
+        (_write_long, b"third"),
+        (_write_plain, b""),
+        (_write_last, b"last"),
+    )
+    pair.run(0.1)
+    assert pair.server.datagrams == [b"first", b"second", b"third", b"", b"last"]
+
+
+@pytest.mark.parametrize(
+    ("bad", "code"),
+    [
+        (lambda builder, data: _write_plain(builder, bytes(50)), 0x0A),
+        (lambda builder, data: builder.start_frame(QuicFrameType.DATAGRAM_WITH_LENGTH).push_bytes(b"\x3f"), 0x07),
+        (lambda builder, data: builder.start_frame(QuicFrameType.DATAGRAM_WITH_LENGTH).push_bytes(b"\x40"), 0x07),
+        (lambda builder, data: builder.start_frame(QuicFrameType.DATAGRAM_WITH_LENGTH), 0x07),
+    ],
+    ids=["larger than it may be", "cut off", "cut off in its length", "cut off before its length"],
+)
+def test_a_bad_datagram_behind_others_ends_the_connection(bad: Write, code: int) -> None:
+    """PROTOCOL_VIOLATION or FRAME_ENCODING_ERROR, as if it had come alone; what came before it is still told."""
+    pair = _WithStockClient()
+    pair.server.quic._connection._configuration.max_datagram_frame_size = 50
+    _send_frames(pair, (_write_plain, b"good"), (_write_plain, bytes(48)), (bad, b""))
+    pair.run(0.1)
+    assert pair.server.terminated is not None
+    assert pair.server.terminated.code == code
+    assert pair.server.datagrams == [b"good", bytes(48)]
 
 
 def test_a_peer_that_breaks_the_rules_ends_its_connection_alone() -> None:

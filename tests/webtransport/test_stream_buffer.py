@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+import tracemalloc
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -72,6 +75,43 @@ def test_single_bytes_cost_no_object_each() -> None:
         buffer.push([b"x"])
     assert len(buffer._chunks) < 10
     assert buffer.take() == b"x" * 65_536
+
+
+def _held_bytes(buffer: StreamBuffer, *sizes: int) -> int:
+    """What the process holds more once a buffer is full of chunks of these sizes, in turn."""
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        for size in itertools.cycle(sizes):
+            buffer.push([bytes(min(size, buffer.max_bytes - len(buffer)))])
+            if len(buffer) == buffer.max_bytes:
+                break
+        return tracemalloc.get_traced_memory()[0] - before
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    "sizes", [(1,), (511,), (512,), (1_150,), (1_400,), (1, 512), (511, 512), (65_537,), (131_072,)]
+)
+def test_an_unread_window_costs_little_more_than_its_bytes(sizes: tuple[int, ...]) -> None:
+    """However a peer cuts up a window that nobody reads, holding it costs at most a third more than its bytes."""
+    window_bytes = 131_072
+    assert window_bytes <= _held_bytes(StreamBuffer(window_bytes), *sizes) < window_bytes * 4 / 3
+
+
+def test_what_was_taken_of_a_large_chunk_is_not_held() -> None:
+    """A window that arrived as one chunk is let go of as it is read, since the peer may send as much again meanwhile."""
+    buffer = StreamBuffer(1_048_576)
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        buffer.push([bytes(1_048_576)])
+        while len(buffer) > 100_000:
+            assert buffer.take(8_192) == bytes(8_192)
+        assert tracemalloc.get_traced_memory()[0] - before < 200_000
+    finally:
+        tracemalloc.stop()
 
 
 @given(st.lists(st.tuples(st.lists(st.binary(max_size=1_000), max_size=4), st.integers(1, 1_500)), max_size=30))

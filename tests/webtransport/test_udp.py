@@ -12,6 +12,7 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
+from trio_streams.errors import LocalProtocolError
 from trio_streams.webtransport.driven import Address
 from trio_streams.webtransport.udp import UdpSocket, bind_udp, connect_udp
 from trio_streams.webtransport.udp_options import SOL_UDP
@@ -341,6 +342,8 @@ async def test_what_can_not_be_bound_leaves_no_socket() -> None:
         bind_udp("127.0.0.1", socket.address[1])
     with pytest.raises(OSError, match=r".+"):
         bind_udp("192.0.2.1", 0)
+    with pytest.raises(LocalProtocolError, match="a name is parts of 1 to 63 characters"):
+        bind_udp("a" * 64, 0)
     with pytest.raises(OSError, match=r".+"):
         connect_udp(("255.255.255.255", 9))
     socket.close()

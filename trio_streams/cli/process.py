@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Final
 
 import trio
@@ -82,31 +82,49 @@ async def _run_until_signal(command: Callable[[], Awaitable[None]], drain: Drain
 
 
 def _explain(exc: Exception) -> int:
-    """Say in one line what ended a command.
+    """Say what ended a command, in one line; when a connection is lost, several of its tasks may say so at once.
 
     Raises:
       Exception: `exc`, where it is a fault of ours: its traceback is worth more than a line.
     """
-    match unwrap_group(exc):
-        case OutputClosedError():
+    said: dict[str, int] = {}
+    for error in _one_by_one(exc):
+        if isinstance(error, OutputClosedError):
             _silence_output()
             return 0
-        case UsageError() | LocalProtocolError() | LineTooLongError() as error:
-            write_error(str(error))
-            return EXIT_USAGE
-        case ListenError() | CodecError() as error:
-            write_error(str(error))
-        case DurableStreamError() | FetchError() as error:
-            write_error(f"{error.code}: {error.message}")
-        case StoreError() as error:
-            write_error(str(error))
-        case StreamsError() as error:
-            write_error(str(as_rpc_error(error)))
-        case trio.TooSlowError():
-            write_error("DEADLINE_EXCEEDED: the timeout has passed")
-        case _:
+        line, code = _describe(error) or (None, EXIT_FAILED)
+        if line is None:
             raise exc
-    return EXIT_FAILED
+        said.setdefault(line, code)
+    for line in said:
+        write_error(line)
+    return next(iter(said.values()))
+
+
+def _one_by_one(exc: BaseException) -> Iterator[BaseException]:
+    exc = unwrap_group(exc)
+    if isinstance(exc, BaseExceptionGroup):
+        for inner in exc.exceptions:
+            yield from _one_by_one(inner)
+    else:
+        yield exc
+
+
+def _describe(error: BaseException) -> tuple[str, int] | None:
+    """A line and the exit code; None for a fault of ours."""
+    match error:
+        case UsageError() | LocalProtocolError() | LineTooLongError():
+            return str(error), EXIT_USAGE
+        case ListenError() | CodecError() | StoreError():
+            return str(error), EXIT_FAILED
+        case DurableStreamError() | FetchError():
+            return f"{error.code}: {error.message}", EXIT_FAILED
+        case StreamsError():
+            return str(as_rpc_error(error)), EXIT_FAILED
+        case trio.TooSlowError():
+            return "DEADLINE_EXCEEDED: the timeout has passed", EXIT_FAILED
+        case _:
+            return None
 
 
 def _silence_output() -> None:

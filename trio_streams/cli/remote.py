@@ -79,7 +79,7 @@ def add_remote(
     """
     parser = add_parser(name, help=about, description=description)
     parser.add_argument(
-        "url", metavar="URL", help="tcp://, tls://, ws://, wss://, http://, https://, unix: or process:"
+        "url", metavar="URL", help="tcp://, tls://, ws://, wss://, wt://, http://, https://, unix: or process:"
     )
     parser.add_argument(
         "--metadata", metavar="KEY=VALUE", action="append", default=[], help="sent along; may come several times"

@@ -40,7 +40,7 @@ DEFAULT_URLS: Final = ("tcp://127.0.0.1:7000", "ws://127.0.0.1:7001", "http://12
 SETTINGS: Final = (
     Setting("host", choice("hypercorn", "lean"), "what serves http:// and https://: hypercorn or lean", "NAME"),
     Setting("carrier", choice("websockets", "trio-websocket"), "what carries WebSockets", "NAME"),
-    Setting("certfile", text, "a certificate chain in PEM, for tls://, wss:// and https://", "FILE"),
+    Setting("certfile", text, "a certificate chain in PEM, for tls://, wss://, https:// and wt://", "FILE"),
     Setting("keyfile", text, "its key", "FILE"),
     Setting("max-connections", count(has_none=True), "open at once on all URLs, or none", "NUMBER"),
     Setting("max-connections-per-host", count(has_none=True), "open at once from one address, or none", "NUMBER"),

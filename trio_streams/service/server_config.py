@@ -43,8 +43,8 @@ class ServerConfig:
     """What `serve` asks of all its listeners together.
 
     Attributes:
-      max_connections: open at once on all URLs; one more is refused: on `http://` and `ws://` with 503 and
-        `Retry-After`, elsewhere by closing it. None leaves it to the system.
+      max_connections: open at once on all URLs, those of HTTP/3 among them; one more is refused: on `http://` and `ws://`
+        with 503 and `Retry-After`, over UDP in QUIC's words, elsewhere by closing it. None leaves it to the system.
       max_connections_per_host: open at once from one address; likewise. Unix sockets have none.
       max_header_bytes: request line and headers; more is answered 431. hypercorn's own limit is 16,384 on HTTP/1.1.
       max_events: fire-and-forget events whose handlers run at once; more wait, and their callers with them.

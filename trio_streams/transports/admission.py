@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextvars import ContextVar
-from typing import Final, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
 import attrs
 import trio
@@ -19,14 +19,28 @@ __all__ = [
     "ADMISSION",
     "Admission",
     "CheckRequest",
+    "Places",
     "find_check",
     "find_message_timeout",
+    "find_places",
     "find_text_limit",
     "guard_listeners",
 ]
 
 CheckRequest: TypeAlias = Callable[[str | None, str | None], Refusal | None]
 """Judges a WebSocket's opening request by its `Host` and `Origin`."""
+
+
+class Places(Protocol):
+    """Counts what has no socket of its own, such as connections of QUIC, among a server's connections."""
+
+    def is_full(self, host: str) -> bool:
+        """Whether one more from an address would be too much."""
+        ...
+
+    def take_place(self, host: str) -> Callable[[], None] | None:
+        """Count one in; returns what gives its place back, or None where there is none."""
+        ...
 
 
 @attrs.frozen
@@ -39,12 +53,14 @@ class Admission:
       max_text_bytes: the longest message of a WebSocket whose client offers no subprotocol at all, which then speaks
         texts; None refuses such clients where a subprotocol is required.
       message_timeout: seconds for such a message, from its first byte; None for any time.
+      places: bounds what no listener of sockets accepts; None lets all in.
     """
 
     guard: Callable[[trio.SocketListener], trio.SocketListener]
     check_request: CheckRequest | None = None
     max_text_bytes: int | None = None
     message_timeout: float | None = None
+    places: Places | None = None
 
 
 ADMISSION: Final[ContextVar[Admission | None]] = ContextVar("trio_streams_admission", default=None)
@@ -75,3 +91,9 @@ def find_message_timeout() -> float | None:
     """The `message_timeout` of the server around; None outside of one."""
     admission = ADMISSION.get()
     return None if admission is None else admission.message_timeout
+
+
+def find_places() -> Places | None:
+    """What counts connections without sockets for the server around; None outside of one."""
+    admission = ADMISSION.get()
+    return None if admission is None else admission.places

@@ -32,6 +32,7 @@ from trio_streams.core.errors import StreamsError
 from trio_streams.errors import ConnectionLost
 from trio_streams.transports.admission import guard_listeners
 from trio_streams.transports.gather import Chunk, send_some
+from trio_streams.transports.host_names import resolving
 from trio_streams.transports.reading import receive_some
 
 __all__ = [
@@ -207,6 +208,7 @@ async def connect_tcp(
 
     Raises:
       ConnectionLost: nobody listens there, or nobody answered in time; one line that says which.
+      LocalProtocolError: `host` is no name.
     Cancellation: atomic; nothing stays open.
     """
     config = ConnectionConfig() if config is None else config
@@ -230,10 +232,11 @@ async def open_tcp_stream(host: str, port: int, *, url: str, connect_timeout: fl
 
     Raises:
       ConnectionLost: nobody listens there, or nobody answered in time.
+      LocalProtocolError: `host` is no name.
     Cancellation: atomic; nothing stays open.
     """
     try:
-        with trio.fail_after(connect_timeout):
+        with resolving(host), trio.fail_after(connect_timeout):
             return await trio.open_tcp_stream(host, port)
     except trio.TooSlowError as exc:
         raise ConnectionLost(f"cannot connect to {url}: no answer within {connect_timeout:g} s") from exc
@@ -261,10 +264,12 @@ async def open_tcp_listeners(
 
     Raises:
       ListenError: the port is taken, or the address is not ours; one line that names it.
+      LocalProtocolError: `host` is no name.
     Cancellation: atomic; nothing stays open.
     """
     try:
-        listeners = await trio.open_tcp_listeners(port, host=host, backlog=backlog)
+        with resolving(host):
+            listeners = await trio.open_tcp_listeners(port, host=host, backlog=backlog)
     except OSError as exc:
         error = ListenError(f"cannot listen on tcp://{host_port(host or '*', port)}: {describe_fault(exc)}")
         error.errno = exc.errno
@@ -288,6 +293,7 @@ async def open_url_listeners(
 
     Raises:
       ListenError: the port is taken, or the address is not ours; one line that names the URL.
+      LocalProtocolError: `host` is no name.
     Cancellation: atomic; nothing stays open.
     """
     try:

@@ -7,7 +7,7 @@ closed is dropped when the count matters. That look costs less than the acceptin
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Final, cast
 
@@ -86,13 +86,22 @@ class Gate:
         Args:
           host: the address at the other end.
         """
-        self._held += 1
-        self._hosts[host] += 1
+        give_back = self._take(host)
         try:
             yield
         finally:
-            self._held -= 1
-            self._leave(host)
+            give_back()
+
+    def take_place(self, host: str) -> Callable[[], None] | None:
+        """Count in, if there is room for it, what has neither a socket nor a block of its own: a connection of QUIC.
+
+        Args:
+          host: the address at the other end.
+
+        Returns:
+          What gives the place back, once, however often it is called; None where there is no room.
+        """
+        return None if self.is_full(host) else self._take(host)
 
     def refuse(self, stream: trio.SocketStream, refusal: bytes) -> None:
         """Close a connection that was not admitted, telling it why where that costs little."""
@@ -119,6 +128,20 @@ class Gate:
         if self._max is not None and len(self._open) + self._held >= self._max:
             return True
         return bool(host) and self._max_per_host is not None and self._hosts[host] >= self._max_per_host
+
+    def _take(self, host: str) -> Callable[[], None]:
+        is_held = True
+        self._held += 1
+        self._hosts[host] += 1
+
+        def give_back() -> None:
+            nonlocal is_held
+            if is_held:
+                is_held = False
+                self._held -= 1
+                self._leave(host)
+
+        return give_back
 
     def _sweep(self) -> None:
         for socket in [one for one in self._open if one.fileno() < 0]:

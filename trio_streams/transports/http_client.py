@@ -23,6 +23,7 @@ from trio_streams.config import positive
 from trio_streams.errors import ConnectionLost, LocalProtocolError, RemoteProtocolError
 from trio_streams.transports.bytes import describe_fault, host_port
 from trio_streams.transports.exchange import Headers
+from trio_streams.transports.host_names import resolving
 from trio_streams.transports.http_get import HttpGet, open_get
 
 __all__ = ["ClientExchange", "HttpClient", "HttpClientConfig", "HttpResponse", "NotConnected"]
@@ -286,6 +287,16 @@ def _check_url(url: str) -> SplitResult:
         raise LocalProtocolError(f"can't request {url!r}: not an absolute http or https URL", field="url")
     if not url.isascii() or not url.isprintable() or " " in url:
         raise LocalProtocolError(f"can't request {url!r}: percent-encode what is not ASCII", field="url")
+    with resolving(parts.hostname):
+        parts.hostname.encode(
+            "idna"
+        )  # as the resolver's caller would, but with nothing of the request's body around it
+    try:
+        port = parts.port
+    except ValueError as exc:
+        raise LocalProtocolError(f"can't request {url!r}: {exc}", field="port") from exc
+    if port == 0:
+        raise LocalProtocolError(f"can't request {url!r}: a port is 1 to 65535", field="port", size=0, limit=65_535)
     return parts
 
 

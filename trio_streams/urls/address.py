@@ -40,12 +40,13 @@ class Address:
     command: tuple[str, ...] = ()
 
 
-def parse_address(url: str, schemes: Collection[str]) -> Address:
+def parse_address(url: str, schemes: Collection[str], *, is_called: bool = False) -> Address:
     """Take a URL apart.
 
     Args:
       url: the URL.
       schemes: those that can be used here.
+      is_called: whether somebody listens there, who has a port; a server may ask for any that is free with 0.
 
     Raises:
       LocalProtocolError: the scheme is another one, or what follows it makes no sense; one line, with the field.
@@ -66,7 +67,7 @@ def parse_address(url: str, schemes: Collection[str]) -> Address:
         case "unix":
             return _parse_unix(url)
         case _:
-            return _parse_network(url, scheme)
+            return _parse_network(url, scheme, is_called=is_called)
 
 
 def _parse_command(url: str, text: str) -> tuple[str, ...]:
@@ -109,7 +110,7 @@ def _parse_mode(url: str, text: str) -> int:
     return int(text, 8)
 
 
-def _parse_network(url: str, scheme: str) -> Address:
+def _parse_network(url: str, scheme: str, *, is_called: bool) -> Address:
     parts = _split(url)
     try:
         port = parts.port
@@ -119,4 +120,6 @@ def _parse_network(url: str, scheme: str) -> Address:
         port = _DEFAULT_PORTS.get(scheme)
     if not parts.hostname or port is None:
         raise LocalProtocolError(f"can't use {url!r}: it names no host and port", field="port")
+    if port == 0 and is_called:
+        raise LocalProtocolError(f"can't connect to {url!r}: a port is 1 to 65535", field="port", size=0, limit=65_535)
     return Address(url=url, scheme=scheme, host=parts.hostname, port=port)

@@ -122,7 +122,7 @@ async def connect(
     Cancellation: streams are reset, and the resets leave within `close_timeout`.
     """
     check_carrier(carrier)
-    address = parse_address(url, SCHEMES)
+    address = parse_address(url, SCHEMES, is_called=True)
     _check_dialect(dialect, address, carrier)
     call = Call(
         address,

@@ -156,7 +156,7 @@ class Listening(ABC):
         scheme = address.scheme
         guard = partial(self.gate.guard, refusal=_REFUSAL if scheme in _SPEAK_HTTP else b"")
         check = self.policy(address).refusal if scheme in _HAVE_ORIGINS else None
-        ADMISSION.set(Admission(guard, check, self.max_text_bytes, self.message_timeout))
+        ADMISSION.set(Admission(guard, check, self.max_text_bytes, self.message_timeout, self.gate))
 
     # -- connections ------------------------------------------------------------------------------------------
 

@@ -95,7 +95,7 @@ async def open_peer(
     Cancellation: what is under way is cancelled on both sides.
     """
     check_carrier(carrier)
-    address = parse_address(url, CALLED)
+    address = parse_address(url, CALLED, is_called=True)
     check_peer_dialect(dialect, address, carrier, is_relayed=relayed)
     options = options or StreamOptions()
     call = Call(

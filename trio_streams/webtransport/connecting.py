@@ -59,11 +59,11 @@ def connect(
       config: limits and timeouts.
 
     Raises:
-      ValueError: the URL is not one of https with a host.
+      ValueError: the URL is not one of https with a host, or its port is not 1 to 65535.
       SessionRefused: the server answered with something else than 2xx.
       HandshakeFailed: the certificate is not to be trusted.
       ConnectionLost: nobody listens, or the server took longer than `handshake_timeout`.
-      LocalProtocolError: a header or a subprotocol is not valid.
+      LocalProtocolError: a header, a subprotocol or the host's name is not valid.
 
     Cancellation: while it connects, the request is withdrawn and nothing is left.
     """
@@ -188,10 +188,13 @@ def _parse(url: str) -> _Asked:
     parts = urlsplit(url)
     if parts.scheme != "https" or not parts.hostname or parts.username is not None or parts.fragment:
         raise ValueError(f"a session's URL is https://host:port/path, not {url!r}")
+    port = parts.port
+    if port == 0:
+        raise ValueError(f"the port of a session's URL is 1 to 65535, not 0: {url!r}")
     path = parts.path or "/"
     return _Asked(
         host=parts.hostname,
-        port=parts.port or _DEFAULT_PORT,
+        port=_DEFAULT_PORT if port is None else port,
         authority=parts.netloc,
         path=f"{path}?{parts.query}" if parts.query else path,
     )

@@ -47,6 +47,8 @@ async def copy_stream_data(*, source: ReceiveHalf, destination: SendHalf, chunk_
         while chunk := await source.receive_some(chunk_size):
             await destination.send_all(chunk)
             copied += len(chunk)
+            if not source.is_readable:  # then the end leaves with what goes before
+                break
     except StreamReset as exc:
         destination.reset(_number(exc))
         raise

@@ -11,6 +11,7 @@ from typing import TypeVar
 import trio
 
 from trio_streams.errors import ConnectionLost
+from trio_streams.transports.host_names import resolving
 from trio_streams.webtransport.driven import Address, Driven
 from trio_streams.webtransport.endpoint import EndpointConfig, open_endpoint
 from trio_streams.webtransport.udp import connect_udp
@@ -25,10 +26,12 @@ async def resolve(host: str, port: int) -> list[Address]:
 
     Raises:
       ConnectionLost: there is none.
+      LocalProtocolError: `host` is no name.
     Cancellation: atomic; a look-up may go on in its thread.
     """
     try:
-        found = await trio.socket.getaddrinfo(host, port, type=stdlib_socket.SOCK_DGRAM)
+        with resolving(host):
+            found = await trio.socket.getaddrinfo(host, port, type=stdlib_socket.SOCK_DGRAM)
     except OSError as exc:
         raise ConnectionLost(f"{host} has no address: {exc}") from exc
     families: dict[int, dict[Address, None]] = {}
@@ -59,6 +62,7 @@ async def dial(
 
     Raises:
       ConnectionLost: no address answered; the cause is what the last one said.
+      LocalProtocolError: `host` is no name.
     Cancellation: what was begun is closed, within the endpoint's `close_timeout`.
     """
     addresses = await resolve(host, port)

@@ -53,6 +53,7 @@ async def _echo_on_another(session: WebTransportSession, source: WebTransportRec
 
 
 async def _echo_datagrams(session: WebTransportSession) -> None:
+    is_lost = contextlib.suppress(LocalProtocolError)  # made once, and entered for each
     async for data in session.datagrams():
-        with contextlib.suppress(LocalProtocolError):
+        with is_lost:
             session.send_datagram(data)

@@ -8,6 +8,7 @@ from typing import Final
 import trio
 
 from trio_streams.nursery import open_bare_nursery
+from trio_streams.transports.admission import find_places
 from trio_streams.transports.bytes import ListenError, describe_fault, host_port
 from trio_streams.transports.exchange import ExchangeConfig, ExchangeHandler
 from trio_streams.transports.http_access import AccessRecord
@@ -63,7 +64,7 @@ async def serve_http3(
     """
     limits = webtransport_config or WebTransportConfig()
     exchanges = Http3Host(handler, config=config, on_access=on_access)
-    connections = Connections(limits, certfile, keyfile, exchanges.attach)
+    connections = Connections(limits, certfile, keyfile, exchanges.attach, find_places())
     socket = _bind(host, port)
     async with (
         open_endpoint(socket, accept=connections.accept, config=limits.endpoint) as endpoint,

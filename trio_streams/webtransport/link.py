@@ -124,6 +124,11 @@ class Link(LinkEvents):
         """Be done with a stream of a session; see `ConnectionMachine.release`."""
         if self._sinks.pop(stream_id, None) is not None:
             self.machine.release(stream_id)
+            self.kick_if_wanted()
+
+    def kick_if_wanted(self) -> None:
+        """Ask for a flush after something that seldom has anything to say to the peer."""
+        if self.machine.wants_flush:
             self.kick()
 
     def drop_stream_sink(self, stream_id: int) -> None:

@@ -187,9 +187,9 @@ class LinkEvents(Parking):
         if (session := self._sessions.get(event.session_id)) is not None:
             session.on_streams_allowed(event.is_unidirectional)
 
-    def _on_datagram(self, event: events.DatagramReceived) -> None:
+    def _on_datagrams(self, event: events.DatagramsReceived) -> None:
         if (session := self._sessions.get(event.session_id)) is not None:
-            session.on_datagram(event.payload)
+            session.on_datagrams(event.run)
 
     def _on_request(self, event: events.RequestReceived) -> None:
         if self.on_request is not None:
@@ -249,7 +249,7 @@ class LinkEvents(Parking):
         events.Writable: _on_writable,
         events.Delivered: _on_delivered,
         events.StreamsAllowed: _on_allowed,
-        events.DatagramReceived: _on_datagram,
+        events.DatagramsReceived: _on_datagrams,
         events.RequestReceived: _on_request,
         events.AnswerReceived: _on_answer,
         events.BodyReceived: _on_body,

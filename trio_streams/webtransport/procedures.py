@@ -34,14 +34,21 @@ __all__ = ["run_session_connection", "run_session_server"]
 
 
 class _SessionPort:
-    """A session's streams, as `SessionMux` asks for them."""
+    """A session's streams, as `SessionMux` asks for them.
 
-    __slots__ = ("_driver", "_ids", "_session")
+    Attributes:
+      is_touched: whether something was done since the last flush that leaves with the next one, beside what the mux has.
+      has_freed: whether the peer is owed credit for what was freed since.
+    """
+
+    __slots__ = ("_driver", "_ids", "_session", "has_freed", "is_touched")
 
     def __init__(self, session: WebTransportSession, driver: _SessionDriver) -> None:
         self._session = session
         self._driver = driver
         self._ids: dict[int, None] = {}
+        self.is_touched: bool = False
+        self.has_freed: bool = False
 
     def listen(self, stream_id: int) -> None:
         """Hear of what happens on a stream."""
@@ -70,6 +77,7 @@ class _SessionPort:
 
     def set_priority(self, stream_id: int, priority: int) -> None:
         self._session.link.machine.set_priority(stream_id, priority)
+        self.is_touched = True
 
     def send(self, stream_id: int, data: bytes | memoryview) -> int:
         return self._session.link.machine.send(stream_id, data) if stream_id in self._ids else 0
@@ -81,18 +89,30 @@ class _SessionPort:
     def reset(self, stream_id: int, code: int) -> None:
         if stream_id in self._ids:
             self._session.link.machine.reset(stream_id, code)
+            self.is_touched = True
 
     def stop(self, stream_id: int, code: int) -> None:
         if stream_id in self._ids:
             self._session.link.machine.stop(stream_id, code)
+            self.is_touched = True
 
     def consumed(self, stream_id: int, size: int) -> None:
         if stream_id in self._ids:
             self._session.link.machine.consumed(stream_id, size)
+            self.has_freed = True
+
+    def take_touch(self) -> bool:
+        """Whether a flush is to be asked for, beside what the mux has."""
+        was_touched = self.is_touched or self.has_freed
+        self.is_touched = self.has_freed = False
+        return was_touched
 
     def release(self, stream_id: int) -> None:
         if self._ids.pop(stream_id, False) is None:
-            self._session.link.release_stream(stream_id)
+            link = self._session.link
+            link.drop_stream_sink(stream_id)
+            link.machine.release(stream_id)
+            self.has_freed = True
 
     def drain(self) -> None:
         if self._session.is_open:
@@ -111,6 +131,7 @@ class _StreamEnd:
     def on_received(self, run: Sequence[bytes], is_ended: bool) -> None:
         driver = self._driver
         driver.mux.received(self._id, run, is_ended=is_ended, now=trio.current_time())
+        driver.note_acknowledged()
         driver.follow()
 
     def on_reset(self, code: int | None) -> None:
@@ -171,7 +192,7 @@ class _SessionDriver(Serving):
             transport=transport,
             on_accepted=None if prepare is None else self._accept,
         )
-        self.connection.kick = self.follow
+        self.connection.kick = self._kick
         self.connection.end = self._end
 
     def start(self) -> None:
@@ -219,17 +240,31 @@ class _SessionDriver(Serving):
             self._session.close(mux.failure.code, str(mux.failure))
             self._lose(mux.failure)
             return
-        self._session.link.kick()
-        if self._clock_scope is not None:
-            self._clock_scope.deadline = self._next_deadline()
+        if mux.has_output or self._port.take_touch():
+            self._session.link.kick()
+        deadline = mux.next_deadline()
+        # One that has moved away is looked at again when it has passed, so that a busy connection pays nothing for it.
+        if deadline is not None and self._clock_scope is not None and deadline < self._clock_scope.deadline:
+            self._clock_scope.deadline = deadline
         self._wake()
+
+    def _kick(self) -> None:
+        """What users do, for each item: ask for a flush if it makes something leave, since one in vain costs as much."""
+        if self.mux.take_news() or self._port.take_touch():
+            self._session.link.kick()
+
+    def note_acknowledged(self) -> None:
+        """Bytes arrived: they are acknowledged in any case, and the credit that they gave back leaves with that."""
+        self._port.has_freed = False
 
     def on_flush(self) -> None:
         """Tell of what was not told yet, and hand on what has come together since the last one."""
         self.connection.dispatch()
+        self._port.take_touch()  # this flush it is
         if self.mux.has_output:
             self.mux.flush()
             self.connection.bytes_sent = self.mux.bytes_sent
+            self._port.take_touch()
             self.follow()
 
     def ask_for_flush(self) -> None:

@@ -25,7 +25,7 @@ from trio_streams.core.errors import LocalProtocolError
 from trio_streams.webtransport import quic_events
 from trio_streams.webtransport.quic_config import QuicLimits
 from trio_streams.webtransport.quic_connection import TunedConnection
-from trio_streams.webtransport.quic_datagrams import DatagramQueue
+from trio_streams.webtransport.quic_datagrams import ArrivedDatagrams
 from trio_streams.webtransport.quic_streams import QuicStreams, Run
 
 __all__ = ["Address", "Quic"]
@@ -61,7 +61,9 @@ class Quic(QuicStreams):
             retry_source_connection_id=retry_source_connection_id,
         )
         super().__init__(connection, limits)
-        self._received = DatagramQueue(limits.max_queued_datagrams, limits.max_queued_datagram_bytes)
+        self._largest_datagram: int | None = None
+        self._is_largest_known = False
+        self._received = ArrivedDatagrams(limits.max_queued_datagrams, limits.max_queued_datagram_bytes)
         self._allowed = (0, 0)
         self._is_handshaken = False
         self._handlers: dict[type[stock.QuicEvent], Callable[[Any], None]] = {
@@ -98,7 +100,10 @@ class Quic(QuicStreams):
     @property
     def max_datagram_size(self) -> int | None:
         """The largest datagram that `send_datagram` takes now, in bytes; None where the peer takes none."""
-        return self._connection.max_datagram_bytes
+        if not self._is_largest_known:  # what it depends on changes where something arrives, leaves or is due
+            self._largest_datagram = self._connection.max_datagram_bytes
+            self._is_largest_known = True
+        return self._largest_datagram
 
     @property
     def dropped_datagrams(self) -> tuple[int, int]:
@@ -132,7 +137,7 @@ class Quic(QuicStreams):
           now: seconds.
         """
         self._connection.receive_datagram(datagram, addr, now)
-        self._take_stock(now)
+        self._take_stock()
 
     def datagrams_to_send(self, now: float) -> list[tuple[bytes, Address]]:
         """What is to be sent at once, and to where. What pacing or the congestion window holds back comes later.
@@ -146,11 +151,12 @@ class Quic(QuicStreams):
         if self._limits.max_datagram_age is not None:
             connection.datagrams.drop_older_than(now - self._limits.max_datagram_age)
         self._drop_what_no_longer_fits()
-        self._credit_connection()
+        connection.data_limit.grant(self._due_credit())
         self._feed()
         datagrams = connection.datagrams_to_send(now)
         if self._note_closed():  # the peer may open others, and waits for that if nothing else is to be sent
             datagrams += connection.datagrams_to_send(now)
+        self._is_largest_known = False
         self._note_writable()
         return datagrams
 
@@ -168,7 +174,7 @@ class Quic(QuicStreams):
             return
         was_closing = self.is_closing
         self._connection.handle_timer(now)
-        self._take_stock(now, is_timeout=not was_closing)
+        self._take_stock(is_timeout=not was_closing)
 
     def events(self) -> Iterator[quic_events.Event]:
         """Take what has happened, in order; datagrams come last."""
@@ -183,8 +189,8 @@ class Quic(QuicStreams):
         if self._is_handshaken and self._allowed != self._connection.allowed_streams:
             self._allowed = self._connection.allowed_streams
             yield quic_events.StreamsAllowed(*self._allowed)
-        while self._received:
-            yield quic_events.DatagramReceived(self._received.popleft())
+        if self._received:
+            yield quic_events.DatagramsReceived(self._received.take_run())
 
     # Datagrams.
 
@@ -193,13 +199,13 @@ class Quic(QuicStreams):
 
         Args:
           data: at most `max_datagram_size` bytes.
-          now: seconds.
+          now: seconds; nobody looks at it where there is no `max_datagram_age`.
           group: those of one group leave in order, and groups take turns; whose group has most waiting pays for a flood.
 
         Raises:
           LocalProtocolError: it is too large, or the peer takes no datagrams.
         """
-        limit = self.max_datagram_size
+        limit = self._largest_datagram if self._is_largest_known else self.max_datagram_size
         if limit is None:
             raise LocalProtocolError("can't send a datagram: the peer takes none", field="max_datagram_frame_size")
         if len(data) > limit:
@@ -217,19 +223,21 @@ class Quic(QuicStreams):
 
     def _drop_what_no_longer_fits(self) -> None:
         # The peer may have gone over to a longer connection id since. One that fits no packet would block the others.
-        queue, limit = self._connection.datagrams, self.max_datagram_size or 0
-        while queue and len(queue[0]) > limit:
+        queue = self._connection.datagrams
+        while queue and len(queue[0]) > (self.max_datagram_size or 0):
             queue.drop_next()
 
     # What aioquic says.
 
-    def _take_stock(self, now: float, *, is_timeout: bool = False) -> None:
+    def _take_stock(self, *, is_timeout: bool = False) -> None:
         connection = self._connection
+        self._is_largest_known = False
+        if connection.arrived:
+            self._received.push_run(connection.arrived)
+            connection.arrived.clear()
         while (event := connection.next_event()) is not None:
             if isinstance(event, stock.ConnectionTerminated):
                 self._on_terminated(event, is_timeout=is_timeout)
-            elif isinstance(event, stock.DatagramFrameReceived):
-                self._received.push(event.data, now)
             elif (handler := self._handlers.get(type(event))) is not None:
                 handler(event)
         self._note_raised()

@@ -1,7 +1,7 @@
 """aioquic's connection with its limits, its walks and its queues taken over, by overriding alone.
 
-This file is the one that knows aioquic's private names (1.7.x), with `quic_sized` below it, and
-`tests/webtransport/test_quic_canary.py` fails where one of them moves. Five things are changed, and frames, acknowledgements and loss recovery stay stock:
+This file is the one that knows aioquic's private names (1.7.x), with `quic_datagram_frames` and `quic_sized` below it, and
+`tests/webtransport/test_quic_canary.py` fails where one of them moves. Four things are changed, and frames, acknowledgements and loss recovery stay stock:
 
 - *Limits.* Stock raises MAX_DATA and MAX_STREAM_DATA on receipt and MAX_STREAMS when a stream closes. The first and the
   last become a `GrantedLimit`, which ignores that. For MAX_STREAM_DATA stock walks `_streams.values()` in each packet:
@@ -11,7 +11,7 @@ This file is the one that knows aioquic's private names (1.7.x), with `quic_size
   a walk ends with the packet, and whatever gives a stream work puts it back: a write, a reset, a stop, a loss, or its end.
 - *Delivery.* Frames of streams carry a second handler, which learns of losses, acknowledgements and ends.
 - *The end.* A peer that closes has said its last, which is told at once.
-- *Datagrams.* The queue of those that wait is bounded, fair, and knows their age (`quic_datagrams`).
+- *Datagrams.* They wait fairly and pass in runs; that is in `quic_datagram_frames`.
 - *Packets.* They grow when a larger one is known to pass, and leave in bursts; that is in `quic_sized`.
 """
 
@@ -30,15 +30,10 @@ from aioquic.tls import Epoch
 
 from trio_streams.webtransport.certificates import certificate_der
 from trio_streams.webtransport.quic_config import QuicLimits
-from trio_streams.webtransport.quic_datagrams import DatagramQueue
-from trio_streams.webtransport.quic_sized import SizedConnection
+from trio_streams.webtransport.quic_datagram_frames import DatagramConnection
 
 __all__ = ["GrantedLimit", "ReceiveCredit", "ServiceQueue", "StreamTable", "TunedConnection"]
 
-_SHORT_HEADER_BYTES: Final = 3  # flags, and a packet number of two bytes; the connection id comes on top
-_AEAD_TAG_BYTES: Final = 16
-_FRAME_HEADER_BYTES: Final = 3  # the type, and a length below 16,384
-_MAX_TWO_BYTE_LENGTH: Final = 16_383
 _LEAST_FRAME_BYTES: Final = 32
 """A packet with less room is full: every frame of a stream but its data is shorter, so none has to be given up half-way."""
 
@@ -67,6 +62,11 @@ class GrantedLimit(Limit):
     def grant(self, amount: int) -> None:
         """Let the peer use more."""
         self._granted += amount
+
+    @property
+    def is_due(self) -> bool:
+        """Whether a limit on a number of streams is written into the next packet: it grants more than the peer has left."""
+        return self._granted - self.sent > self.sent - self.used
 
 
 class ReceiveCredit:
@@ -157,8 +157,9 @@ class ServiceQueue:
         self._visited = None
 
     def append(self, stream: QuicStream) -> None:
-        """Add a stream at the end; one that is in keeps its place."""
-        self._streams[stream] = None
+        """Add a stream at the end if it has work; one that is in keeps its place."""
+        if self._has_work(stream):
+            self._streams[stream] = None
 
     def extend(self, streams: Iterable[QuicStream]) -> None:
         """Move streams that were served to the end, in an order that does not depend on where they are in memory."""
@@ -176,7 +177,7 @@ def _has_work(stream: QuicStream) -> bool:
     return not sender.buffer_is_empty or sender.reset_pending or stream.receiver.stop_pending or stream.is_finished
 
 
-class TunedConnection(SizedConnection):
+class TunedConnection(DatagramConnection):
     """The connection, with an opening for all that the machine needs.
 
     Args:
@@ -201,7 +202,7 @@ class TunedConnection(SizedConnection):
         self._service = ServiceQueue(self._needs_service)
         super().__init__(
             configuration,
-            limits.max_packet_bytes,
+            limits,
             original_destination_connection_id=original_destination_connection_id,
             retry_source_connection_id=retry_source_connection_id,
         )
@@ -209,7 +210,6 @@ class TunedConnection(SizedConnection):
         self.data_limit: GrantedLimit = GrantedLimit(self._local_max_data, limits.connection_window_bytes)
         self._bidirectional = GrantedLimit(self._local_max_streams_bidi, limits.max_bidirectional_streams)
         self._unidirectional = GrantedLimit(self._local_max_streams_uni, limits.max_unidirectional_streams)
-        self.datagrams: DatagramQueue = DatagramQueue(limits.max_queued_datagrams, limits.max_queued_datagram_bytes)
         self.acknowledged: set[int] = set()
         self.raised: set[int] = set()
         self._close_was_told = False
@@ -220,7 +220,6 @@ class TunedConnection(SizedConnection):
         self._local_max_stream_data_bidi_local = limits.window_bytes
         self._local_max_stream_data_bidi_remote = limits.window_bytes
         self._local_max_stream_data_uni = limits.window_bytes
-        self._datagrams_pending = self.datagrams  # type: ignore[assignment]  # it is used as one
 
     # What the machine asks.
 
@@ -256,6 +255,11 @@ class TunedConnection(SizedConnection):
         return self._max_datagram_size
 
     @property
+    def has_frames(self) -> bool:
+        """Whether streams, their limits, or limits on their numbers have something to write."""
+        return bool(self._service or self.table.owed) or self._bidirectional.is_due or self._unidirectional.is_due
+
+    @property
     def sent_data_bytes(self) -> int:
         """What all streams sent, each byte counted once."""
         return self._remote_max_data_used
@@ -270,18 +274,6 @@ class TunedConnection(SizedConnection):
         """How many bidirectional and unidirectional streams the peer lets us open, over the whole connection."""
         return self._remote_max_streams_bidi, self._remote_max_streams_uni
 
-    @property
-    def max_datagram_bytes(self) -> int | None:
-        """The largest datagram that fits one packet and that the peer takes; None where it takes none."""
-        # Without a frame for its length, so that a frame of exactly the peer's limit counts as too large: aioquic, too, reads
-        # the limit as one that is not reached.
-        peer = self._remote_max_datagram_frame_size
-        if not peer:
-            return None
-        header = _SHORT_HEADER_BYTES + len(self._peer_cid.cid) + _AEAD_TAG_BYTES + _FRAME_HEADER_BYTES
-        room = min(self._max_datagram_size - header, _MAX_TWO_BYTE_LENGTH)
-        return max(0, min(room, peer - _FRAME_HEADER_BYTES - 1))
-
     def is_ours(self, stream_id: int) -> bool:
         """Whether we open streams with this id."""
         return (stream_id % 2 == 0) == self._is_client
@@ -295,8 +287,7 @@ class TunedConnection(SizedConnection):
 
     def wake(self, stream: QuicStream) -> None:
         """Look at a stream at the next flush if it has work."""
-        if self._needs_service(stream):
-            self._service.append(stream)
+        self._service.append(stream)
 
     def grant_stream_place(self, stream_id: int) -> None:
         """Let the peer open another stream of a kind."""

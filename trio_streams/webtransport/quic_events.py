@@ -11,7 +11,7 @@ __all__ = [
     "ConnectionIdIssued",
     "ConnectionIdRetired",
     "ConnectionTerminated",
-    "DatagramReceived",
+    "DatagramsReceived",
     "Delivered",
     "Discarded",
     "Event",
@@ -40,10 +40,14 @@ class Handshaken:
 
 
 @attrs.frozen
-class DatagramReceived:
-    """A datagram arrived."""
+class DatagramsReceived:
+    """Datagrams arrived, all that did since the events were last taken.
 
-    data: bytes
+    Attributes:
+      run: the datagrams, in the order in which they came.
+    """
+
+    run: Sequence[bytes]
 
 
 @attrs.frozen
@@ -169,7 +173,7 @@ StreamEvent: TypeAlias = StreamDataReceived | StreamReset | StopReceived | Disca
 
 Event: TypeAlias = (
     Handshaken
-    | DatagramReceived
+    | DatagramsReceived
     | StreamDataReceived
     | StreamReset
     | Discarded

@@ -136,16 +136,21 @@ class QuicStreams(QuicSending):
                 self._discarded(halves, is_ended=True)
             run.chunks, run.is_ended = [], False
 
-    def _credit_connection(self) -> None:
-        """Give back what was consumed: half a window at once, and at any time while less than a quarter is left.
+    @property
+    def wants_flush(self) -> bool:
+        """Whether the next flush has something to say beside acknowledgements and datagrams: bytes, ends, limits."""
+        return bool(self._scheduler) or self._connection.has_frames or self._due_credit() > 0
+
+    def _due_credit(self) -> int:
+        """What the connection's limit is to be raised by: half a window at once, and all while less than a quarter is left.
 
         Consumption is out of order here: streams that nobody reads may hold more than half of the window for ever, and then
         the first rule alone would never let the others go on.
         """
         limit, window = self._connection.data_limit, self._limits.connection_window_bytes
         growth = self._consumed_bytes + window - limit.value
-        if growth * 2 >= window or (growth > 0 and (limit.value - limit.used) * 4 < window):
-            limit.grant(growth)
+        is_due = growth * 2 >= window or (growth > 0 and (limit.value - limit.used) * 4 < window)
+        return growth if is_due else 0
 
     def _forget(self, stream_id: int) -> None:
         del self._streams[stream_id]
@@ -167,7 +172,7 @@ class QuicStreams(QuicSending):
                 if halves.is_released:
                     self._forget(stream_id)
         closed.clear()
-        return any(limit.value - limit.sent > limit.sent - limit.used for limit in self._stream_limits)
+        return any(limit.is_due for limit in self._stream_limits)
 
     def _halves(self, stream_id: int) -> StreamHalves:
         halves = self._streams.get(stream_id)

@@ -6,7 +6,7 @@ which never wait.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeVarTuple, Unpack
 
 import attrs
@@ -277,10 +277,12 @@ class WebTransportSession:
           LocalProtocolError: it is larger; the error has field, size and limit.
           Exception: what ended the session.
         """
-        self.check_open()
-        self.link.machine.send_datagram(self.session_id, bytes(data), trio.current_time())
-        self._datagrams.sent_items += 1
-        self.link.kick()
+        if self._over is not None:
+            raise self._over()
+        link, datagrams = self.link, self._datagrams
+        link.machine.send_datagram(self.session_id, bytes(data), datagrams.now())
+        datagrams.sent_items += 1
+        link.kick()
 
     async def receive_datagram(self) -> bytes:
         """Take the oldest datagram that waits, waiting until one arrives.
@@ -388,9 +390,9 @@ class WebTransportSession:
         if self._sink is not None:
             self._sink.on_flush()
 
-    def on_datagram(self, payload: bytes) -> None:
-        """A datagram arrived."""
-        self._datagrams.push(payload)
+    def on_datagrams(self, run: Sequence[bytes]) -> None:
+        """Datagrams arrived."""
+        self._datagrams.push_run(run)
 
     def on_drained(self) -> None:
         """The peer asks for an end."""

@@ -12,10 +12,15 @@ __all__ = ["StreamBuffer"]
 
 _SMALL_BYTES: Final = 512  # an object costs about 50 bytes: a peer that sends single bytes must not cost fifty windows
 _JOINED_BYTES: Final = 16_384
+_LARGE_BYTES: Final = 65_536
+"""Behind a gap that closes a whole window arrives as one chunk. It is cut up, or who reads it slowly would hold all of it until
+the last byte, and beside it what the peer sends meanwhile."""
 
 
 class StreamBuffer:
-    """A queue of chunks that is read by bytes. Nothing is copied but what a read cuts or joins.
+    """A queue of chunks that is read by bytes. Nothing is copied but what a read cuts or joins, and chunks that are very large.
+
+    What it holds in memory is what waits, at most a third more for its objects, and 64 KiB of a chunk that is partly read.
 
     Args:
       max_bytes: what fits: the stream's window, for no peer that keeps to its credit sends more.
@@ -45,7 +50,7 @@ class StreamBuffer:
         """Put chunks at the end.
 
         Args:
-          run: bytes objects, kept as they are.
+          run: bytes objects, of which most are kept as they are.
 
         Returns:
           How many bytes that were.
@@ -63,7 +68,9 @@ class StreamBuffer:
                 limit=self.max_bytes,
             )
         for chunk in run:
-            if len(chunk) >= _SMALL_BYTES:
+            if len(chunk) > _LARGE_BYTES:
+                self._chunks.extend(chunk[start : start + _LARGE_BYTES] for start in range(0, len(chunk), _LARGE_BYTES))
+            elif len(chunk) >= _SMALL_BYTES:
                 self._chunks.append(chunk)
             elif chunk:
                 self._push_small(chunk)

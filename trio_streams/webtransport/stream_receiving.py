@@ -245,7 +245,7 @@ class ReceiveHalf(Half, trio.abc.ReceiveStream):
         size, self._unreported_bytes = self._unreported_bytes, 0
         if size and self._receive_state is not HalfState.ERRORED:
             self._link.machine.consumed(self.stream_id, size)
-            self._link.kick()
+            self._link.kick_if_wanted()
 
     def _finish_draining(self) -> None:
         state = advance(self._receive_state, Trigger.DRAINED)

@@ -16,6 +16,7 @@ from typing import Final, Protocol
 
 import trio
 
+from trio_streams.transports.host_names import resolving
 from trio_streams.webtransport.driven import Address
 from trio_streams.webtransport.udp_options import (
     SOL_UDP,
@@ -271,8 +272,10 @@ def bind_udp(host: str, port: int) -> UdpSocket:
 
     Raises:
       OSError: it can't be bound.
+      LocalProtocolError: `host` is no name.
     """
-    found = stdlib_socket.getaddrinfo(host, port, type=stdlib_socket.SOCK_DGRAM, flags=stdlib_socket.AI_PASSIVE)
+    with resolving(host):
+        found = stdlib_socket.getaddrinfo(host, port, type=stdlib_socket.SOCK_DGRAM, flags=stdlib_socket.AI_PASSIVE)
     family, _, _, _, addr = found[0]
     with contextlib.ExitStack() as stack:
         socket = stack.enter_context(stdlib_socket.socket(family, stdlib_socket.SOCK_DGRAM))

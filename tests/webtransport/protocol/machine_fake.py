@@ -32,8 +32,10 @@ class PortQuic(FakeQuic):
       resets_now: whether a reset is over at once.
       unsent: how much of each stream was not sent yet.
       stopped: streams that take nothing any more.
+      wants_flush: whether there is something to say.
     """
 
+    wants_flush: bool = False
     max_datagram_size: int | None = 1_200
 
     def __init__(self, *, is_client: bool, streams: int = 100) -> None:

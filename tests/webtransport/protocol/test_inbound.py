@@ -15,6 +15,7 @@ from trio_streams.webtransport.protocol import events
 from trio_streams.webtransport.protocol.error_codes import Http3Code, to_http3
 from trio_streams.webtransport.protocol.inbound import Inbound
 from trio_streams.webtransport.protocol.limits import WebTransportLimits
+from trio_streams.webtransport.protocol.priority import Priority
 from trio_streams.webtransport.protocol.session import SessionConfig
 from trio_streams.webtransport.protocol.settings import SessionLimits, local_settings
 from trio_streams.webtransport.protocol.varint import encode_varint
@@ -101,7 +102,7 @@ def test_a_servers_stream_that_names_no_session_of_ours_is_refused() -> None:
     early = FakeMachine(is_client=True, settings=None)
     other = early.arrive(UNI + b"\x08", is_unidirectional=True)
     assert row.quic.stops[stream_id] == early.quic.stops[other] == Http3Code.WT_SESSION_GONE
-    assert early.tell(quic_events.DatagramReceived(b"\x02x")) == []
+    assert early.tell(quic_events.DatagramsReceived([b"\x02x"])) == []
     assert early.inbound.router.early_bytes == 0
 
 
@@ -260,7 +261,7 @@ def test_a_priority_update_is_heard() -> None:
     row = FakeMachine()
     asked = row.arrive(GET)
     row.more(2, frame(0xF0700, encode_varint(asked) + b"u=0"))
-    assert row.quic.priorities[asked] == (0, 0, False)
+    assert row.quic.priorities[asked] == (Priority(0).rank(asked), 0, False)
 
 
 def test_sessions_of_a_client_hear_all_that_comes_on_connect() -> None:
@@ -293,7 +294,9 @@ def test_sessions_of_a_client_hear_all_that_comes_on_connect() -> None:
 def test_faults_are_the_last_that_is_looked_at() -> None:
     """The connection is closed with the code of the first one."""
     row = FakeMachine()
-    row.tell(quic_events.DatagramReceived(b""))
+    session = row.session()
+    told = row.tell(quic_events.DatagramsReceived([encode_varint(session >> 2) + b"before", b"", b"\x20behind"]))
+    assert told == [events.DatagramsReceived(session, [b"before"])]
     assert row.quic.closed is not None
     assert row.quic.closed[0] == Http3Code.H3_DATAGRAM_ERROR
     session_id = row.arrive(CONNECT)
@@ -356,10 +359,10 @@ def test_what_is_nobodys_yet_is_the_routers() -> None:
     assert row.inbound.router.unnamed_streams == 1
     row.tell(quic_events.StreamReset(unnamed, 0, 1))
     assert row.inbound.router.unnamed_streams == 0
-    assert row.tell(quic_events.DatagramReceived(b"\x20x")) == []
+    assert row.tell(quic_events.DatagramsReceived([b"\x20x"])) == []
     assert row.inbound.router.early_bytes == 1
-    told = row.tell(quic_events.DatagramReceived(encode_varint(session_id >> 2) + b"y"))
-    assert told == [events.DatagramReceived(session_id, b"y")]
+    told = row.tell(quic_events.DatagramsReceived([encode_varint(session_id >> 2) + b"y"]))
+    assert told == [events.DatagramsReceived(session_id, [b"y"])]
     stream_id = row.stream(session_id)
     row.take()
     assert row.tell(quic_events.StopReceived(stream_id, to_http3(4))) == [events.StreamStopped(stream_id, 4)]

@@ -72,10 +72,20 @@ def test_urgency_is_priority(server: Row) -> None:
     server.requests.on_priority(4, Priority(urgency=1))
     server.ask(0, (b"priority", b"u=5, i"))
     server.ask(4, (b"priority", b"u=7"))
-    assert server.quic.priorities[0] == (-5, 0, False)
-    assert server.quic.priorities[4] == (-1, 0, False)
+    assert server.quic.priorities[0] == (Priority(5, is_incremental=True).rank(0), 0, False)
+    assert server.quic.priorities[4] == (Priority(1).rank(4), 0, False)
     server.requests.on_priority(0, Priority())
-    assert server.quic.priorities[0] == (-3, 0, False)
+    assert server.quic.priorities[0] == (Priority().rank(0), 0, False)
+
+
+def test_who_says_nothing_of_priorities_shares_the_way(server: Row) -> None:
+    """A client that knows of none has endless answers beside others; one that says so has them one after the other."""
+    server.ask(0)
+    server.ask(4)
+    assert server.quic.priorities[0] == server.quic.priorities[4] == (Priority(is_incremental=True).rank(0), 0, False)
+    server.requests.release(0)
+    server.ask(8, (b"priority", b""))
+    assert server.quic.priorities[8] == (Priority().rank(8), 0, False)
 
 
 def test_priorities_of_requests_that_never_come_are_bounded(server: Row) -> None:

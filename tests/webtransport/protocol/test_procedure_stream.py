@@ -50,6 +50,36 @@ def test_everything_of_a_half_leaves_in_order_and_the_end_is_the_streams() -> No
     assert port.take_calls() == []
 
 
+class _Counting(PortLog):
+    """Counts what is handed on at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sizes: list[int] = []
+
+    def send(self, stream_id: int, data: bytes | memoryview) -> int:
+        self.sizes.append(len(data))
+        return super().send(stream_id, data)
+
+
+def test_small_frames_are_handed_on_together() -> None:
+    """OPEN, head, items and END of a call are one piece; behind a large item a new one begins."""
+    stream, machine, _ = _ours()
+    port = _Counting()
+    machine.head({"a": "b"})
+    machine.send([b"1", b"2"], 1_000)
+    machine.end(records.OK, {})
+    stream.flush(port)
+    assert len(port.sizes) == 1
+    stream, machine, _ = _ours()
+    port = _Counting()
+    machine.send([LARGE, b"1"], 1_000_000)
+    machine.end(records.OK, {})
+    stream.flush(port)
+    assert len(port.sizes) == 5
+    assert all(size < 32_768 + 100 for size in port.sizes)
+
+
 def test_a_large_item_is_cut() -> None:
     """Its pieces are put together again by any decoder of the dialect."""
     stream, machine, port = _ours()

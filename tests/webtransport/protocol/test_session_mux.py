@@ -403,3 +403,25 @@ def test_an_item_larger_than_the_peer_takes_is_refused() -> None:
     with pytest.raises(LocalProtocolError, match="an item of 11 bytes passes max_item_bytes of 10"):
         ends.client.send(stream_id, [b"", bytes(11)])
     assert ends.client.send(stream_id, [bytes(10)]) == 1
+
+
+def test_commands_say_whether_there_is_something_to_hand_on() -> None:
+    """It is asked after each of them; what leaves nothing to hand on is no news."""
+    ends = SessionEnds()
+    client = ends.client
+    assert not client.take_news()
+    stream_id = client.open("x")
+    assert (client.take_news(), client.take_news()) == (True, False)
+    client.send(stream_id, [b"1"])
+    assert not client.take_news()  # it leaves with the OPEN
+    ends.run()
+    client.send(stream_id, [b"2"])
+    assert client.take_news()
+    ends.run()
+    client.end(stream_id)
+    assert client.take_news()
+    ends.run()
+    client.stop(stream_id)
+    assert not client.take_news()
+    client.ping(1.0)
+    assert client.take_news()

@@ -141,3 +141,35 @@ def test_grants_are_the_newest_limits() -> None:
     sender.out.flush()
     assert sender.credits() == [(4, records.Credit(13, 1_000_000))]
     assert (sender.out.has_output, sender.out.is_flushed) == (False, True)
+
+
+def test_what_joins_is_news_now_and_then() -> None:
+    """A stream that has something to hand on is news once, and again after sixteen more items; a grant always is."""
+    sender = _Sender()
+    stream = sender.open(4)
+    assert not sender.out.has_news
+
+    def news() -> int:
+        count = 0
+        for _ in range(100):
+            sender.send(stream, b"a")
+            count += sender.out.has_news
+            sender.out.has_news = False
+        return count
+
+    assert news() == 6
+    sender.out.flush()
+    sender.send(stream, b"a")
+    assert sender.out.has_news
+    sender.out.has_news = False
+    sender.out.grant(4)
+    assert sender.out.has_news
+
+
+def test_a_full_stream_is_no_news() -> None:
+    """Nothing of it could be handed on."""
+    sender = _Sender()
+    stream = sender.open(4)
+    stream.is_full = True
+    sender.send(stream, b"a")
+    assert not (sender.out.has_news or sender.out.has_output)

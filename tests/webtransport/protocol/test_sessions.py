@@ -140,6 +140,17 @@ def test_credit_is_said_on_connect() -> None:
     assert row.more(session_id, frame(0, capsule)) == [events.StreamsAllowed(session_id, True)]
 
 
+def test_datagrams_that_came_too_early_are_told_together() -> None:
+    """A session that is accepted has its own, in order, and leaves those of others where they are."""
+    row = FakeMachine()
+    session_id = row.arrive(CONNECT)
+    prefix = encode_varint(session_id >> 2)
+    assert row.tell(quic_events.DatagramsReceived([prefix + b"a", b"\x20other", prefix + b"b"])) == []
+    _sessions(row).accept(session_id, Answer(status=200), row.now)
+    assert row.take() == [events.DatagramsReceived(session_id, [b"a", b"b"])]
+    assert row.inbound.router.early_bytes == len(b"other")
+
+
 def test_a_session_that_ends_takes_everything_along() -> None:
     """Its streams, its early ones that nobody claimed, and its datagrams that have not left."""
     row = FakeMachine()

@@ -16,7 +16,10 @@ from trio_streams.procedures.procedure import Procedure, is_parameter
 
 __all__ = ["asyncapi_document"]
 
-_PROTOCOLS: Final = {"http": "http", "https": "https", "ws": "ws", "wss": "wss", "tcp": "tcp", "tls": "tls"}
+_PROTOCOLS: Final = {
+    **{scheme: scheme for scheme in ("http", "https", "ws", "wss", "tcp", "tls")},
+    "wt": "webtransport",
+}
 
 
 def asyncapi_document(

@@ -21,7 +21,15 @@ _DIRECTIONS: Final = {
     Kind.CLIENT: "client-to-server",
     Kind.BIDIRECTIONAL: "bidirectional",
 }
-_PROTOCOLS: Final = {"http": "http", "https": "http", "ws": "websocket", "wss": "websocket", "tcp": "tcp", "tls": "tcp"}
+_PROTOCOLS: Final = {
+    "http": "http",
+    "https": "http",
+    "ws": "websocket",
+    "wss": "websocket",
+    "tcp": "tcp",
+    "tls": "tcp",
+    "wt": "udp",  # USD has no word for WebTransport, nor for QUIC
+}
 
 
 def usd_document(
@@ -60,12 +68,12 @@ def _extension(
     streams = {p.name: _endpoint(p, schemas, info) for p in procedures if p.kind in _DIRECTIONS}
     calls = {p.name: _method(p, schemas) for p in procedures if p.kind in {Kind.CALL, Kind.EVENT}}
     protocols: list[str] = [
-        name for name in ("http", "websocket", "tcp") if name in known or (name == "http" and not servers)
+        name for name in ("http", "websocket", "tcp", "udp") if name in known or (name == "http" and not servers)
     ]
     protocols += ["streams"] if streams else []
     protocols += ["jsonrpc"] if calls and "http" in protocols else []
     extension: dict[str, Any] = {"protocols": protocols, "contentTypes": _content_types(ContentTypes())}
-    others = [url for url in servers if _PROTOCOLS.get(urlsplit(url).scheme) in {"websocket", "tcp"}]
+    others = [url for url in servers if _PROTOCOLS.get(urlsplit(url).scheme) in {"websocket", "tcp", "udp"}]
     if others:
         extension["servers"] = [{"url": url, "protocol": _PROTOCOLS[urlsplit(url).scheme]} for url in others]
     if streams:

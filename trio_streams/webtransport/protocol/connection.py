@@ -104,6 +104,11 @@ class ConnectionMachine:
             self._inbound.handle_deadline(now)
 
     @property
+    def wants_flush(self) -> bool:
+        """Whether the next flush has something to say beside acknowledgements and datagrams."""
+        return bool(self._inbound.touched) or self._quic.wants_flush
+
+    @property
     def is_ready(self) -> bool:
         """Whether the handshake is complete and the peer's settings are here."""
         return self._inbound.settings is not None and self._inbound.is_started
@@ -352,14 +357,13 @@ class ConnectionMachine:
         Raises:
           LocalProtocolError: it is larger than `max_datagram_size`, or the session is over or not open yet.
         """
-        sessions = self._inbound.sessions
+        sessions, quic = self._inbound.sessions, self._quic
         if sessions is None or sessions.get_open(session_id) is None:
             raise LocalProtocolError(
                 f"can't send a datagram: session {session_id} is not open", field="session_id", size=session_id
             )
-        most = self._quic.max_datagram_size or 0
-        data = encode_datagram(session_id, payload, max_datagram_bytes=most)
-        self._quic.send_datagram(data, now, group=group_of(session_id))
+        data = encode_datagram(session_id, payload, quic.max_datagram_size or 0)
+        quic.send_datagram(data, now, group=group_of(session_id))
 
     def max_datagram_size(self, session_id: int) -> int | None:
         """The largest payload that `send_datagram` takes now; None where the peer takes no datagrams."""

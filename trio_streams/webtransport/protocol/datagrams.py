@@ -6,15 +6,24 @@ Spec: RFC 9297 §2.1; draft-ietf-webtrans-http3 §4.5.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from itertools import repeat
 from typing import Final
 
 from trio_streams.core.errors import LocalProtocolError
 from trio_streams.webtransport.protocol.error_codes import Http3Code, Http3Error
 from trio_streams.webtransport.protocol.varint import decode_varint, encode_varint
 
-__all__ = ["DatagramQueue", "decode_datagram", "encode_datagram", "max_payload_bytes"]
+__all__ = ["DatagramQueue", "decode_datagram", "encode_datagram", "max_payload_bytes", "runs_by_session"]
 
 _MAX_QUARTER: Final = (1 << 60) - 1
+_MAX_ONE_BYTE: Final = 63
+
+
+@lru_cache(maxsize=256)
+def _header(session_id: int) -> bytes:
+    return encode_varint(session_id >> 2)
 
 
 def max_payload_bytes(session_id: int, max_datagram_bytes: int) -> int:
@@ -24,10 +33,10 @@ def max_payload_bytes(session_id: int, max_datagram_bytes: int) -> int:
       session_id: whose.
       max_datagram_bytes: what QUIC carries in one datagram frame.
     """
-    return max(0, max_datagram_bytes - len(encode_varint(session_id >> 2)))
+    return max(0, max_datagram_bytes - len(_header(session_id)))
 
 
-def encode_datagram(session_id: int, payload: bytes, *, max_datagram_bytes: int) -> bytes:
+def encode_datagram(session_id: int, payload: bytes, max_datagram_bytes: int) -> bytes:
     """A datagram as QUIC carries it.
 
     Args:
@@ -39,8 +48,8 @@ def encode_datagram(session_id: int, payload: bytes, *, max_datagram_bytes: int)
       LocalProtocolError: it is too large. Nothing cuts datagrams, and one that is too large for aioquic would hold up
         all behind it.
     """
-    header = encode_varint(session_id >> 2)
-    if len(header) + len(payload) > max_datagram_bytes:
+    data = _header(session_id) + payload
+    if len(data) > max_datagram_bytes:
         limit = max_payload_bytes(session_id, max_datagram_bytes)
         raise LocalProtocolError(
             f"a datagram of {len(payload)} bytes passes max_datagram_size of {limit}",
@@ -48,7 +57,7 @@ def encode_datagram(session_id: int, payload: bytes, *, max_datagram_bytes: int)
             size=len(payload),
             limit=limit,
         )
-    return header + payload
+    return data
 
 
 def decode_datagram(data: bytes) -> tuple[int, bytes]:
@@ -67,6 +76,32 @@ def decode_datagram(data: bytes) -> tuple[int, bytes]:
         )
     quarter, end = found
     return quarter << 2, data[end:]
+
+
+def runs_by_session(run: Sequence[bytes]) -> Iterator[tuple[int, list[bytes]]]:
+    """Datagrams sorted by their sessions: each session with its payloads, in order.
+
+    Raises:
+      Http3Error: one names no stream; the connection is over, behind what came before it.
+    """
+    found: dict[int, list[bytes]] = {}
+    fault: Http3Error | None = None
+    for data in run:
+        if data and data[0] <= _MAX_ONE_BYTE:  # nearly always
+            session_id, payload = data[0] << 2, data[1:]
+        else:
+            try:
+                session_id, payload = decode_datagram(data)
+            except Http3Error as error:
+                fault = error
+                break
+        payloads = found.get(session_id)
+        if payloads is None:
+            payloads = found[session_id] = []
+        payloads.append(payload)
+    yield from found.items()
+    if fault is not None:
+        raise fault
 
 
 class DatagramQueue:
@@ -100,28 +135,35 @@ class DatagramQueue:
         """Payloads that wait, together."""
         return self._bytes
 
-    def put(self, payload: bytes, now: float) -> int:
-        """Put a datagram at the end.
+    def put_run(self, run: Sequence[bytes], now: float) -> int:
+        """Put datagrams at the end.
 
         Returns:
-          How many were dropped for it, itself included where it is larger than the whole queue.
+          How many were dropped for them, those included that are larger than the whole queue.
         """
         self.expire(now)
         before = self.dropped_items
-        if len(payload) > self._max_bytes:
-            self.dropped_items += 1
-            return 1
-        while len(self._waiting) >= self._max_items or self._bytes + len(payload) > self._max_bytes:
+        size = sum(map(len, run))
+        if size > self._max_bytes:
+            fitting = [payload for payload in run if len(payload) <= self._max_bytes]
+            self.dropped_items += len(run) - len(fitting)
+            run, size = fitting, sum(map(len, fitting))
+        self._waiting.extend(zip(repeat(now), run, strict=False))
+        self._bytes += size
+        while len(self._waiting) > self._max_items or self._bytes > self._max_bytes:
             self._pop()
             self.dropped_items += 1
-        self._waiting.append((now, payload))
-        self._bytes += len(payload)
         return self.dropped_items - before
 
     def take(self, now: float) -> bytes | None:
         """Take the oldest one that is not too old; None where there is none."""
-        self.expire(now)
-        return self._pop() if self._waiting else None
+        if self._max_age is not None:
+            self.expire(now)
+        if not self._waiting:
+            return None
+        payload = self._waiting.popleft()[1]
+        self._bytes -= len(payload)
+        return payload
 
     def peek(self, now: float) -> bytes | None:
         """Look at what `take` would take."""

@@ -7,6 +7,7 @@ are the application's, 32 bits; None for a reset or a stop of which no applicati
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TypeAlias
 
 import attrs
@@ -26,7 +27,7 @@ __all__ = [
     "ConnectionIdIssued",
     "ConnectionIdRetired",
     "ConnectionOver",
-    "DatagramReceived",
+    "DatagramsReceived",
     "Delivered",
     "Event",
     "Ready",
@@ -133,11 +134,16 @@ class StreamsAllowed:
 
 
 @attrs.frozen
-class DatagramReceived:
-    """A datagram of a session arrived."""
+class DatagramsReceived:
+    """Datagrams of a session arrived.
+
+    Attributes:
+      session_id: whose.
+      run: their payloads, in the order in which they came.
+    """
 
     session_id: int
-    payload: bytes
+    run: Sequence[bytes]
 
 
 @attrs.frozen
@@ -206,7 +212,7 @@ Event: TypeAlias = (
     | Writable
     | Delivered
     | StreamsAllowed
-    | DatagramReceived
+    | DatagramsReceived
     | RequestReceived
     | AnswerReceived
     | BodyReceived

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from trio_streams.webtransport import quic_events
 from trio_streams.webtransport.protocol import events, http3_events
-from trio_streams.webtransport.protocol.datagrams import decode_datagram
+from trio_streams.webtransport.protocol.datagrams import runs_by_session
 from trio_streams.webtransport.protocol.error_codes import Http3Code, Http3Error
 from trio_streams.webtransport.protocol.http3 import Http3
 from trio_streams.webtransport.protocol.limits import WebTransportLimits
@@ -91,7 +91,7 @@ class Inbound:
             quic_events.Delivered: self._on_delivered,
             quic_events.ResetSent: self._on_reset_sent,
             quic_events.Writable: self._on_writable,
-            quic_events.DatagramReceived: self._on_datagram,
+            quic_events.DatagramsReceived: self._on_datagrams,
             quic_events.StreamsAllowed: self._on_streams_allowed,
             quic_events.ConnectionIdIssued: self.queue.append,
             quic_events.ConnectionIdRetired: self.queue.append,
@@ -336,12 +336,13 @@ class Inbound:
             elif self.sessions is not None and session_id in self.sessions:
                 self.queue.append(events.StreamsAllowed(session_id, is_unidirectional))
 
-    def _on_datagram(self, event: quic_events.DatagramReceived) -> None:
-        session_id, payload = decode_datagram(event.data)
-        if self.sessions is not None and self.sessions.get_open(session_id) is not None:
-            self.queue.append(events.DatagramReceived(session_id, payload))
-        elif self._is_expected(session_id):
-            self.router.hold_datagram(session_id, payload, self._now)
+    def _on_datagrams(self, event: quic_events.DatagramsReceived) -> None:
+        for session_id, run in runs_by_session(event.run):
+            if self.sessions is not None and self.sessions.get_open(session_id) is not None:
+                self.queue.append(events.DatagramsReceived(session_id, run))
+            elif self._is_expected(session_id):
+                for payload in run:
+                    self.router.hold_datagram(session_id, payload, self._now)
 
     # -- requests --------------------------------------------------------------------------------------------------------
 

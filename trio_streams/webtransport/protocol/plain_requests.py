@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import OrderedDict, deque
+from typing import Final
 
 from trio_streams.core.errors import LocalProtocolError
 from trio_streams.webtransport.protocol import events
@@ -18,6 +19,8 @@ from trio_streams.webtransport.protocol.priority import Priority, parse_priority
 from trio_streams.webtransport.protocol.requests import RawHeaders
 
 __all__ = ["PlainRequests"]
+
+_UNSAID: Final = Priority(is_incremental=True)
 
 
 class PlainRequests:
@@ -68,7 +71,9 @@ class PlainRequests:
         self._open[stream_id] = False
         priority = self._priorities.pop(stream_id, None)
         if priority is None:  # a frame is newer than the field
-            priority = parse_priority([value for name, value in headers if name == b"priority"])
+            said = [value for name, value in headers if name == b"priority"]
+            # A client that says nothing may know nothing of it: its streams would wait for one that never ends.
+            priority = parse_priority(said) if said else _UNSAID
         self._prioritise(stream_id, priority)
         self._queue.append(events.RequestReceived(stream_id, headers, is_ended))
 
@@ -154,4 +159,4 @@ class PlainRequests:
         self._priorities.clear()
 
     def _prioritise(self, stream_id: int, priority: Priority) -> None:
-        self._quic.set_priority(stream_id, -priority.urgency)
+        self._quic.set_priority(stream_id, priority.rank(stream_id))

@@ -119,6 +119,11 @@ class DrivenQuic(QuicPort, Protocol):
         ...
 
     @property
+    def wants_flush(self) -> bool:
+        """Whether the next flush has something to say beside acknowledgements and datagrams."""
+        ...
+
+    @property
     def round_trip(self) -> float | None:
         """Seconds there and back, smoothed; None before the first measurement."""
         ...

@@ -1,6 +1,6 @@
-"""How urgent a request is: the `priority` field and PRIORITY_UPDATE frames.
+"""How urgent a request is: the `priority` field and PRIORITY_UPDATE frames, and whose turn it is by that.
 
-Spec: RFC 9218 §4, §5, §7.
+Spec: RFC 9218 §4, §5, §7, §10.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from trio_streams.webtransport.protocol.structured_fields import parse_dictionar
 __all__ = ["Priority", "encode_priority", "parse_priority"]
 
 _INTEGER: Final = re.compile(r"-?[0-9]++", re.ASCII)
+_RANKS: Final = 1 << 62
+"""Of one urgency: there are no more stream ids than that."""
 
 
 @attrs.frozen
@@ -29,6 +31,15 @@ class Priority:
 
     urgency: int = attrs.field(default=3, validator=attrs.validators.in_(range(8)))
     is_incremental: bool = False
+
+    def rank(self, stream_id: int) -> int:
+        """The priority of an answer's stream: higher goes first, and equals take turns.
+
+        Of one urgency, answers that are of use only as a whole go first, one after the other in the order of their requests; then
+        those share the way whose parts are of use.
+        """
+        shared = -self.urgency * _RANKS
+        return shared if self.is_incremental else shared + _RANKS - 1 - stream_id
 
 
 def parse_priority(lines: Sequence[bytes]) -> Priority:

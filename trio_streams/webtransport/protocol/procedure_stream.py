@@ -33,6 +33,9 @@ STREAM_NUMBER: Final = 1
 _TURN_BYTES: Final = 32_768
 """What is put into frames at a time: at most so much, and the heads, waits here for room in the session's stream."""
 
+_JOINED_BYTES: Final = 4_096
+"""Frames are put together up to here: for small ones a send into the session's stream costs more than a copy."""
+
 _UNLIMITED: Final = 1 << 62
 _WIRE: Final = BinaryWire()
 
@@ -103,7 +106,7 @@ class ProcedureStream:
           How many bytes that was.
         """
         size = 0
-        while not self.is_full and (self._tail or self._refill()):
+        while not self.is_full and self._fill():
             taken = port.send(self.id, self._tail)
             size += taken
             self.is_full = taken < len(self._tail)
@@ -115,18 +118,27 @@ class ProcedureStream:
             port.end(self.id)
         return size
 
-    def _refill(self) -> bool:
+    def _fill(self) -> bool:
+        """Put frames behind what is left, while that is little; whether there is anything then."""
+        size = len(self._tail)
+        frames = [self._tail] if size else []
+        while size < _JOINED_BYTES and (frame := self._next_frame(_TURN_BYTES - size)):
+            frames.append(frame)
+            size += len(frame)
+        if frames:
+            self._tail = frames[0] if len(frames) == 1 else b"".join(frames)
+        return bool(frames)
+
+    def _next_frame(self, max_bytes: int) -> bytes:
         machine = self.machine
-        content = None if machine is None else machine.pull(_TURN_BYTES, _UNLIMITED)
+        content = None if machine is None else machine.pull(max_bytes, _UNLIMITED)
         if content is None:
-            return False
+            return b""
         if isinstance(content, records.Header | records.End):
-            self._tail = encode_frame(content)
-        elif isinstance(content, Piece):
-            self._tail = b"".join(_WIRE.encode_piece(STREAM_NUMBER, content))
-        else:
-            self._tail = _WIRE.encode_run(STREAM_NUMBER, content)
-        return True
+            return encode_frame(content)
+        if isinstance(content, Piece):
+            return b"".join(_WIRE.encode_piece(STREAM_NUMBER, content))
+        return _WIRE.encode_run(STREAM_NUMBER, content)
 
     def abandon(self) -> None:
         """Our half is over: what was not taken stays here."""

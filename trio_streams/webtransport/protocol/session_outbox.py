@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from trio_streams.core import records
 from trio_streams.core.states import HalfState
 from trio_streams.webtransport.protocol.control_streams import ControlStreams
@@ -9,6 +11,10 @@ from trio_streams.webtransport.protocol.procedure_stream import ProcedureStream
 from trio_streams.webtransport.protocol.stream_port import StreamPort
 
 __all__ = ["SessionOutbox"]
+
+_RECALLED_TIMES: Final = 16
+"""How often a stream that waits to be handed on is given more before that counts as news again: a flush that is put off while
+there are news lets more come together."""
 
 
 class SessionOutbox:
@@ -23,6 +29,7 @@ class SessionOutbox:
     Attributes:
       queued_bytes: what is queued in all streams and not yet in frames, at its cost.
       bytes_sent: what the session's streams have taken.
+      has_news: whether there is more to hand on than when somebody last set this to false.
     """
 
     __slots__ = (
@@ -30,10 +37,12 @@ class SessionOutbox:
         "_granted",
         "_max_bytes",
         "_port",
+        "_quiet_times",
         "_ready",
         "_streams",
         "_waiting",
         "bytes_sent",
+        "has_news",
         "queued_bytes",
     )
 
@@ -47,6 +56,8 @@ class SessionOutbox:
         self._ready: dict[int, None] = {}
         self._granted: dict[int, None] = {}
         self._waiting: dict[int, None] = {}
+        self._quiet_times = 0
+        self.has_news: bool = False
         self.queued_bytes: int = 0
         self.bytes_sent: int = 0
 
@@ -67,8 +78,14 @@ class SessionOutbox:
 
     def schedule(self, stream: ProcedureStream) -> None:
         """A stream has something to send; one that is full waits until it is writable."""
-        if not stream.is_full:
-            self._ready[stream.id] = None
+        if stream.is_full:
+            return
+        if stream.id in self._ready and self._quiet_times < _RECALLED_TIMES:
+            self._quiet_times += 1
+            return
+        self._ready[stream.id] = None
+        self._quiet_times = 0
+        self.has_news = True
 
     def wait_for_room(self, stream_id: int) -> None:
         """A stream had to refuse items because too much is queued."""
@@ -77,6 +94,7 @@ class SessionOutbox:
     def grant(self, stream_id: int) -> None:
         """A stream's peer is owed new limits: they are looked up when they leave."""
         self._granted[stream_id] = None
+        self.has_news = True
 
     def forget(self, stream: ProcedureStream, queued: int) -> None:
         """A stream abandons what it had queued, `queued` bytes."""

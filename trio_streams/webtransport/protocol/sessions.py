@@ -35,6 +35,7 @@ from trio_streams.webtransport.protocol.settings import PeerSettings
 __all__ = ["Sessions"]
 
 _TOO_MANY = Answer(status=429)
+_OPEN = SessionState.OPEN, SessionState.DRAINING
 
 
 @attrs.define(eq=False)
@@ -113,9 +114,8 @@ class Sessions:
 
     def get_open(self, session_id: int) -> SessionMachine | None:
         """A session whose streams and datagrams go to the application."""
-        machine = self.get(session_id)
-        is_open = machine is not None and (machine.state is SessionState.OPEN or machine.state is SessionState.DRAINING)
-        return machine if is_open else None
+        entry = self._table.get(session_id)
+        return entry.machine if entry is not None and entry.machine.state in _OPEN else None
 
     def is_expected(self, session_id: int) -> bool:
         """Whether there may yet be such a session: it waits for an answer, or its CONNECT was overtaken."""
@@ -397,7 +397,8 @@ class Sessions:
         arrivals, datagrams = self._router.claim(session_id)
         for arrival in arrivals:
             self._streams.adopt(machine, arrival)
-        self._queue.extend(events.DatagramReceived(session_id, payload) for payload in datagrams)
+        if datagrams:
+            self._queue.append(events.DatagramsReceived(session_id, datagrams))
 
     def _serve(self, session_id: int, now: float) -> None:
         entry = self._table.get(session_id)
