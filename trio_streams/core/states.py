@@ -16,7 +16,8 @@ Two rules, as in h11: everything that affects state lives here, and this file do
 from __future__ import annotations
 
 import enum
-from typing import Final
+from collections.abc import Callable
+from typing import ClassVar, Final
 
 __all__ = ["TRANSITIONS", "HalfState", "StreamState", "Trigger", "advance", "project"]
 
@@ -24,7 +25,8 @@ __all__ = ["TRANSITIONS", "HalfState", "StreamState", "Trigger", "advance", "pro
 class HalfState(enum.Enum):
     """The state of one direction of a stream."""
 
-    __hash__ = object.__hash__  # an enum's own hashes the name in Python, and states are looked up all the time
+    # An enum's own hashes the name, in Python, and states are looked up all the time.
+    __hash__: ClassVar[Callable[[object], int]] = object.__hash__
 
     OPEN = "open"
     CLOSING = "closing"
@@ -35,7 +37,7 @@ class HalfState(enum.Enum):
 class Trigger(enum.Enum):
     """What can happen to a half."""
 
-    __hash__ = object.__hash__
+    __hash__: ClassVar[Callable[[object], int]] = object.__hash__
 
     END = "end"  # the sender has no more items; those under way still count
     DRAINED = "drained"  # the last item and the end have left this half's buffer
