@@ -85,6 +85,9 @@ async def test_one_real_error_is_unwrapped_and_two_are_not() -> None:
     assert errors.unwrap_group(BaseExceptionGroup("", [stop, ExceptionGroup("", [bug])])) is bug
     both = ExceptionGroup("", [bug, other])
     assert errors.unwrap_group(both) is both
+    inner = errors.unwrap_group(ExceptionGroup("", [ExceptionGroup("", [both])]))
+    assert isinstance(inner, ExceptionGroup)
+    assert inner.exceptions == (bug, other)
     only_stop = BaseExceptionGroup("", [stop])
     assert errors.unwrap_group(only_stop) is only_stop
 

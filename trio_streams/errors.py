@@ -161,13 +161,17 @@ def unwrap_group(exc: BaseException) -> BaseException:
     tasks were told: those that wait on one connection learn of its end at once, and whether one of them is in time to cancel the
     others is chance.
     """
-    if not isinstance(exc, BaseExceptionGroup):
-        return exc
-    _, rest = split_cancelled(exc)
-    if rest is None:
-        return exc
-    first, *others = _leaves(rest)
-    return first if all(_is_same(first, other) for other in others) else exc
+    while isinstance(exc, BaseExceptionGroup):
+        _, rest = split_cancelled(exc)
+        if rest is None:
+            return exc
+        first, *others = _leaves(rest)
+        if all(_is_same(first, other) for other in others):
+            return first
+        if not isinstance(rest, BaseExceptionGroup) or len(rest.exceptions) > 1:
+            return exc
+        exc = rest.exceptions[0]
+    return exc
 
 
 def _leaves(exc: BaseException) -> Iterator[BaseException]:
