@@ -106,7 +106,7 @@ async def test_a_stuck_reader_delays_the_end_by_the_timeout(face: Face, tmp_path
 @pytest.mark.parametrize("face", HTTP, ids=str)
 async def test_it_is_not_ready_before_it_closes(face: Face, tmp_path: Path) -> None:
     """During `drain_delay` probes learn that no new work is wanted, and everything is still served."""
-    async with serving(Work().router, face, tmp_path, ServerConfig(drain_delay=0.5)) as served:
+    async with serving(Work().router, face, tmp_path, ServerConfig(drain_delay=2)) as served:
         ready = await ask(served.port, "GET /readyz HTTP/1.1\nhost: localhost")
         assert (ready[0], json.loads(ready[2])) == (200, {"status": "ready"})
         served.drain.begin()

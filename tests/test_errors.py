@@ -85,5 +85,36 @@ async def test_one_real_error_is_unwrapped_and_two_are_not() -> None:
     assert errors.unwrap_group(BaseExceptionGroup("", [stop, ExceptionGroup("", [bug])])) is bug
     both = ExceptionGroup("", [bug, other])
     assert errors.unwrap_group(both) is both
+    inner = errors.unwrap_group(ExceptionGroup("", [ExceptionGroup("", [both])]))
+    assert isinstance(inner, ExceptionGroup)
+    assert inner.exceptions == (bug, other)
     only_stop = BaseExceptionGroup("", [stop])
     assert errors.unwrap_group(only_stop) is only_stop
+
+
+async def test_what_several_tasks_are_told_is_one_error() -> None:
+    """An error of ours that says the same in each; foreign ones may be two that look alike, and one word makes a difference."""
+    stop = await cancelled()
+    lost, again = errors.ConnectionLost("cut"), errors.ConnectionLost("cut")
+    group = BaseExceptionGroup("", [lost, stop, ExceptionGroup("", [again])])
+    assert errors.unwrap_group(group) is lost
+    one = ValueError("x")
+    assert errors.unwrap_group(ExceptionGroup("", [one, ExceptionGroup("", [one])])) is one
+    for others in (
+        [ValueError("x"), ValueError("x")],
+        [lost, errors.ConnectionLost("cut off")],
+        [errors.RpcError("ABORTED", "no", {"n": 1}), errors.RpcError("ABORTED", "no", {"n": 2})],
+        [errors.StreamReset(Code.CANCELLED), errors.StreamStopped(Code.CANCELLED)],
+    ):
+        both = ExceptionGroup("", others)
+        assert errors.unwrap_group(both) is both
+
+
+def test_the_status_of_several_errors_is_our_fault_if_one_of_them_is() -> None:
+    """What peers and the world have done stays theirs, however many tasks were told; a fault of ours is not hidden behind it."""
+    lost, reset = errors.ConnectionLost("cut"), errors.StreamReset(Code.ABORTED, "enough")
+    assert errors.as_rpc_error(ExceptionGroup("", [lost, reset])).code == "UNAVAILABLE"
+    assert errors.as_rpc_error(ExceptionGroup("", [reset, lost])).code == "ABORTED"
+    fault = ExceptionGroup("", [lost, ExceptionGroup("", [reset, KeyError("ours")])])
+    assert (errors.as_rpc_error(fault).code, errors.as_rpc_error(fault).is_our_fault) == ("INTERNAL", True)
+    assert errors.as_rpc_error(fault, debug=True).message == "KeyError: 'ours'"

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 import trio
+import trio.testing
 
+from trio_streams.errors import ConnectionLost
 from trio_streams.nursery import open_bare_nursery
 
 
@@ -55,6 +57,23 @@ async def test_two_errors_are_a_group() -> None:
             nursery.start_soon(fail_at_once, ValueError("one"))
             nursery.start_soon(fail_at_once, KeyError("two"))
     assert {type(error) for error in caught.value.exceptions} == {ValueError, KeyError}
+
+
+async def test_one_loss_is_one_error_however_many_were_told() -> None:
+    """Tasks that wait on one connection learn of its end in one tick, and none of them is in time to cancel the others."""
+    cut = trio.Event()
+
+    async def wait_cut() -> None:
+        await cut.wait()
+        raise ConnectionLost("cut")
+
+    with pytest.raises(ConnectionLost, match="cut") as caught:
+        async with open_bare_nursery() as nursery:
+            for _ in range(3):
+                nursery.start_soon(wait_cut)
+            await trio.testing.wait_all_tasks_blocked()
+            cut.set()
+    assert caught.value.__context__ is None
 
 
 async def test_nested_groups_are_unwrapped() -> None:

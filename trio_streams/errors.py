@@ -157,16 +157,37 @@ def forget_frames(exc: BaseException) -> None:
 def unwrap_group(exc: BaseException) -> BaseException:
     """The one error inside nested groups, or `exc` itself where two things really failed.
 
-    Cancellations are left out of the count as long as something else failed too.
+    Cancellations are left out of the count as long as something else failed too. An error of ours counts once, however many
+    tasks were told: those that wait on one connection learn of its end at once, and whether one of them is in time to cancel the
+    others is chance.
     """
     while isinstance(exc, BaseExceptionGroup):
         _, rest = split_cancelled(exc)
-        if rest is None or not isinstance(rest, BaseExceptionGroup):
+        if rest is None:
             return exc
-        if len(rest.exceptions) > 1:
+        first, *others = _leaves(rest)
+        if all(_is_same(first, other) for other in others):
+            return first
+        if not isinstance(rest, BaseExceptionGroup) or len(rest.exceptions) > 1:
             return exc
         exc = rest.exceptions[0]
     return exc
+
+
+def _leaves(exc: BaseException) -> Iterator[BaseException]:
+    if isinstance(exc, BaseExceptionGroup):
+        for inner in exc.exceptions:
+            yield from _leaves(inner)
+    else:
+        yield exc
+
+
+def _is_same(one: BaseException, other: BaseException) -> bool:
+    """Whether both say the same; of foreign errors nobody can know."""
+    if one is other:
+        return True
+    is_ours = isinstance(one, StreamsError) and type(one) is type(other)
+    return is_ours and one.args == other.args and vars(one) == vars(other)
 
 
 def as_rpc_error(exc: BaseException, *, debug: bool = False) -> RpcError:
@@ -175,11 +196,15 @@ def as_rpc_error(exc: BaseException, *, debug: bool = False) -> RpcError:
     What is not ours is INTERNAL, and its text stays here unless `debug` says otherwise.
 
     Args:
-      exc: what ended a handler; a group with one error counts as that error.
+      exc: what ended a handler; a group with one error counts as that error, and one with several as the first for which we are
+        to blame, if there is one.
       debug: whether the text of foreign exceptions may leave.
     """
     exc = unwrap_group(exc)
     match exc:
+        case BaseExceptionGroup():
+            statuses = [as_rpc_error(leaf, debug=debug) for leaf in _leaves(exc)]
+            return next((status for status in statuses if status.is_our_fault), statuses[0])
         case RpcError():
             return exc
         case StreamError():

@@ -61,10 +61,10 @@ async def serve_all() -> None:
     """Say the URLs, and serve until standard input ends."""
     with tempfile.TemporaryDirectory() as folder:
         make_certificate().write(folder)
-        files = {"certfile": f"{folder}/cert.pem", "keyfile": f"{folder}/key.pem"}
+        start = partial(serve, router, certfile=f"{folder}/cert.pem", keyfile=f"{folder}/key.pem")
         async with trio.open_nursery() as nursery:
             asked = [f"{scheme}://127.0.0.1:0" for scheme in CARRIERS.values()]
-            urls: list[str] = await nursery.start(partial(serve, router, *asked, **files))
+            urls: list[str] = await nursery.start(start, *asked)
             told = dict(zip(CARRIERS, urls, strict=True)) | {"pid": str(os.getpid())}
             print(json.dumps(told), flush=True)
             await trio.to_thread.run_sync(sys.stdin.read)

@@ -20,8 +20,9 @@ from trio_streams.testing.peers import until
 from trio_streams.wire.binary import PREFACE, BinaryWire
 
 WAIT: Final = open_stream(1, "wait") + frame(5, 1, b"")
-HURRIED: Final = ConnectionConfig(handshake_timeout=0.2)
-IMPATIENT: Final = ConnectionConfig(idle_timeout=0.3, close_timeout=0.1)
+# As long as a loaded machine may stand still, for the good peer beside the bad one has no more.
+HURRIED: Final = ConnectionConfig(handshake_timeout=1.0)
+IMPATIENT: Final = ConnectionConfig(idle_timeout=1.0, close_timeout=0.1)
 
 OTHER_SUBPROTOCOL: Final = (
     b"GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
@@ -44,7 +45,7 @@ async def test_a_slow_hello(said: bytes, face: Face) -> None:
             await at.peer.send(said)
         goaway = await at.peer.find(records.GoAway)
         assert goaway.code is Code.HANDSHAKE_TIMEOUT
-        assert "handshake_timeout of 0.2 s" in goaway.reason
+        assert "handshake_timeout of 1 s" in goaway.reason
 
 
 @pytest.mark.parametrize("said", [b"", b"GET / HTTP/1.1\r\nHost: localhost\r\n"], ids=["nothing", "half"])
@@ -55,7 +56,7 @@ async def test_a_slow_websocket_handshake(said: bytes) -> None:
         answer = b"".join([bytes(part) async for part in at.peer.stream])
         assert answer.startswith(b"HTTP/1.1 408 ")
         assert b"handshake_timeout" in answer
-        assert b"0.2 s" in answer
+        assert b"1 s" in answer
 
 
 @pytest.mark.parametrize(
@@ -115,7 +116,7 @@ async def test_a_silent_peer(face: Face) -> None:
         await at.peer.find(records.Ping)
         goaway = await at.peer.find(records.GoAway)
         assert goaway.code is Code.IDLE_TIMEOUT
-        assert "idle_timeout is 0.3 s" in goaway.reason
+        assert "idle_timeout is 1 s" in goaway.reason
 
 
 async def test_a_peer_that_never_reads(face: Face) -> None:

@@ -152,7 +152,7 @@ async def drip(stream: trio.abc.SendStream, data: bytes) -> None:
 @pytest.mark.parametrize("wire", [wire for wire in OWN if wire.scheme == "tcp"], ids=str)
 async def test_a_hello_in_drops(wire: Wire) -> None:
     """The whole hello has a time, however often something comes."""
-    config = ConnectionConfig(handshake_timeout=0.3)
+    config = ConnectionConfig(handshake_timeout=1.0)
     async with serving(wire, make_router(), config=config) as url:
         async with RawPeer.connect(url) as peer, trio.open_nursery() as nursery:
             nursery.start_soon(drip, peer.stream, HELLO)
@@ -164,7 +164,7 @@ async def test_a_hello_in_drops(wire: Wire) -> None:
 @pytest.mark.parametrize("wire", [wire for wire in OWN if wire.scheme != "tcp"], ids=str)
 async def test_a_hello_that_never_ends_on_a_websocket(wire: Wire) -> None:
     """Likewise where half of it has come in a whole message, on a listener of its own and on both hosts."""
-    config = ConnectionConfig(handshake_timeout=0.3)
+    config = ConnectionConfig(handshake_timeout=1.0)
     async with serving(wire, make_router(), config=config) as url:
         async with RawPeer.connect(socket_of(wire, url)) as peer:
             await peer.send(HELLO[:-1])
@@ -187,7 +187,7 @@ async def test_an_envelope_in_drops() -> None:
 @pytest.mark.parametrize("wire", [wire for wire in SOCKETS if wire.scheme == "ws"], ids=str)
 async def test_a_websocket_handshake_in_drops(wire: Wire) -> None:
     """It has `handshake_timeout` as a whole, and is answered 408."""
-    async with serving(wire, make_router(), config=ConnectionConfig(handshake_timeout=0.3)) as url:
+    async with serving(wire, make_router(), config=ConnectionConfig(handshake_timeout=1.0)) as url:
         async with open_stream_to(url) as stream, trio.open_nursery() as nursery:
             nursery.start_soon(drip, stream, b"GET / HTTP/1.1\r\nhost: localhost\r\n" + b"x: y\r\n" * 1_000)
             heard = await hear_all(stream)

@@ -232,7 +232,7 @@ async def test_who_is_not_welcomed_gives_up() -> None:
             pass
         await carrier.aclose()
 
-    config = ConnectionConfig(handshake_timeout=0.2)
+    config = ConnectionConfig(handshake_timeout=1.0)
     with trio.fail_after(PATIENCE):
         async with trio.open_nursery() as nursery:
             listeners: list[trio.SocketListener] = await nursery.start(

@@ -171,6 +171,42 @@ async def test_datagrams_that_nobody_takes_are_dropped(autojump_clock: MockClock
         assert (statistics.datagrams_received, statistics.datagrams_dropped, statistics.datagrams_expired) == (4, 2, 1)
 
 
+async def test_datagrams_that_wait_too_long_to_leave_are_dropped(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the network takes nothing, what is sent grows old, and only what is young leaves later."""
+    config = attrs.evolve(SMALL, quic=attrs.evolve(SMALL.quic, max_datagram_age=1.0))
+    async with open_pair(config=config) as pair, session_pair(pair) as (client, server):
+        with monkeypatch.context() as patched:
+            patched.setattr(pair, "flush", lambda link: None)
+            client.send_datagram(b"old")
+            await trio.sleep(2)
+            client.send_datagram(b"young")
+        pair.kick()
+        assert await server.receive_datagram() == b"young"
+
+
+async def test_a_run_of_datagrams_is_taken_in_batches(autojump_clock: MockClock) -> None:
+    """Whoever takes many that are here lets others run now and then, and nobody has to wait for the last one."""
+    async with open_pair() as pair, session_pair(pair) as (client, server), trio.open_nursery() as nursery:
+        for number in range(200):
+            client.send_datagram(bytes([number]))
+        await trio.sleep(1)
+        got: list[bytes] = []
+        seen: list[int] = []
+
+        async def look() -> None:
+            while len(got) < 200:
+                seen.append(len(got))
+                await trio.lowlevel.checkpoint()
+
+        nursery.start_soon(look)
+        while len(got) < 200:
+            got.append(await server.receive_datagram())
+        assert got == [bytes([number]) for number in range(200)]
+        assert len(set(seen)) > 1
+
+
 async def test_a_cancelled_receive_takes_no_datagram(autojump_clock: MockClock) -> None:
     """Receives that are cancelled just when datagrams arrive lose none of them."""
     async with open_pair() as pair, session_pair(pair) as (client, server), trio.open_nursery() as nursery:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Final
 
+import attrs
 import pytest
 import trio
 
@@ -46,7 +47,8 @@ async def test_a_body_that_stops(host: str, framing: str) -> None:
 @every_host
 async def test_a_body_by_drops(host: str) -> None:
     """Each drop comes in time and the whole does not: 408, and the connection closes though the client goes on."""
-    async with serving(host, CONFIG) as (_, port), trio.open_nursery() as nursery:
+    patient = attrs.evolve(CONFIG, body_timeout=1.0)  # so that a drop comes in time on a loaded machine, too
+    async with serving(host, patient) as (_, port), trio.open_nursery() as nursery:
         stream = await open_request(port, "/echo", method="POST", extra=LONG)
         nursery.start_soon(drip, stream)
         data = b""

@@ -4,7 +4,10 @@ Streams and datagrams of unknown sessions wait, within limits of number, bytes a
 is rejected with a code that tells its opener to try again; a datagram makes the oldest one go. A stream that once was
 rejected is forgotten: what still comes on it is its driver's to drop.
 
-Spec: draft-ietf-webtrans-http3 §4.6.
+Where sessions have flow control, its opener has counted such a stream, and all bytes that it sent on it, against its session's
+limits; here nobody counts them, so what they took is never granted again.
+
+Spec: draft-ietf-webtrans-http3 §4.6, §5.6.2, §5.6.4.
 """
 
 from __future__ import annotations
