@@ -113,6 +113,9 @@ class FakeSession:
     def kick(self) -> None:
         """Nobody waits for it."""
 
+    def hurry(self) -> None:
+        """Nobody waits for it."""
+
     def kick_if_wanted(self) -> None:
         """Nobody waits for it."""
 

@@ -53,6 +53,9 @@ class Place:
     def kick(self) -> None:
         self.pair.kick()
 
+    def hurry(self) -> None:
+        self.pair.kick()
+
     def add_connection_id(self, connection_id: bytes) -> None:
         pass
 

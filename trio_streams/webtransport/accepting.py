@@ -130,6 +130,11 @@ class _Arrival:
         """See `Attachment`."""
         return self._inner.kick
 
+    @property
+    def hurry(self) -> Callable[[], None]:
+        """See `Attachment`."""
+        return self._inner.hurry
+
     def add_connection_id(self, connection_id: bytes) -> None:
         """See `Attachment`."""
         self._inner.add_connection_id(connection_id)

@@ -125,6 +125,11 @@ class Attached(Timer):
         if self not in self._roster.dirty:
             self._roster.mark(self)
 
+    def hurry(self) -> None:
+        """Ask for a flush in the next tick, whoever asks for another one."""
+        self.kick()
+        self.unsettled_ticks, self.flush_by = 1, 0.0
+
     def settle(self) -> None:
         """Nobody is waited for: what is marked is flushed at the next turn, unless it is marked again before."""
         self.was_kicked = False

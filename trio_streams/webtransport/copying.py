@@ -45,10 +45,11 @@ async def copy_stream_data(*, source: ReceiveHalf, destination: SendHalf, chunk_
     copied = 0
     try:
         while chunk := await source.receive_some(chunk_size):
-            await destination.send_all(chunk)
+            is_last = not source.is_readable
+            await destination.write(chunk, end_stream=is_last)
             copied += len(chunk)
-            if not source.is_readable:  # then the end leaves with what goes before
-                break
+            if is_last:
+                return copied
     except StreamReset as exc:
         destination.reset(_number(exc))
         raise

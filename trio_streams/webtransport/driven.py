@@ -28,6 +28,10 @@ class Attachment(Protocol):
         """
         ...
 
+    def hurry(self) -> None:
+        """Ask for a flush in the next scheduler tick: nothing is to be added, and somebody is to hear of it at once."""
+        ...
+
     def add_connection_id(self, connection_id: bytes) -> None:
         """Let datagrams to an id reach this connection: its first one, and each that `ConnectionIdIssued` names."""
         ...

@@ -42,6 +42,7 @@ class Link(LinkEvents):
     Attributes:
       lost: why the connection is over, if it is.
       kick: asks for a flush; does nothing where nobody drives the connection.
+      hurry: asks for a flush in the next tick, as what ends a session or a half does.
       on_session: on a server, told of each request for a session, without waiting; where there is none, they are refused
         with 404.
       on_request: told of each plain request, without waiting; it calls `take_request`. Where there is none, they are
@@ -191,6 +192,7 @@ class Link(LinkEvents):
         """Learn of its place at the endpoint."""
         self._attachment = attachment
         self.kick: Callable[[], None] = attachment.kick
+        self.hurry: Callable[[], None] = attachment.hurry
         attachment.add_connection_id(self.machine.host_connection_id)
 
     def receive(self, datagram: bytes, addr: Address, now: float) -> None:

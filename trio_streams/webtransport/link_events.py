@@ -42,6 +42,7 @@ class LinkEvents(Parking):
         "_sessions",
         "_sinks",
         "config",
+        "hurry",
         "is_client",
         "kick",
         "lost",
@@ -62,6 +63,7 @@ class LinkEvents(Parking):
         self.window_bytes: int = config.quic.window_bytes
         self.lost: ConnectionLost | None = None
         self.kick: Callable[[], None] = _nobody
+        self.hurry: Callable[[], None] = _nobody
         self.on_session: Callable[[SessionOffer], None] | None = None
         self.on_request: Callable[[int, RawHeaders, bool], None] | None = None
         self.on_over: Callable[[ConnectionLost], None] | None = None
@@ -235,7 +237,8 @@ class LinkEvents(Parking):
 
     def _detach(self) -> None:
         # Each would else hold the other until the collector of cycles finds them.
-        self.kick, self._attachment = _nobody, None
+        self.kick = self.hurry = _nobody
+        self._attachment = None
 
     _HANDLERS: ClassVar[Mapping[type, Callable[[LinkEvents, Any], None]]] = {
         events.Ready: _on_ready,

@@ -26,7 +26,7 @@ from trio_streams.webtransport import quic_events
 from trio_streams.webtransport.quic_config import QuicLimits
 from trio_streams.webtransport.quic_connection import TunedConnection
 from trio_streams.webtransport.quic_datagrams import ArrivedDatagrams
-from trio_streams.webtransport.quic_streams import QuicStreams, Run
+from trio_streams.webtransport.quic_streams import QuicStreams
 
 __all__ = ["Address", "Quic"]
 
@@ -180,10 +180,10 @@ class Quic(QuicStreams):
         """Take what has happened, in order; datagrams come last."""
         while self._events:
             event = self._events.popleft()
-            if isinstance(event, Run):
+            if type(event) is quic_events.StreamDataReceived:
                 self._runs.pop(event.stream_id, None)
-                if event.chunks or event.is_ended:
-                    yield quic_events.StreamDataReceived(event.stream_id, event.chunks, event.is_ended)
+                if event.run or event.is_ended:
+                    yield event
             elif not isinstance(event, quic_events.StreamEvent) or self._is_told(event.stream_id):
                 yield event
         if self._is_handshaken and self._allowed != self._connection.allowed_streams:

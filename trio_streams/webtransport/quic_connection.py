@@ -149,6 +149,11 @@ class ServiceQueue:
     def __len__(self) -> int:
         return len(self._streams)
 
+    @property
+    def has_frames(self) -> bool:
+        """Whether there is something to write, and not only streams to forget, which nothing is sent for."""
+        return any(not stream.is_finished for stream in self._streams)
+
     def settle(self) -> None:
         """End a walk: those that it visited stay, in their places, if they have work."""
         for stream in self._visited or ():
@@ -170,11 +175,6 @@ class ServiceQueue:
 
 def _stream_id(stream: QuicStream) -> int:
     return stream.stream_id or 0
-
-
-def _has_work(stream: QuicStream) -> bool:
-    sender = stream.sender
-    return not sender.buffer_is_empty or sender.reset_pending or stream.receiver.stop_pending or stream.is_finished
 
 
 class TunedConnection(DatagramConnection):
@@ -257,7 +257,8 @@ class TunedConnection(DatagramConnection):
     @property
     def has_frames(self) -> bool:
         """Whether streams, their limits, or limits on their numbers have something to write."""
-        return bool(self._service or self.table.owed) or self._bidirectional.is_due or self._unidirectional.is_due
+        is_due = self._bidirectional.is_due or self._unidirectional.is_due
+        return is_due or bool(self.table.owed) or self._service.has_frames
 
     @property
     def sent_data_bytes(self) -> int:
@@ -297,7 +298,7 @@ class TunedConnection(DatagramConnection):
         """What is to be sent at once, and to where. Acknowledgements that may wait a little leave with what leaves anyhow."""
         space = self._spaces[Epoch.ONE_RTT]
         due_at = space.ack_at
-        if due_at is not None and due_at > now and (self._service or self.datagrams):
+        if due_at is not None and due_at > now and (self._service.has_frames or self.datagrams):
             space.ack_at = now
         datagrams = super().datagrams_to_send(now)
         if space.ack_at is not None:  # pacing, or the congestion window, held all back
@@ -315,7 +316,10 @@ class TunedConnection(DatagramConnection):
         self._service.settle()
 
     def _needs_service(self, stream: QuicStream) -> bool:
-        return stream.stream_id in self.table and _has_work(stream)
+        sender, receiver = stream.sender, stream.receiver
+        if sender.buffer_is_empty and not sender.reset_pending and not receiver.stop_pending:
+            return sender.is_finished and receiver.is_finished and stream.stream_id in self.table
+        return stream.stream_id in self.table
 
     def _close_begin(self, is_initiator: bool, now: float) -> None:
         super()._close_begin(is_initiator, now)

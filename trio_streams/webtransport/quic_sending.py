@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections import deque
 from typing import Final
 
-import attrs
-
 from trio_streams.core.errors import LocalProtocolError
 from trio_streams.webtransport import quic_events
 from trio_streams.webtransport.quic_config import QuicLimits
@@ -14,19 +12,10 @@ from trio_streams.webtransport.quic_connection import TunedConnection
 from trio_streams.webtransport.quic_schedule import GroupScheduler
 from trio_streams.webtransport.quic_stream import StreamHalves
 
-__all__ = ["QuicSending", "Run"]
+__all__ = ["QuicSending"]
 
 _LEAST_SHARE_BYTES: Final = 4_096
 """What any stream may have waiting, so that those which a peer refuses never shut out the others."""
-
-
-@attrs.define(eq=False)
-class Run:
-    """A `StreamDataReceived` that still grows."""
-
-    stream_id: int
-    chunks: list[bytes] = attrs.field(factory=list)
-    is_ended: bool = False
 
 
 class QuicSending:
@@ -47,7 +36,7 @@ class QuicSending:
         self._late_resets: set[int] = set()
         self._starved: set[int] = set()
         self._fed_lately: set[int] = set()  # of those that are starved: only they can have got room
-        self._events: deque[quic_events.Event | Run] = deque()
+        self._events: deque[quic_events.Event] = deque()
 
     def set_priority(self, stream_id: int, priority: int, *, group: int = 0, is_urgent: bool = False) -> None:
         """Say when it is a stream's turn, from the next one on. A stream begins in group 0 with priority 0.

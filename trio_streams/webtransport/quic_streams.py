@@ -8,10 +8,10 @@ from trio_streams.core.errors import LocalProtocolError
 from trio_streams.webtransport import quic_events
 from trio_streams.webtransport.quic_config import QuicLimits
 from trio_streams.webtransport.quic_connection import TunedConnection
-from trio_streams.webtransport.quic_sending import QuicSending, Run
+from trio_streams.webtransport.quic_sending import QuicSending
 from trio_streams.webtransport.quic_stream import StreamHalves
 
-__all__ = ["QuicStreams", "Run"]
+__all__ = ["QuicStreams"]
 
 
 class QuicStreams(QuicSending):
@@ -26,7 +26,7 @@ class QuicStreams(QuicSending):
         super().__init__(connection, limits)
         self._consumed_bytes = 0
         self._stream_limits = connection._bidirectional, connection._unidirectional  # noqa: SLF001 - ours, of the file below
-        self._runs: dict[int, Run] = {}
+        self._runs: dict[int, quic_events.StreamDataReceived] = {}  # those that were not taken, and still grow
 
     @property
     def stream_count(self) -> int:
@@ -134,7 +134,7 @@ class QuicStreams(QuicSending):
         if run is not None:
             if run.is_ended:  # nobody will hear of the end but by this
                 self._discarded(halves, is_ended=True)
-            run.chunks, run.is_ended = [], False
+            run.run, run.is_ended = [], False
 
     @property
     def wants_flush(self) -> bool:
@@ -194,11 +194,12 @@ class QuicStreams(QuicSending):
             return
         run = self._runs.get(stream_id)
         if run is None:
-            run = self._runs[stream_id] = Run(stream_id)
+            run = self._runs[stream_id] = quic_events.StreamDataReceived(stream_id, [], event.end_stream)
             self._events.append(run)
+        elif event.end_stream:
+            run.is_ended = True
         if event.data:
-            run.chunks.append(event.data)
-        run.is_ended = run.is_ended or event.end_stream
+            run.run.append(event.data)
 
     def _on_reset(self, event: stock.StreamReset) -> None:
         halves = self._halves(event.stream_id)

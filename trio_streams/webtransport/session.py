@@ -333,7 +333,7 @@ class WebTransportSession:
             return
         self.link.machine.close_session(self.session_id, code, reason, trio.current_time())
         self._finish(SessionClose(code=code, reason=reason, closer=Closer.LOCAL), _closed_here)
-        self.link.kick()
+        self.link.hurry()
 
     def drain(self) -> None:
         """Ask the peer to bring the session to its end; both sides may go on for a while, and open streams."""

@@ -174,7 +174,7 @@ class ReceiveHalf(Half, trio.abc.ReceiveStream):
         self._receive_over = self._closed_here("stopped")
         self._drop()
         self._link.machine.stop(self.stream_id, code)
-        self._link.kick()
+        self._link.hurry()
         self._wake_reader()
         self._settle()
 

@@ -202,7 +202,7 @@ class SendHalf(Half, trio.abc.SendStream):
         self._send_state = state
         self._send_over = self._closed_here("reset")
         self._link.machine.reset(self.stream_id, code)
-        self._link.kick()
+        self._link.hurry()
         self._wake_writer()
         self._settle()
 

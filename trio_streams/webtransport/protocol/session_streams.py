@@ -152,7 +152,7 @@ class SessionStreams:
             if stream.is_counted:
                 self.count_received(stream, arrival.run)
             stream.is_receiving = not arrival.is_ended
-            self._queue.append(events.StreamReceived(stream_id, arrival.run, arrival.is_ended))
+            self._queue.append(events.StreamReceived(stream_id, list(arrival.run), arrival.is_ended))
         if arrival.stop_code is not None:
             self.receive_stop(stream_id, arrival.stop_code)
 
