@@ -207,6 +207,20 @@ def test_the_sessions_limit_on_streams_moves_as_they_are_released() -> None:
     assert client.can_open(session_id, is_unidirectional=True)
 
 
+def test_a_flush_is_wanted_while_there_is_something_to_say() -> None:
+    """A stream that was opened is something, and so is what a session owes its peer; what has all arrived is nothing."""
+    pair = MachinePair.ready()
+    session_id, client = pair.connect(), pair.client.machine
+    pair.run_for(1)
+    assert not client.wants_flush
+    client.open_stream(session_id, is_unidirectional=True)
+    assert client.wants_flush
+    pair.run_for(1)
+    assert not client.wants_flush
+    client.drain_session(session_id)
+    assert client.wants_flush
+
+
 def test_quics_limit_on_streams_is_told_to_the_session() -> None:
     """Where QUIC's places are used up, `StreamsAllowed` comes to the sessions that asked, once there are some."""
     quic_limits = QuicLimits(max_bidirectional_streams=3)
