@@ -28,6 +28,17 @@ def test_equals_of_a_group_take_turns() -> None:
     assert _turns(scheduler, 7) == [0, 4, 8, 0, 4, 8, 0]
 
 
+def test_levels_that_come_and_go_below_a_busy_one_leave_nothing() -> None:
+    """A stream that waits behind a higher priority, and gives up, again and again, costs no memory."""
+    scheduler = GroupScheduler()
+    scheduler.push(0, 7, 1)
+    for _ in range(1_000):
+        scheduler.push(4, 0, 1)
+        scheduler.discard(4)
+    assert scheduler.pick()[0] == 0
+    assert len(scheduler._groups[1]._order) == 2
+
+
 def test_a_higher_priority_goes_first_without_exception() -> None:
     """Within a group nobody else has a turn while it has something."""
     scheduler = GroupScheduler()

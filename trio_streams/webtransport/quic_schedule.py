@@ -28,18 +28,21 @@ class _Group:
       levels: the streams of each priority, the next one first.
     """
 
-    __slots__ = ("_order", "left_bytes", "levels")
+    __slots__ = ("_order", "_ordered", "left_bytes", "levels")
 
     def __init__(self) -> None:
         self.left_bytes: int = QUANTUM_BYTES
         self.levels: dict[int, OrderedDict[int, None]] = {}
-        self._order: list[int] = []  # a heap of the negative priorities; some may be empty by now
+        self._order: list[int] = []  # a heap of the negative priorities, each once; some may be empty by now
+        self._ordered: set[int] = set()
 
     def push(self, stream_id: int, priority: int) -> None:
         level = self.levels.get(priority)
         if level is None:
             level = self.levels[priority] = OrderedDict()
-            heapq.heappush(self._order, -priority)
+            if priority not in self._ordered:
+                self._ordered.add(priority)
+                heapq.heappush(self._order, -priority)
         level[stream_id] = None
 
     def discard(self, stream_id: int, priority: int) -> None:
@@ -50,7 +53,7 @@ class _Group:
 
     def first(self) -> int:
         while (level := self.levels.get(-self._order[0])) is None:
-            heapq.heappop(self._order)
+            self._ordered.discard(-heapq.heappop(self._order))
         return next(iter(level))
 
 
