@@ -33,6 +33,8 @@ ATTRIBUTES: Final = (
     "_handshake_confirmed",
     "_is_client",
     "_local_max_data",
+    "_local_next_stream_id_bidi",
+    "_local_next_stream_id_uni",
     "_local_max_stream_data_bidi_local",
     "_local_max_stream_data_bidi_remote",
     "_local_max_stream_data_uni",

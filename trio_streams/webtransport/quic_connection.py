@@ -270,6 +270,12 @@ class TunedConnection(DatagramConnection):
         """What all streams may send."""
         return self._remote_max_data
 
+    def free_streams(self, *, unidirectional: bool) -> int:
+        """How many streams of a kind we may open now."""
+        if unidirectional:
+            return self._remote_max_streams_uni - self._local_next_stream_id_uni // 4
+        return self._remote_max_streams_bidi - self._local_next_stream_id_bidi // 4
+
     @property
     def allowed_streams(self) -> tuple[int, int]:
         """How many bidirectional and unidirectional streams the peer lets us open, over the whole connection."""

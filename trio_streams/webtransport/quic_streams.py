@@ -35,8 +35,7 @@ class QuicStreams(QuicSending):
 
     def streams_available(self, *, unidirectional: bool = False) -> int:
         """How many streams may be opened now."""
-        next_id = self._connection.get_next_available_stream_id(is_unidirectional=unidirectional)
-        return max(0, self._connection.allowed_streams[unidirectional] - next_id // 4)
+        return max(0, self._connection.free_streams(unidirectional=unidirectional))
 
     def open_stream(self, *, unidirectional: bool = False) -> int:
         """Open a stream. The peer learns of it with its first byte or its end.
@@ -47,7 +46,7 @@ class QuicStreams(QuicSending):
         Raises:
           LocalProtocolError: the peer allows no more for now; `StreamsAllowed` says when.
         """
-        if not self.streams_available(unidirectional=unidirectional):
+        if self._connection.free_streams(unidirectional=unidirectional) < 1:
             kind = "unidirectional" if unidirectional else "bidirectional"
             limit = self._connection.allowed_streams[unidirectional]
             raise LocalProtocolError(
