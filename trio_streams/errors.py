@@ -157,9 +157,9 @@ def forget_frames(exc: BaseException) -> None:
 def unwrap_group(exc: BaseException) -> BaseException:
     """The one error inside nested groups, or `exc` itself where two things really failed.
 
-    Cancellations are left out of the count as long as something else failed too. An error of ours counts once, however many
-    tasks were told: those that wait on one connection learn of its end at once, and whether one of them is in time to cancel the
-    others is chance.
+    Cancellations are left out of the count as long as something else failed too. The loss of a connection counts once, however
+    many tasks were told: those that wait on one learn of its end at once, and whether one of them is in time to cancel the others
+    is chance.
     """
     while isinstance(exc, BaseExceptionGroup):
         _, rest = split_cancelled(exc)
@@ -183,11 +183,11 @@ def _leaves(exc: BaseException) -> Iterator[BaseException]:
 
 
 def _is_same(one: BaseException, other: BaseException) -> bool:
-    """Whether both say the same; of foreign errors nobody can know."""
+    """Whether both say the same of one connection's end; others that look alike may well be two."""
     if one is other:
         return True
-    is_ours = isinstance(one, StreamsError) and type(one) is type(other)
-    return is_ours and one.args == other.args and vars(one) == vars(other)
+    is_told_to_many = isinstance(one, ConnectionLost) and type(one) is type(other)
+    return is_told_to_many and one.args == other.args and vars(one) == vars(other)
 
 
 def as_rpc_error(exc: BaseException, *, debug: bool = False) -> RpcError:
@@ -203,7 +203,7 @@ def as_rpc_error(exc: BaseException, *, debug: bool = False) -> RpcError:
     exc = unwrap_group(exc)
     match exc:
         case BaseExceptionGroup():
-            statuses = [as_rpc_error(leaf, debug=debug) for leaf in _leaves(exc)]
+            statuses = [as_rpc_error(leaf, debug=debug) for leaf in _leaves(split_cancelled(exc)[1] or exc)]
             return next((status for status in statuses if status.is_our_fault), statuses[0])
         case RpcError():
             return exc

@@ -49,12 +49,13 @@ class Place:
     """A link's attachment to the network."""
 
     pair: LinkPair
+    link: Link
 
     def kick(self) -> None:
-        self.pair.kick()
+        self.pair.kick(self.link)
 
     def hurry(self) -> None:
-        self.pair.kick()
+        self.pair.kick(self.link)
 
     def add_connection_id(self, connection_id: bytes) -> None:
         pass
@@ -82,23 +83,27 @@ class LinkPair:
         self.network = network
         self.datagram_count = 0
         self._kicked = trio.Event()
+        self._marked = {client, server}
         self._numbers = itertools.count()
         self._arrivals: list[tuple[float, int, bytes, Link]] = []
         for link in (client, server):
-            link.attach(Place(self))
+            link.attach(Place(self, link))
         self._put(first, server)
 
-    def kick(self) -> None:
-        """Something is to be sent."""
+    def kick(self, link: Link) -> None:
+        """A link has something to send."""
+        self._marked.add(link)
         self._kicked.set()
 
     async def run(self) -> None:
-        """Be the network, and both endpoints."""
+        """Be the network, and both endpoints: a link is flushed where it asked, heard something, or a deadline had come."""
         while True:
             self._kicked = trio.Event()
+            marked, self._marked = self._marked, set()
             for link in (self.client, self.server):
-                self.flush(link)
-            if self._kicked.is_set():
+                if link in marked:
+                    self.flush(link)
+            if self._marked:
                 await trio.lowlevel.checkpoint()
                 continue
             times = [time for link in (self.client, self.server) if (time := link.next_deadline()) is not None]
@@ -126,11 +131,13 @@ class LinkPair:
             _, _, data, to = heapq.heappop(self._arrivals)
             to.receive(data, CLIENT if to is self.server else SERVER, now)
             to.dispatch()
+            self._marked.add(to)
         for link in (self.client, self.server):
             deadline = link.next_deadline()
             if deadline is not None and deadline <= now:
                 link.handle_deadline(now)
                 link.dispatch()
+                self._marked.add(link)
 
 
 @asynccontextmanager

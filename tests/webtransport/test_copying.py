@@ -248,3 +248,31 @@ async def test_a_session_of_echoes_ends_with_its_peer(autojump_clock: MockClock)
             session.close(code, "bye")
             with trio.fail_after(5):
                 await over.wait()
+
+
+@pytest.mark.parametrize("is_lost", [True, False])
+async def test_a_source_that_breaks_is_no_end(is_lost: bool, autojump_clock: MockClock) -> None:
+    """A relay between two connections: half a file came, then its connection broke or its session was closed. Nobody hears END."""
+    with trio.fail_after(600):
+        async with (
+            open_pair(config=WebTransportConfig()) as up,
+            session_pair(up) as (uploader, source_server),
+            sessions() as (destination_client, destination_server),
+        ):
+            writing = await uploader.create_unidirectional_stream()
+            await writing.send_all(b"half a file")
+            source = await source_server.accept_unidirectional_stream()
+            destination = await destination_server.create_unidirectional_stream()
+            await trio.sleep(1)
+            if is_lost:
+                up.client.close()
+            else:
+                uploader.close(5, "gone")
+            await trio.sleep(1)
+            with pytest.raises(ConnectionLost):
+                await copy_stream_data(source=source, destination=destination)
+            reading = await destination_client.accept_unidirectional_stream()
+            assert await reading.receive_some() == b"half a file"
+            with trio.move_on_after(5) as scope:
+                await reading.receive_some()
+            assert scope.cancelled_caught

@@ -367,3 +367,70 @@ async def test_an_id_that_is_retired_leads_nowhere(autojump_clock: MockClock) ->
         assert await driven.ask(DATA) == DATA
         await trio.sleep(1)
         assert site.endpoint.statistics().connection_ids == ids  # one retired, one issued
+
+
+async def test_who_asks_often_while_it_hears_is_flushed(autojump_clock: MockClock) -> None:
+    """What a datagram makes many ask for leaves within two milliseconds, though the task that sends was asleep."""
+    async with open_site() as site, site.open_client() as (driven, _):
+        await trio.sleep(1)
+        assert driven.attachment is not None
+        (attached,) = site.endpoint._roster.attached
+        flushed: list[float] = []
+        heard: list[float] = []
+        flush, dispatch, receive = (
+            getattr(attached.driven, name) for name in ("datagrams_to_send", "dispatch", "receive")
+        )
+
+        def on_receive(datagram: bytes, addr: Address, now: float) -> None:
+            heard.append(trio.current_time())
+            receive(datagram, addr, now)
+
+        def on_dispatch() -> None:
+            dispatch()
+            if len(heard) == 1 and not flushed:
+                for _ in range(6):
+                    attached.kick()
+
+        def on_flush(now: float) -> list[tuple[bytes, Address]]:
+            flushed.append(trio.current_time())
+            datagrams: list[tuple[bytes, Address]] = flush(now)
+            return datagrams
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(attached.driven, "receive", on_receive)
+            patch.setattr(attached.driven, "dispatch", on_dispatch)
+            patch.setattr(attached.driven, "datagrams_to_send", on_flush)
+            driven.quic.ping()
+            driven.attachment.kick()
+            await trio.sleep(0.5)
+        assert flushed[0] - heard[0] <= 0.002
+
+
+async def test_what_is_in_a_hurry_does_not_wait_for_others(autojump_clock: MockClock) -> None:
+    """A task that asks for a flush in each tick puts it off; `hurry` has it in the next one or two."""
+    async with open_site() as site, site.open_client() as (driven, _):
+        attachment = driven.attachment
+        assert attachment is not None
+        flushes: list[float] = []
+        flush = driven.datagrams_to_send
+
+        def on_flush(now: float) -> list[tuple[bytes, Address]]:
+            flushes.append(now)
+            return flush(now)
+
+        ticks: list[int] = []
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(driven, "datagrams_to_send", on_flush)
+            for ask in (attachment.kick, attachment.hurry):
+                await trio.sleep(1)
+                flushes.clear()
+                for _ in range(6):
+                    attachment.kick()
+                ask()
+                tick = 0
+                while not flushes:
+                    attachment.kick()
+                    await trio.lowlevel.checkpoint()
+                    tick += 1
+                ticks.append(tick)
+        assert ticks[1] <= 2 < ticks[0]

@@ -19,6 +19,7 @@ from trio_streams.errors import RpcError, StreamReset, StreamStopped
 from trio_streams.nursery import open_bare_nursery
 from trio_streams.procedures.client import ConnectionClient
 from trio_streams.testing.peers import until
+from trio_streams.webtransport.link import Link
 from trio_streams.webtransport.procedures import run_session_connection
 
 
@@ -84,10 +85,10 @@ async def test_a_call_asks_for_few_flushes(autojump_clock: MockClock, monkeypatc
         asked = 0
         kick = rig.pair.kick
 
-        def count() -> None:
+        def count(link: Link) -> None:
             nonlocal asked
             asked += 1
-            kick()
+            kick(link)
 
         monkeypatch.setattr(rig.pair, "kick", count)
         for _ in range(100):

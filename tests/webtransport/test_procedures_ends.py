@@ -273,3 +273,33 @@ async def test_a_session_is_handed_over_once(autojump_clock: MockClock) -> None:
         with pytest.raises(LocalProtocolError, match="somebody else serves them"):
             async with run_session_connection(rig.ours, config=CONFIG):
                 raise AssertionError("never")
+
+
+async def test_a_connection_that_closes_hears_that_its_last_stream_was_reset(autojump_clock: MockClock) -> None:
+    """The network is dark: nothing but the reset says that there is nothing left to wait for."""
+    is_dark = False
+
+    def network() -> Fate:
+        return Fate(delays=()) if is_dark else LOSSLESS
+
+    async def hold(_: Raw) -> None:
+        await trio.sleep_forever()
+
+    config = attrs.evolve(CONFIG, close_timeout=20)
+    async with open_pair(network=network) as pair, session_pair(pair) as (ours, theirs):
+        async with open_bare_nursery() as nursery:
+            nursery.start_soon(partial(run_session_server, theirs, lambda _: hold, config=CONFIG))
+            async with run_session_connection(ours, config=config) as connection:
+                async with connection.open_stream("x") as stream:
+                    with trio.move_on_after(1):
+                        await stream.send_many([bytes(10_000)] * 40)
+                    is_dark = True
+                    connection.end(False)
+                    await trio.sleep(1)
+                    assert ours.is_open
+                    began = trio.current_time()
+                    stream.reset()
+                    await ours.wait_closed()
+                    assert trio.current_time() - began < 1
+            pair.client.close()
+            pair.server.close()

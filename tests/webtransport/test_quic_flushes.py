@@ -76,3 +76,39 @@ def test_places_for_streams_ask_for_a_flush() -> None:
     pair.run_for(5)
     assert not pair.server.quic.wants_flush
     assert pair.client.quic.streams_available() == 4
+
+
+def test_a_packet_that_is_full_of_resets_and_stops_does_not_end_the_flush() -> None:
+    """Four hundred streams are given up: all that leaves at once, as far as the congestion window goes."""
+    pair = _pair(QuicLimits())
+    pair.server.reads = _never
+    streams = [pair.client.quic.open_stream() for _ in range(400)]
+    for stream_id in streams:
+        pair.client.quic.send(stream_id, b"x")
+        pair.run_for(0.02)
+    pair.run_for(3)
+    for stream_id in streams:
+        pair.server.quic.send(stream_id, b"x")
+    pair.run_for(3)
+    for stream_id in streams:
+        pair.server.quic.reset(stream_id, 1)
+        pair.server.quic.stop(stream_id, 1)
+    assert len(pair.server.quic.datagrams_to_send(pair.now)) > 1
+    assert not pair.server.quic.wants_flush
+
+
+def test_a_packet_that_is_full_of_limits_does_not_end_the_flush() -> None:
+    """Three hundred limits are due, and an answer behind them: it leaves with the same flush."""
+    pair = _pair(QuicLimits(window_bytes=2_048))
+    pair.server.reads = _never
+    streams = [pair.client.quic.open_stream() for _ in range(300)]
+    for stream_id in streams:
+        pair.client.quic.send(stream_id, DATA[:2_048])
+        pair.run_for(0.02)
+    pair.run_for(20)
+    for stream_id in streams:
+        pair.server.quic.consumed(stream_id, 2_048)
+    pair.server.quic.send(streams[0], b"an answer")
+    assert len(pair.server.quic.datagrams_to_send(pair.now)) > 1
+    assert not pair.server.quic.wants_flush
+    assert pair.server.quic.unsent_bytes(streams[0]) == 0

@@ -29,14 +29,18 @@ def test_equals_of_a_group_take_turns() -> None:
 
 
 def test_levels_that_come_and_go_below_a_busy_one_leave_nothing() -> None:
-    """A stream that waits behind a higher priority, and gives up, again and again, costs no memory."""
+    """Streams that wait behind a higher priority, each with one of its own, and give up, cost no memory."""
     scheduler = GroupScheduler()
-    scheduler.push(0, 7, 1)
-    for _ in range(1_000):
-        scheduler.push(4, 0, 1)
+    scheduler.push(0, 1, 1)
+    for priority in range(1_000):
+        scheduler.push(4, -priority, 1)
         scheduler.discard(4)
+    assert len(scheduler._groups[1]._order) < 50
+    scheduler.push(4, -5, 1)
+    scheduler.push(8, -7, 1)
     assert scheduler.pick()[0] == 0
-    assert len(scheduler._groups[1]._order) == 2
+    scheduler.discard(0)
+    assert scheduler.pick()[0] == 4
 
 
 def test_a_higher_priority_goes_first_without_exception() -> None:

@@ -182,7 +182,7 @@ async def test_datagrams_that_wait_too_long_to_leave_are_dropped(
             client.send_datagram(b"old")
             await trio.sleep(2)
             client.send_datagram(b"young")
-        pair.kick()
+        pair.kick(pair.client)
         assert await server.receive_datagram() == b"young"
 
 

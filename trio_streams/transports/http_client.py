@@ -287,10 +287,8 @@ def _check_url(url: str) -> SplitResult:
         raise LocalProtocolError(f"can't request {url!r}: not an absolute http or https URL", field="url")
     if not url.isascii() or not url.isprintable() or " " in url:
         raise LocalProtocolError(f"can't request {url!r}: percent-encode what is not ASCII", field="url")
-    with resolving(parts.hostname):
-        parts.hostname.encode(
-            "idna"
-        )  # as the resolver's caller would, but with nothing of the request's body around it
+    with resolving(parts.hostname):  # as the resolver's caller would, but with nothing of the request's body around it
+        parts.hostname.encode("idna")
     try:
         port = parts.port
     except ValueError as exc:

@@ -136,7 +136,7 @@ class Attached(Timer):
         self.quiet_ticks = _QUIET_TICKS
 
     def is_settled(self, now: float) -> bool:
-        """Whether nobody has anything to add for the time being, or had long enough for it; to be asked once a tick."""
+        """Whether nobody has anything to add for the time being, or had long enough for it; asking counts as a tick."""
         if self.unsettled_ticks == 0:
             self.flush_by = now + _MAX_UNSETTLED_SECONDS
         self.unsettled_ticks += 1

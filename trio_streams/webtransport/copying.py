@@ -45,7 +45,7 @@ async def copy_stream_data(*, source: ReceiveHalf, destination: SendHalf, chunk_
     copied = 0
     try:
         while chunk := await source.receive_some(chunk_size):
-            is_last = not source.is_readable
+            is_last = source.is_at_end
             await destination.write(chunk, end_stream=is_last)
             copied += len(chunk)
             if is_last:

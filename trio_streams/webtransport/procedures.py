@@ -266,6 +266,8 @@ class _SessionDriver(Serving):
             self.connection.bytes_sent = self.mux.bytes_sent
             self._port.take_touch()
             self.follow()
+        else:
+            self._wake()  # what was given up needs no handing on
 
     def ask_for_flush(self) -> None:
         """Have `on_flush` called soon."""

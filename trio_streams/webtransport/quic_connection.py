@@ -340,7 +340,17 @@ class TunedConnection(DatagramConnection):
         if self._close_was_told:
             self._events.pop()
 
+    def _has_room(self, builder: QuicPacketBuilder) -> bool:
+        """Whether any frame but data fits; if not, the walk ends, and the next packet has the others.
+
+        Stock gives the whole flush up where one does not fit.
+        """
+        self._service.is_full = builder.remaining_flight_space < _LEAST_FRAME_BYTES
+        return not self._service.is_full
+
     def _write_stream_limits(self, builder: QuicPacketBuilder, space: QuicPacketSpace, stream: Any) -> None:  # noqa: ANN401
+        if not self._has_room(builder):
+            return
         super()._write_stream_limits(builder, space, stream)
         self.table.owed.pop(stream, None)
 
@@ -363,14 +373,18 @@ class TunedConnection(DatagramConnection):
             sender = stream.sender
             if not (len(sender._pending) or sender._pending_eof):  # noqa: SLF001 - else aioquic looks once more to see it
                 sender.buffer_is_empty = True
-        self._service.is_full = builder.remaining_flight_space < _LEAST_FRAME_BYTES
+        self._has_room(builder)
         return used
 
     def _write_reset_stream_frame(self, builder: QuicPacketBuilder, stream: QuicStream) -> None:
+        if not self._has_room(builder):
+            return
         super()._write_reset_stream_frame(builder, stream)
         self._watch(builder, stream)
 
     def _write_stop_sending_frame(self, builder: QuicPacketBuilder, stream: QuicStream) -> None:
+        if not self._has_room(builder):
+            return
         super()._write_stop_sending_frame(builder, stream)
         self._watch(builder, stream)
 

@@ -19,6 +19,8 @@ __all__ = ["QUANTUM_BYTES", "GroupScheduler"]
 QUANTUM_BYTES: Final = 16_384
 """What a group sends in one turn: some dozen packets, so that none waits long for the others."""
 
+_SPARE_LEVELS: Final = 16
+
 
 class _Group:
     """The ready streams of one group.
@@ -28,21 +30,18 @@ class _Group:
       levels: the streams of each priority, the next one first.
     """
 
-    __slots__ = ("_order", "_ordered", "left_bytes", "levels")
+    __slots__ = ("_order", "left_bytes", "levels")
 
     def __init__(self) -> None:
         self.left_bytes: int = QUANTUM_BYTES
         self.levels: dict[int, OrderedDict[int, None]] = {}
-        self._order: list[int] = []  # a heap of the negative priorities, each once; some may be empty by now
-        self._ordered: set[int] = set()
+        self._order: list[int] = []  # a heap of the negative priorities; some may be empty by now
 
     def push(self, stream_id: int, priority: int) -> None:
         level = self.levels.get(priority)
         if level is None:
             level = self.levels[priority] = OrderedDict()
-            if priority not in self._ordered:
-                self._ordered.add(priority)
-                heapq.heappush(self._order, -priority)
+            heapq.heappush(self._order, -priority)
         level[stream_id] = None
 
     def discard(self, stream_id: int, priority: int) -> None:
@@ -50,10 +49,13 @@ class _Group:
         del level[stream_id]
         if not level:
             del self.levels[priority]
+            if len(self._order) > 2 * len(self.levels) + _SPARE_LEVELS:  # below a busy one nobody pops them
+                self._order = [-one for one in self.levels]
+                heapq.heapify(self._order)
 
     def first(self) -> int:
         while (level := self.levels.get(-self._order[0])) is None:
-            self._ordered.discard(-heapq.heappop(self._order))
+            heapq.heappop(self._order)
         return next(iter(level))
 
 

@@ -83,6 +83,7 @@ async def serve(
     Raises:
       OSError: the address can't be bound, or a file can't be read.
       ValueError: the address or the certificate is not valid.
+      LocalProtocolError: the host is no name.
 
     Cancellation: handlers are cancelled, sessions are closed with CANCELLED's code, and the goodbyes leave.
     """

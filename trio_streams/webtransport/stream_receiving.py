@@ -184,6 +184,11 @@ class ReceiveHalf(Half, trio.abc.ReceiveStream):
         return bool(self._buffer) or self._receive_state not in FINISHED
 
     @property
+    def is_at_end(self) -> bool:
+        """Whether all up to the peer's end was read: the next read gives nothing. A half that broke has no end."""
+        return self._receive_state is HalfState.CLOSED and not self._buffer
+
+    @property
     def unread_bytes(self) -> int:
         """What arrived and was not taken: at most the stream's window, and what a `read_all` that failed put back."""
         return len(self._buffer)
