@@ -26,6 +26,7 @@ import trio
 
 from trio_streams.errors import ConnectionLost
 from trio_streams.nursery import open_bare_nursery
+from trio_streams.streams.seat import Seat
 from trio_streams.webtransport.attached import Attached, Roster
 from trio_streams.webtransport.driven import Accept, Address, Attachment, Driven
 from trio_streams.webtransport.endpoint_config import EndpointConfig, EndpointStatistics
@@ -65,7 +66,7 @@ class Endpoint:
         self._timers = Timers[Attached]()
         self._seen = EndpointStatistics()
         self._unsent: list[tuple[bytes, Address]] = []
-        self._sleeper: trio.lowlevel.Task | None = None
+        self._sender = Seat()
         self._alarm = trio.CancelScope()
         self._is_settling = False
         self._drained: trio.Event | None = None
@@ -122,7 +123,7 @@ class Endpoint:
                 self._turn()
             self._is_settling = False
             if self._unsent or self._roster.dirty:
-                self._wake()  # the task that sends has the rest
+                self._sender.wake()  # the task that sends has the rest
 
     async def _let_answer(self, quiet: list[Attached]) -> None:
         """Let the tasks that were woken run, then have their connections flushed."""
@@ -215,22 +216,11 @@ class Endpoint:
             return
         if self._drained is not None:
             self._drained.set()
-
-        def abort(_: object) -> trio.lowlevel.Abort:
-            self._sleeper = None
-            return trio.lowlevel.Abort.SUCCEEDED
-
-        self._sleeper = trio.lowlevel.current_task()
-        await trio.lowlevel.wait_task_rescheduled(abort)
-
-    def _wake(self) -> None:
-        if self._sleeper is not None:
-            trio.lowlevel.reschedule(self._sleeper)
-            self._sleeper = None
+        await self._sender.wait()
 
     def _on_marked(self) -> None:
         if not self._is_settling:  # the task that receives is about to have a turn
-            self._wake()
+            self._sender.wake()
 
     async def timer_loop(self) -> None:
         """Keep the deadlines of connections, until it is cancelled; `open_endpoint` runs it.
@@ -354,7 +344,7 @@ class Endpoint:
         for attached in list(self._roster.attached):
             self._guard(attached, attached.driven.close)
             attached.kick()
-        self._wake()
+        self._sender.wake()
         with trio.move_on_after(self._config.close_timeout, shield=True):
             await self._drained.wait()
 
